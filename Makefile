@@ -1,0 +1,57 @@
+# Every target works without activating anything; the first call makes .venv.
+PYTHON ?= python3
+# On Linux the default torch build brings several GB of CUDA; for the CPU build:
+#   make repro TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PIP := python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help repro test check format ui plots clean
+
+help:
+	@echo "make repro    build everything that is not up to date, and show the results"
+	@echo "make ui       open the runs in MLflow (Ctrl-C stops it)"
+	@echo "make plots    draw the plots of this workspace as a page"
+	@echo "make test     run the tests"
+	@echo "make check    format, lint, types and all tests: what CI runs"
+	@echo "make format   let ruff format the code"
+	@echo "make clean    remove caches and half-done work; results stay"
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $$(grep '^torch==' requirements.lock)
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(PIP) --requirement requirements-dev.lock
+	touch $@
+
+repro: .venv/installed
+	dvc repro
+	@python -m llmcore.report.summary
+
+test: .venv/installed-dev
+	pytest
+
+check: .venv/installed-dev
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest -m "slow or not slow"
+
+format: .venv/installed-dev
+	ruff format .
+	ruff check --fix .
+
+ui: .venv/installed
+	@python -m llmcore.serve.ui
+
+plots: .venv/installed
+	dvc plots show
+
+clean:
+	rm -rf .ckpt dvc_plots .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

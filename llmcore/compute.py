@@ -1,0 +1,52 @@
+"""Where and how numbers are computed: device, precision, threads, determinism. All of it changes bytes."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from llmcore.errors import UserError
+
+
+class ComputeSection(Protocol):
+    """The `compute` section of params.yaml."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def determinism(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and the precision of matrix products on it; parameters are fp32 always."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Compute what follows in the chosen precision."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def set_up(section: ComputeSection) -> Machine:
+    """Prepare this process as `compute` says, once, before anything is computed.
+
+    UserError if the device is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[section.device]:
+        raise UserError(f"compute.device must be a device of this machine, got {section.device!r}; set it to cpu")
+    torch.set_num_threads(section.threads)
+    if section.determinism != "off":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+        torch.use_deterministic_algorithms(True, warn_only=section.determinism == "warn")
+    return Machine(torch.device(section.device), section.precision)

@@ -1,0 +1,296 @@
+"""The schema of params.yaml: one frozen model per section, unknown keys refused, no default values.
+
+Numbers live in params.yaml alone, so an edit here changes no result. `read_params` reports every
+problem of the file at once, each as one line: key, rule, value, remedy.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llmcore.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(strict=True, gt=0)]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Bool = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(strict=True, min_length=1)]
+Text = Annotated[str, Field(strict=True)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorldSource(Section):
+    """What every source has: where it comes from, and how much the built-in world writes."""
+
+    path: Name  # kind local: the user's own file or folder; DVC watches it for every kind
+    size: PositiveInt  # kind world: how many stories, messages or instructions
+    seed: NonNegativeInt  # kind world: which stories, messages or instructions
+
+
+class TextSource(WorldSource):
+    kind: Literal["world", "the-verdict", "local"]
+
+
+class SpamSource(WorldSource):
+    kind: Literal["world", "sms-spam", "local"]
+
+
+class InstructionsSource(WorldSource):
+    kind: Literal["world", "book", "local"]
+
+
+class TokenizerSource(Section):
+    kind: Literal["none", "gpt2", "local"]
+    path: Name  # kind local: a folder with vocab.json and merges.txt; DVC watches it for every kind
+
+
+class Sources(Section):
+    text: TextSource
+    spam: SpamSource
+    instructions: InstructionsSource
+    tokenizer: TokenizerSource
+
+
+class Weights(Section):
+    download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
+    path: Name  # model folder that load_gpt2 reads
+
+
+class Tokenizer(Section):
+    kind: Literal["trained", "given"]
+    vocab_size: Annotated[int, Field(strict=True, ge=257)]  # 256 bytes + end-of-text; upper limit when trained
+
+
+class Sample(Section):
+    window_tokens: PositiveInt
+    stride_tokens: PositiveInt
+    starts: Literal["documents", "stride"]
+    val_fraction: Fraction
+
+
+class Model(Section):
+    context_length: PositiveInt
+    n_layer: PositiveInt
+    n_head: PositiveInt
+    n_embd: PositiveInt
+    dropout: Probability
+    qkv_bias: Bool
+    tied_head: Bool
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Model":
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}")
+        return self
+
+
+class Training(Section):
+    """What the one training loop needs; pretraining and both fine-tunings share it."""
+
+    epochs: PositiveFloat
+    batch_size: PositiveInt  # rows per optimizer step
+    micro_batch_size: PositiveInt  # rows per forward and backward pass
+    lr: PositiveFloat  # peak, after warm-up
+    min_lr: NonNegativeFloat  # end of the cosine
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    beta1: Probability
+    beta2: Probability
+    grad_clip: PositiveFloat  # largest norm of the whole gradient
+    eval_interval_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Training":
+        if self.batch_size % self.micro_batch_size:
+            rule = f"must divide batch_size ({self.batch_size}), got {self.micro_batch_size}"
+            raise ValueError(f"micro_batch_size {rule}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must be at most lr ({self.lr}), got {self.min_lr}")
+        return self
+
+
+class Pretrain(Training):
+    sample_prompt: Text
+    sample_tokens: PositiveInt
+
+
+class Spam(Section):
+    text_column: Name
+    label_column: Name
+    split: Literal["grouped", "book"]
+    balance: Literal["none", "undersample"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "Spam":
+        return leaves_training_rows(self)
+
+
+class Instructions(Section):
+    split: Literal["given", "grouped", "book"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "Instructions":
+        return leaves_training_rows(self)
+
+
+SplitSection = TypeVar("SplitSection", Spam, Instructions)
+
+
+def leaves_training_rows(section: SplitSection) -> SplitSection:
+    total = section.val_fraction + section.test_fraction
+    if total >= 1:
+        raise ValueError(f"val_fraction + test_fraction must be below 1, got {total}")
+    return section
+
+
+LoraTarget = Literal["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+
+
+class Lora(Section):
+    rank: PositiveInt
+    alpha: PositiveFloat
+    dropout: Probability
+    targets: Annotated[list[LoraTarget], Field(min_length=1)]
+
+
+class Classifier(Training):
+    trains: Literal["lora", "last_block", "head", "all"]
+    pooling: Literal["last_real", "last_position"]
+    max_tokens: PositiveInt  # longer messages are cut; at most the base's context
+    lora: Lora
+
+
+class EvaluateClassifier(Section):
+    batch_size: PositiveInt
+    confidence: Fraction
+
+
+class Instruct(Training):
+    trains: Literal["lora", "all"]
+    mask: Literal["none", "instruction", "instruction+input"]
+    max_tokens: PositiveInt  # longer rows are cut; at most the base's context
+    lora: Lora
+
+
+class Decoding(Section):
+    max_new_tokens: PositiveInt
+    temperature: NonNegativeFloat  # 0 takes the likeliest token
+    top_k: NonNegativeInt  # 0 keeps all
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)]  # 1 keeps all
+
+
+class EvaluateInstruct(Decoding):
+    confidence: Fraction
+
+
+class Compute(Section):
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Literal["fp32", "bf16"]
+    threads: PositiveInt
+    determinism: Literal["strict", "warn", "off"]
+
+
+class Runtime(Section):
+    """Changes no result, and so is no stage's param."""
+
+    progress: Bool
+    tracking: Bool
+
+
+class Params(Section):
+    seed: NonNegativeInt
+    sources: Sources
+    weights: Weights
+    tokenizer: Tokenizer
+    sample: Sample
+    model: Model
+    pretrain: Pretrain
+    spam: Spam
+    instructions: Instructions
+    classifier: Classifier
+    evaluate_classifier: EvaluateClassifier
+    instruct: Instruct
+    evaluate_instruct: EvaluateInstruct
+    compute: Compute
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "Params":
+        problems = []
+        if self.sample.window_tokens > self.model.context_length:
+            rule = f"must be at most model.context_length ({self.model.context_length})"
+            problems.append(f"sample.window_tokens {rule}, got {self.sample.window_tokens}; lower it")
+        if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
+            rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
+            problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def read_params(path: str | Path = PARAMS_FILE) -> Params:
+    """Read and check `params.yaml`; raise one UserError that lists every problem, a line each."""
+    return check_params(read_yaml(path), str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read YAML 1.2 as DVC does (`1e-3` is a number, `on` a string); a broken file is a UserError."""
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; run from the repository's root, or `cp presets/NAME.yaml {path}`"
+        ) from None
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from None
+
+
+def check_params(values: Any, source: str = "params") -> Params:
+    """Build `Params` from plain values; raise one UserError that lists every problem, a line each."""
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: must be a mapping of sections, got {type(values).__name__}; start from a preset")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [line for problem in error.errors() for line in _explain(problem)]
+        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _explain(problem: Any) -> list[str]:
+    """Say one of pydantic's findings in our words: key, rule, value, remedy."""
+    key = ".".join(str(part) for part in problem["loc"])
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return [f"{key} is not a known key{_nearest(problem['loc'])}; remove or rename it"]
+    if kind == "missing":
+        return [f"{key} is missing; add it, e.g. from presets/quickstart.yaml"]
+    if kind == "value_error":
+        prefix = f"{key}." if key else ""
+        return [f"{prefix}{line}" for line in str(problem["ctx"]["error"]).splitlines()]
+    rule = problem["msg"].replace("Input should be", "must be").replace("List should", "must")
+    return [f"{key} {rule}, got {value!r}; correct the value"]
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    """Name the known key that the unknown one most resembles, if there is one."""
+    section: Any = Params
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
