@@ -1,0 +1,168 @@
+"""The command `llmcore`: use the models that the pipeline made, look into folders, switch presets."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmcore.errors import UserError
+from llmcore.process import prepare
+
+if TYPE_CHECKING:
+    from llmcore.generate.sampling import Sampling
+
+EXAMPLES = """examples:
+  llmcore generate "One sunny morning"
+  llmcore classify "You won a red kite! Send 20 coins."
+  llmcore ask "What is the opposite of big?"
+  llmcore info models/classifier
+  llmcore preset book-scratch
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 after a line on stderr for a user's mistake."""
+    prepare()
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stderr.close()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line: one subcommand a function below."""
+    top = argparse.ArgumentParser(
+        prog="llmcore",
+        description="Use the models that the pipeline made, look into model folders, switch presets.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    generate = commands.add_parser("generate", help="continue a text")
+    generate.add_argument("prompt", nargs="?", default="", help="how the text begins (default: nothing)")
+    _decoding(generate, model="models/pretrain", max_new_tokens=80, temperature=0.8, top_p=0.95)
+    generate.set_defaults(run=run_generate)
+
+    classify = commands.add_parser("classify", help="name the class of texts")
+    classify.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, each line of standard input")
+    classify.add_argument("--model", default="models/classifier", metavar="FOLDER", help="(default: %(default)s)")
+    classify.set_defaults(run=run_classify)
+
+    ask = commands.add_parser("ask", help="answer an instruction")
+    ask.add_argument("instruction")
+    ask.add_argument("--input", default="", help="what the instruction is about")
+    _decoding(ask, model="models/instruct", max_new_tokens=80, temperature=0.0, top_p=1.0)
+    ask.set_defaults(run=run_ask)
+
+    info = commands.add_parser("info", help="describe a model folder")
+    info.add_argument("folder", metavar="FOLDER")
+    info.set_defaults(run=run_info)
+
+    preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
+    preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
+    preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
+    preset.set_defaults(run=run_preset)
+    return top
+
+
+def _decoding(
+    command: argparse.ArgumentParser, *, model: str, max_new_tokens: int, temperature: float, top_p: float
+) -> None:
+    shown = "(default: %(default)s)"
+    command.add_argument("--model", default=model, metavar="FOLDER", help=shown)
+    command.add_argument("--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help=shown)
+    command.add_argument("--temperature", type=float, default=temperature, help=f"0 takes the likeliest {shown}")
+    command.add_argument("--top-k", type=int, default=0, metavar="K", help=f"0 keeps all {shown}")
+    command.add_argument("--top-p", type=float, default=top_p, metavar="P", help=f"1 keeps all {shown}")
+    command.add_argument("--seed", type=int, default=0, help=shown)
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    sampling = _sampling(arguments)
+    from llmcore.model.folder import load_gpt
+    from llmcore.serve.predict import continue_texts
+    from llmcore.tokenizer.bpe import load_tokenizer
+
+    model, tokenizer = load_gpt(arguments.model), load_tokenizer(arguments.model)
+    [written] = continue_texts(
+        model,
+        tokenizer,
+        [arguments.prompt],
+        max_new_tokens=arguments.max_new_tokens,
+        sampling=sampling,
+        seed=arguments.seed,
+    )
+    print(arguments.prompt + written.text)
+
+
+def run_classify(arguments: argparse.Namespace) -> None:
+    from llmcore.model.classifier_folder import load_classifier
+    from llmcore.serve.predict import classify_texts
+    from llmcore.tokenizer.bpe import load_tokenizer
+
+    model, max_tokens = load_classifier(arguments.model)
+    texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
+    if not texts or not all(texts):
+        raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
+    tokenizer = load_tokenizer(arguments.model)
+    for text, chances in zip(
+        texts, classify_texts(model, tokenizer, texts, max_tokens=max_tokens, batch_size=32), strict=True
+    ):
+        best = int(chances.argmax())
+        print(f"{model.labels[best]}\t{chances[best]:.3f}\t{text}")
+
+
+def run_ask(arguments: argparse.Namespace) -> None:
+    sampling = _sampling(arguments)
+    from llmcore.model.folder import load_gpt
+    from llmcore.serve.predict import answer_instructions
+    from llmcore.tokenizer.bpe import load_tokenizer
+
+    model, tokenizer = load_gpt(arguments.model), load_tokenizer(arguments.model)
+    [answer] = answer_instructions(
+        model,
+        tokenizer,
+        [(arguments.instruction, arguments.input)],
+        max_new_tokens=arguments.max_new_tokens,
+        sampling=sampling,
+        seed=arguments.seed,
+    )
+    print(answer.text)
+
+
+def run_info(arguments: argparse.Namespace) -> None:
+    from llmcore.serve.info import describe
+
+    print(describe(Path(arguments.folder)))
+
+
+def run_preset(arguments: argparse.Namespace) -> None:
+    from llmcore.presets import apply_preset, preset_names
+
+    if arguments.name is None:
+        print("\n".join(preset_names(Path())))
+    else:
+        print(apply_preset(Path(), arguments.name, force=arguments.force))
+
+
+def _sampling(arguments: argparse.Namespace) -> "Sampling":
+    """Check the decoding options and return how tokens are chosen."""
+    rules = {
+        "--max-new-tokens": (arguments.max_new_tokens, arguments.max_new_tokens > 0, "must be positive"),
+        "--temperature": (arguments.temperature, arguments.temperature >= 0, "must be 0 or more"),
+        "--top-k": (arguments.top_k, arguments.top_k >= 0, "must be 0 or more"),
+        "--top-p": (arguments.top_p, 0 < arguments.top_p <= 1, "must be above 0 and at most 1"),
+    }
+    broken = [f"{key}: {rule}, got {value!r}; correct it" for key, (value, kept, rule) in rules.items() if not kept]
+    if broken:
+        raise UserError("\n".join(broken))
+    from llmcore.generate.sampling import Sampling
+
+    return Sampling(arguments.temperature, arguments.top_k, arguments.top_p)

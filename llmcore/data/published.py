@@ -1,0 +1,49 @@
+"""Raw folders that hold nothing but published files: GPT-2's vocabulary and weights.
+
+Apart from `raw`, because an edit of the built-in world must not download gigabytes again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmcore.data.download import Fetched, RemoteFile
+from llmcore.data.sources import GPT2_REVISIONS, GPT2_TOKENIZER, gpt2_files
+from llmcore.files import write_json
+
+Meta = dict[str, Any]
+Get = Callable[[RemoteFile, Path], Fetched]  # `download.fetch` with its scratch folder bound
+
+
+def fill_tokenizer(folder: Path, kind: str, get: Get) -> Meta:
+    """Write GPT-2's vocabulary (encoder.json, vocab.bpe), or for kind `none` nothing but the meta."""
+    remote = GPT2_TOKENIZER if kind == "gpt2" else ()
+    files = [remote_entry(file, get(file, folder / file.name)) for file in remote]
+    licence = remote[0].licence if remote else "none needed"
+    return write_meta(folder, kind, licence, files=files, bytes=sum(entry["bytes"] for entry in files))
+
+
+def fill_weights(folder: Path, name: str, get: Get) -> Meta:
+    """Write GPT-2's published weights `name`: config.json, merges.txt, model.safetensors, vocab.json."""
+    remote = gpt2_files(name)
+    files = [remote_entry(file, get(file, folder / file.name)) for file in remote]
+    size_bytes = sum(entry["bytes"] for entry in files)
+    revision = GPT2_REVISIONS[name]
+    return write_meta(folder, name, remote[0].licence, files=files, bytes=size_bytes, revision=revision)
+
+
+def remote_entry(file: RemoteFile, fetched: Fetched) -> Meta:
+    """Describe a download; `published` tells whether its hash was known before or recorded now."""
+    return {
+        "name": file.name,
+        "bytes": fetched.size_bytes,
+        "sha256": fetched.sha256,
+        "url": file.url,
+        "published": file.sha256 is not None,
+    }
+
+
+def write_meta(folder: Path, kind: str, licence: str, **rest: Any) -> Meta:
+    meta = {"kind": kind, "licence": licence, **rest}
+    write_json(folder / "meta.json", meta)
+    return meta

@@ -1,0 +1,148 @@
+"""A grammar whose texts reveal their derivation, so that each text has one known probability.
+
+A grammar is a set of rules; a rule is one or more lines; a line is text with slots in braces:
+
+    {B:name}   draw a word of the lexicon's class `name`, other than those already bound, and bind it to B
+    {:name}    draw a word of the class and forget it
+    {B}        the word bound to B, again
+    {she B}    a function of bound words
+    {scene}    a rule, expanded here
+
+Each choice is written the moment it is made, and among the options of a choice none begins another (of a rule's
+lines the text before the first slot is compared). So reading a text from the left fixes every choice: texts form a
+prefix code, and p(text) is the product of the probabilities of its choices.
+"""
+
+import functools
+import itertools
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen: texts, and -ln p of each."""
+
+    texts: tuple[str, ...]
+    nats: tuple[float, ...]
+
+    @functools.cached_property
+    def cumulative(self) -> tuple[float, ...]:
+        """Sums of probabilities from the left, without the last."""
+        return tuple(itertools.accumulate(math.exp(-nats) for nats in self.nats[:-1]))
+
+
+def weighted(weights: Mapping[str, float]) -> Options:
+    """Return options with probabilities in proportion to `weights`."""
+    total = sum(weights.values())
+    return Options(tuple(weights), tuple(math.log(total / weight) for weight in weights.values()))
+
+
+def zipf(words: str | Iterable[str]) -> dict[str, float]:
+    """Return words (a string is split at spaces) weighted by rank as in natural text: 1 / (rank + 5)."""
+    listed = words.split() if isinstance(words, str) else words
+    return {word: 1 / (rank + 5) for rank, word in enumerate(listed)}
+
+
+Decide = Callable[[Options, str], int]  # (options, the text before them) -> index
+
+
+def drawing(rng: np.random.Generator) -> Decide:
+    """Return the decision of a writer: an option drawn with its probability."""
+    return lambda options, _text: bisect_right(options.cumulative, rng.random())
+
+
+@dataclass
+class Derivation:
+    """A text as far as it is written, its -ln p, the words bound so far and the rules expanded."""
+
+    text: str = ""
+    nats: float = 0.0
+    bound: dict[str, tuple[str, str]] = field(default_factory=dict)  # variable -> (class, word)
+    rules: list[str] = field(default_factory=list)
+
+    def __getitem__(self, variable: str) -> str:
+        return self.bound[variable][1]
+
+
+class Grammar:
+    """Rules, lexicon and functions. Lines of a rule given as a list are equally likely; a mapping has weights."""
+
+    def __init__(
+        self,
+        rules: Mapping[str, list[str] | Mapping[str, float]],
+        lexicon: Mapping[str, Mapping[str, float]],
+        functions: Mapping[str, Callable[..., str]],
+    ):
+        self.functions = functions
+        self.lexicon = {name: dict(words) for name, words in lexicon.items()}
+        self.lines = {name: [parse(line) for line in lines] for name, lines in rules.items()}
+        self.heads = {
+            name: weighted({parse(line)[0]: weight for line, weight in _weights(lines).items()})
+            for name, lines in rules.items()
+        }
+        self.words = functools.cache(self._words)
+
+    def expand(self, rule: str, decide: Decide) -> Derivation:
+        """Write one text from `rule`; `decide` makes every choice."""
+        derivation = Derivation()
+        self._rule(rule, decide, derivation)
+        return derivation
+
+    def fill(self, line: str, decide: Decide, known: Derivation | None = None) -> Derivation:
+        """Write one text from a single `line`, which may use and extend the words bound in `known`."""
+        derivation = Derivation(bound=known.bound if known else {})
+        head, *rest = parse(line)
+        derivation.text = head
+        self._rest(rest, decide, derivation)
+        return derivation
+
+    def _rule(self, rule: str, decide: Decide, out: Derivation) -> None:
+        out.rules.append(rule)
+        line = self.lines[rule][self._choose(self.heads[rule], decide, out)]
+        self._rest(line[1:], decide, out)
+
+    def _rest(self, slots_and_texts: Sequence[str], decide: Decide, out: Derivation) -> None:
+        for slot, text in zip(slots_and_texts[::2], slots_and_texts[1::2], strict=True):
+            self._slot(slot, decide, out)
+            out.text += text
+
+    def _slot(self, slot: str, decide: Decide, out: Derivation) -> None:
+        variable, colon, word_class = slot.partition(":")
+        function, *arguments = slot.split()
+        if colon:
+            taken = frozenset(word for known, word in out.bound.values() if known == word_class)
+            options = self.words(word_class, taken if variable else frozenset())
+            word = options.texts[self._choose(options, decide, out)]
+            if variable:
+                out.bound[variable] = (word_class, word)
+        elif arguments:
+            out.text += self.functions[function](*(out[name] for name in arguments))
+        elif slot in out.bound:
+            out.text += out[slot]
+        else:
+            self._rule(slot, decide, out)
+
+    def _choose(self, options: Options, decide: Decide, out: Derivation) -> int:
+        index = decide(options, out.text) if len(options.texts) > 1 else 0
+        out.text += options.texts[index]
+        out.nats += options.nats[index]
+        return index
+
+    def _words(self, word_class: str, taken: frozenset[str]) -> Options:
+        return weighted({word: w for word, w in self.lexicon[word_class].items() if word not in taken})
+
+
+@functools.cache
+def parse(line: str) -> tuple[str, ...]:
+    """Split a line into text, slot, text, ... text: `"One {d:day} "` -> `("One ", "d:day", " ")`."""
+    return tuple(re.split(r"\{(.*?)\}", line))
+
+
+def _weights(lines: list[str] | Mapping[str, float]) -> Mapping[str, float]:
+    return lines if isinstance(lines, Mapping) else dict.fromkeys(lines, 1.0)

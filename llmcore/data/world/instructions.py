@@ -1,0 +1,184 @@
+"""Instructions about the world with checkable answers; the test holds combinations and phrasings kept from training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmcore.data.world.grammar import Decide, Derivation, Grammar, drawing
+from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
+from llmcore.seeds import derive, numpy_generator
+
+VAL_SHARE = 0.05
+TEST_SHARE = 0.15
+NEW_PHRASING = 0.25  # share of test rows that ask in words never used in training
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Lines for the facts (one is drawn; none means no input), for asking, and for the answer.
+
+    The last line of `ask` is kept for the test. The words of the variables in `combination` are never seen
+    together in two splits; `ask` stands for the phrasing.
+    """
+
+    facts: tuple[str, ...]
+    ask: tuple[str, ...]
+    answer: str
+    combination: tuple[str, ...]
+    shuffled: bool = False  # the words of the facts are shown out of order
+
+
+FACTS = "the facts"
+RENAMED = "the facts with B in place of A"
+
+KINDS = {
+    "who has": Kind(
+        (
+            "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
+            "{B:name} took the {c:colour} {t:thing} from {A:name}.",
+            "{B:name} has a {t:thing} and {A:name} has a {u:thing}.",
+            "{A:name} has a {u:thing} and {B:name} has a {t:thing}.",
+        ),
+        ("Who has the {t}?", "Who has the {t} now?", "Say who has the {t}.", "Tell me who has the {t}."),
+        "{B}",
+        ("t", "B"),
+    ),
+    "colour": Kind(
+        (
+            "{A:name} has a {c:colour} {t:thing} and a {d:colour} {u:thing}.",
+            "{A:name} has a {d:colour} {u:thing} and a {c:colour} {t:thing}.",
+            "{A:name} gave a {c:colour} {t:thing} to {B:name}.",
+        ),
+        (
+            "What colour is the {t}?",
+            "Which colour has the {t}?",
+            "Say the colour of the {t}.",
+            "Tell me the colour of the {t}.",
+        ),
+        "{c}",
+        ("t", "c"),
+    ),
+    "where": Kind(
+        (
+            "The {t:thing} is {s:spot} and the {u:thing} is {r:spot}.",
+            "The {u:thing} is {r:spot} and the {t:thing} is {s:spot}.",
+        ),
+        ("Where is the {t}?", "Where is the {t} now?", "Say where the {t} is.", "Tell me where the {t} is."),
+        "{s}",
+        ("t", "s"),
+    ),
+    "given": Kind(
+        (
+            "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
+            "{B:name} took the {c:colour} {t:thing} from {A:name}.",
+        ),
+        ("What does {B} have?", "What does {B} have now?", "Say what {B} has.", "Tell me what {B} has."),
+        "the {c} {t}",
+        ("B", "t"),
+    ),
+    "other name": Kind(
+        ("{A:name} {k:done}.", "{A:name} has a {c:colour} {t:thing}.", "{A:name} went to the {p:place}."),
+        ("Put {B:name} for {A}.", "Write {B:name} for {A}.", "Write it with {B:name}.", "Say it with {B:name}."),
+        RENAMED,
+        ("A", "B"),
+    ),
+    "word order": Kind(
+        ("{A:name} {k:done}.", "{A:name} has a {k:colour} {t:thing}."),
+        ("Put the words in order.", "Sort the words.", "Write the words in order.", "Say the words in order."),
+        FACTS,
+        ("A", "k"),
+        shuffled=True,
+    ),
+    "first": Kind(
+        ("First {A:name} {j:done}, then {she A} {k:done}.", "Before {A:name} {k:done}, {A} {j:done}."),
+        ("What did {A} do first?", "What was done first?", "Say what {A} did first.", "Tell me what {A} did first."),
+        "{j}",
+        ("j", "k"),
+    ),
+    "last": Kind(
+        ("First {A:name} {j:done}, then {she A} {k:done}.", "Before {A:name} {k:done}, {A} {j:done}."),
+        ("What did {A} do last?", "What was done last?", "Say what {A} did last.", "Tell me what {A} did last."),
+        "{k}",
+        ("j", "k"),
+    ),
+    "to do": Kind(
+        ("Do not {j:job}, {k:job}!", "Please {k:job}, do not {j:job}!"),
+        ("What must I do?", "What do they want?", "Say what I must do.", "Tell me what I must do."),
+        "{k}",
+        ("j", "k"),
+    ),
+    "sum": Kind(
+        (
+            "{A:name} had {m:few} {f:food} and got {n:few} more.",
+            "{A:name} has {m:few} {f:food}, {B:name} gives {her A} {n:few} more.",
+        ),
+        ("How many {f} does {A} have?", "How many {f} are there?", "Count the {f}.", "Tell me how many {f} there are."),
+        "{sum m n}",
+        ("m", "n", "f"),
+    ),
+    "opposite": Kind(
+        (),
+        (
+            "What is not {q:quality}?",
+            "Say the opposite of {q:quality}.",
+            "What is the opposite of {q:quality}?",
+            "Tell me the opposite of {q:quality}.",
+        ),
+        "{opposite q}",
+        ("ask", "q"),
+    ),
+}
+
+WORLD = Grammar({}, LEXICON, FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A row in Alpaca form; `input` may be empty. A checkable answer is right if it equals `output`."""
+
+    instruction: str
+    input: str
+    output: str
+    kind: str
+    checkable: bool
+    split: str  # train, val or test
+
+
+def write_instructions(count: int, seed: int) -> list[Instruction]:
+    """Return `count` rows with different (instruction, input), kinds about equally often; equal arguments, equal rows."""
+    rng = numpy_generator(seed, "instructions")
+    rows: dict[tuple[str, str], Instruction] = {}
+    while len(rows) < count:
+        row = _draw(list(KINDS)[rng.integers(len(KINDS))], rng)
+        rows.setdefault((row.instruction, row.input), row)
+    return list(rows.values())
+
+
+def _draw(name: str, rng: np.random.Generator) -> Instruction:
+    kind, decide = KINDS[name], drawing(rng)
+    facts = WORLD.fill(_any(kind.facts, rng), decide) if kind.facts else WORLD.fill("", decide)
+    phrasing = _any(kind.ask[:-1], rng)
+    question = WORLD.fill(phrasing, decide, facts)
+    split = _split(name, *(phrasing if variable == "ask" else question[variable] for variable in kind.combination))
+    if split == "test" and rng.random() < NEW_PHRASING:
+        question = WORLD.fill(kind.ask[-1], decide, facts)
+    shown = " ".join(rng.permutation(facts.text.removesuffix(".").split())) if kind.shuffled else facts.text
+    return Instruction(question.text, shown, _answer(kind, facts.text, question, decide), name, True, split)
+
+
+def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:
+    return lines[rng.integers(len(lines))]
+
+
+def _answer(kind: Kind, facts: str, question: Derivation, decide: Decide) -> str:
+    if kind.answer == FACTS:
+        return facts
+    if kind.answer == RENAMED:
+        return facts.replace(question["A"], question["B"])
+    return WORLD.fill(kind.answer, decide, question).text
+
+
+def _split(*combination: str) -> str:
+    """Return the split of a combination of words: a hash, so that it is the same for every seed and count."""
+    share = derive(0, "split", *combination) / 2**63
+    return "test" if share < TEST_SHARE else "val" if share < TEST_SHARE + VAL_SHARE else "train"

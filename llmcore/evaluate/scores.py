@@ -1,0 +1,145 @@
+"""Scores with their uncertainty: pure functions from labels, predictions and answers to numbers."""
+
+import re
+import string
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def wilson(successes: int, total: int, confidence: float) -> tuple[float, float]:
+    """Return the Wilson score interval of a share: `wilson(287, 300, 0.95) -> (0.927, 0.975)`.
+
+    Unlike the textbook interval it stays inside [0, 1] and keeps its meaning near the ends; nothing
+    observed gives (0, 1). E. B. Wilson, "Probable inference", JASA 22 (1927).
+    """
+    if total == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
+    return (centre - half if successes else 0.0), (centre + half if successes < total else 1.0)
+
+
+def confusion_counts(actual: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Return how often each class was taken for each: (K, K) integers, rows actual, columns predicted."""
+    code = {name: index for index, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    for true, guess in zip(actual, predicted, strict=True):
+        counts[code[true], code[guess]] += 1
+    return counts
+
+
+def classification_metrics(actual: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """Return accuracy, macro F1, the share of the commonest class, and precision, recall, F1 of each class.
+
+    Keys: `rows accuracy macro_f1 majority_accuracy precision_<name> recall_<name> f1_<name>`. A ratio
+    without cases (no row predicted as the class) is 0, as in scikit-learn with `zero_division=0`.
+    """
+    counts = confusion_counts(actual, predicted, names)
+    hits, true, guessed = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    metrics = {
+        "rows": int(counts.sum()),
+        "accuracy": float(_ratio(hits.sum(), counts.sum())),
+        "macro_f1": float(macro_f1(counts)),
+        "majority_accuracy": float(_ratio(true.max(), counts.sum())),
+    }
+    ratios = {"precision": _ratio(hits, guessed), "recall": _ratio(hits, true), "f1": _ratio(2 * hits, true + guessed)}
+    return metrics | {
+        f"{key}_{name}": float(values[i]) for key, values in ratios.items() for i, name in enumerate(names)
+    }
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the mean F1 over the classes that occur, from confusion counts (..., K, K) -> (...)."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # (..., K)
+    cases = counts.sum(axis=-1) + counts.sum(axis=-2)  # (..., K) actual + predicted
+    return _ratio(_ratio(2 * hits, cases).sum(axis=-1), (cases > 0).sum(axis=-1))
+
+
+def bootstrap_macro_f1(counts: np.ndarray, confidence: float, generator: np.random.Generator) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of macro F1, from confusion counts (K, K).
+
+    Drawing rows with replacement draws the cells of the confusion matrix from a multinomial
+    distribution, so rows need not be touched. Efron and Tibshirani, "An introduction to the bootstrap".
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return 0.0, 1.0
+    drawn = generator.multinomial(total, counts.reshape(-1) / total, size=RESAMPLES)
+    values = macro_f1(drawn.reshape(RESAMPLES, *counts.shape))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def roc_auc(positive: Sequence[bool], scores: Sequence[float]) -> float:
+    """Return the chance that a positive row scores above a negative one, ties counting half; nan without both."""
+    truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, place, repeats = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(repeats) - (repeats - 1) / 2)[place]  # mean rank of equal scores
+    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> float:
+    """Return the area under the precision-recall curve as a step sum over thresholds; nan without positives."""
+    truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if not truth.any():
+        return float("nan")
+    order = np.argsort(-values, kind="stable")
+    truth, values = truth[order], values[order]
+    ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # last row of each run of equal scores
+    hits = np.cumsum(truth)[ends]
+    recall = hits / truth.sum()
+    return float(np.sum(np.diff(recall, prepend=0.0) * hits / (ends + 1)))
+
+
+def normalise(answer: str) -> str:
+    """Return an answer without case, ASCII punctuation, articles and extra spaces: `" The red Ball." -> "red ball"`.
+
+    The rule of SQuAD's evaluation script (Rajpurkar et al. 2016).
+    """
+    text = answer.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(answer: str, wanted: str) -> bool:
+    """Return whether two answers are equal once normalised."""
+    return normalise(answer) == normalise(wanted)
+
+
+def token_f1(answer: str, wanted: str) -> float:
+    """Return the F1 of the normalised words that two answers share; two empty ones agree fully."""
+    given, truth = normalise(answer).split(), normalise(wanted).split()
+    if not given or not truth:
+        return float(given == truth)
+    shared = (Counter(given) & Counter(truth)).total()
+    return 2 * shared / (len(given) + len(truth))
+
+
+def most_frequent(answers: Sequence[str]) -> str:
+    """Return the commonest answer, the alphabetically first of equally common ones; empty without answers."""
+    counts = Counter(answers)
+    return min(counts, key=lambda answer: (-counts[answer], answer), default="")
+
+
+def lookup_answers(prompts: Sequence[str], answers: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """Return the answers of pure memory: the commonest to the very same prompt, else the commonest of all."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        known[prompt].append(answer)
+    otherwise = most_frequent(answers)
+    return [most_frequent(known[prompt]) if prompt in known else otherwise for prompt in asked]
+
+
+def _ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray:
+    """Divide, giving 0 where there are no cases."""
+    numerator, denominator = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

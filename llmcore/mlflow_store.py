@@ -1,0 +1,222 @@
+"""The MLflow side of tracking: where the store is, how it comes to be, and how recorded events get into it.
+
+An event is a small JSON object (`llmcore.tracking` makes them). Delivering the same event twice
+leaves the store as once, so a delivery that broke off is simply repeated. MLflow is imported by
+`open_store` only: the import costs more than a second.
+"""
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Event = dict[str, Any]
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # no word about migrations on each first start
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down must not hold a stage for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
+DIGEST_CHARACTERS = 36  # limit of a dataset's digest
+
+
+def project_root() -> Path:
+    """Return the repository that owns the store; in DVC's temporary experiments that is not the working folder."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def store_uri() -> str:
+    """Return `MLFLOW_TRACKING_URI`, else the sqlite file in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(project_root() / "mlflow.db")
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the URI of a sqlite file; a percent sign in its path is the one character that needs quoting."""
+    return f"sqlite:///{str(file).replace('%', '%25')}"
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the file of a sqlite `uri`, None for every other kind of store."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0].replace("%25", "%"))
+
+
+def experiment_name(stage: str) -> str:
+    """Return the experiment of a stage: `download@text -> data`, `track -> pipeline`, `load_gpt2 -> load-gpt2`."""
+    name = stage.partition("@")[0]
+    if name.startswith(("download", "prepare_")) or name in ("tokenize", "sample"):
+        return "data"
+    return "pipeline" if name == "track" else name.replace("_", "-")
+
+
+def open_store() -> "Store":
+    """Import MLflow, create a missing sqlite store, and return the open one; raises whatever MLflow raises."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    uri = store_uri()
+    if file := database_file(uri):
+        create_database(file)
+        with closing(sqlite3.connect(file)) as connection:  # says at once what MLflow tries for 100 seconds
+            connection.execute("PRAGMA schema_version")
+    return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
+
+
+def create_database(file: Path) -> None:
+    """Create MLflow's tables in `file` unless it exists.
+
+    They are made in a temporary file under a lock: two first starts at once, or a killed one, would
+    otherwise leave a half-migrated database that never opens again.
+    """
+    if file.exists():
+        return
+    from filelock import FileLock
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with FileLock(f"{file}.lock"):
+        if file.exists():
+            return
+        temporary = Path(f"{file}.new")
+        temporary.unlink(missing_ok=True)
+        artifacts = project_root() / "mlartifacts"
+        SqlAlchemyStore(sqlite_uri(temporary), artifacts.as_uri()).engine.dispose()
+        os.replace(temporary, file)
+
+
+class Store:
+    """An open MLflow store: `start` a run, `deliver` events to it."""
+
+    def __init__(self, client: "MlflowClient", local: bool):
+        self.client = client
+        self.local = local
+
+    def start(self, header: Event) -> str:
+        """Create the run that `header` describes (`stage`, `name`, `time`) and return its id."""
+        experiment = self._experiment(experiment_name(header["stage"]))
+        run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"])
+        return run.info.run_id
+
+    def deliver(self, run_id: str, events: Iterable[Event]) -> list[str]:
+        """Write `events` to a run; return a sentence for each that MLflow refuses for its content.
+
+        Raises what MLflow raises when the store cannot be reached or written.
+        """
+        return self._deliver(run_id, _batches(events))
+
+    def _deliver(self, run_id: str, batches: Iterable[list[Event]]) -> list[str]:
+        from mlflow.exceptions import MlflowException
+
+        refused = []
+        for batch in batches:
+            try:
+                self._write(run_id, batch)
+            except MlflowException as error:
+                if error.error_code not in REFUSALS:
+                    raise
+                one_by_one = [[event] for event in batch] if len(batch) > 1 else []
+                refused += [error.message] if not one_by_one else self._deliver(run_id, one_by_one)
+        return refused
+
+    def _write(self, run_id: str, events: list[Event]) -> None:
+        """Write events of one kind."""
+        from mlflow import entities
+
+        kind, first = events[0]["do"], events[0]
+        if kind == "metrics":
+            metrics = [entities.Metric(e["key"], e["value"], e["time"], e["step"]) for e in events]
+            self.client.log_batch(run_id, metrics=metrics)
+        elif kind == "params":
+            self.client.log_batch(run_id, params=[entities.Param(e["key"], e["value"]) for e in events])
+        elif kind == "tags":
+            self.client.log_batch(run_id, tags=[entities.RunTag(e["key"], e["value"]) for e in events])
+        elif kind == "dataset":
+            source = json.dumps({"uri": first["source"]})
+            dataset = entities.Dataset(first["name"], first["digest"][:DIGEST_CHARACTERS], "local", source)
+            self.client.log_inputs(run_id, datasets=[entities.DatasetInput(dataset, tags=[])])
+        elif kind == "artifact":
+            self._write_artifact(run_id, first["name"], base64.b64decode(first["base64"]))
+        elif kind == "table":
+            self.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(first["tables"]))
+        elif kind == "link":
+            self._link(run_id, **{key: first[key] for key in ("stage", "tag", "value")})
+        elif kind == "end":
+            self.client.update_run(run_id, name=first["name"])
+            self.client.set_terminated(run_id, first["status"], first["time"])
+        else:
+            raise AssertionError(kind)
+
+    def _write_artifact(self, run_id: str, name: str, data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(name).name)
+            file.write_bytes(data)
+            parent = Path(name).parent.as_posix()
+            self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
+
+    def _link(self, run_id: str, stage: str, tag: str, value: str) -> None:
+        """Tag the run with the id of the newest run of `stage` whose `tag` has this value."""
+        experiment = self.client.get_experiment_by_name(experiment_name(stage))
+        if experiment is None:
+            return
+        query = f"tags.`{tag}` = '{value}' and tags.`dvc.stage` = '{stage}'"
+        for run in self.client.search_runs([experiment.experiment_id], query, max_results=1):
+            self.client.set_tag(run_id, f"run.{stage}", run.info.run_id)
+
+    def _experiment(self, name: str) -> str:
+        """Return the id of an experiment, creating it with a location that does not depend on the working folder."""
+        from mlflow.exceptions import MlflowException
+
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            location = (project_root() / "mlartifacts" / name).as_uri() if self.local else None
+            try:
+                return self.client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another process was first
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage == "deleted":  # by hand in the UI; MLflow would refuse every new run
+            self.client.restore_experiment(experiment.experiment_id)
+        return experiment.experiment_id
+
+
+def _batches(events: Iterable[Event]) -> Iterable[list[Event]]:
+    """Group metrics, params and tags into calls as large as MLflow takes; every other event stands alone.
+
+    The end of a run comes last whatever the order of the rest.
+    """
+    events = list(events)
+    for kind, limit in (("metrics", BATCH_METRICS), ("params", BATCH_OTHERS), ("tags", BATCH_OTHERS)):
+        same = [event for event in events if event["do"] == kind]
+        yield from (same[i : i + limit] for i in range(0, len(same), limit))
+    others = [event for event in events if event["do"] not in ("metrics", "params", "tags")]
+    yield from ([event] for event in sorted(others, key=lambda event: event["do"] == "end"))
+
+
+def git_tags(folder: str | Path = ".") -> dict[str, str]:
+    """Return the commit and whether tracked files differ from it; nothing outside a git repository."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+
+
+def _git(folder: str | Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,40 @@
+"""A GPT that names a class: the head reads the hidden state of one token. Book: chapter 6."""
+
+import torch
+from torch import Tensor, nn
+
+from llmcore.model.gpt import GPTConfig, Transformer
+
+
+class GPTClassifier(nn.Module):
+    """Ids (B, T) and the position of the token to read (B,) -> logits (B, labels).
+
+    The token is the last real one by default: causal attention lets it see the whole text, and no
+    padding behind it can change what it holds. The head has no bias, as transformers' `score`.
+    """
+
+    def __init__(self, config: GPTConfig, labels: list[str], pooling: str):
+        super().__init__()
+        self.config, self.labels, self.pooling = config, labels, pooling
+        self.transformer = Transformer(config)
+        self.score = nn.Linear(config.n_embd, len(labels), bias=False)
+
+    def forward(self, ids: Tensor, read: Tensor) -> Tensor:
+        hidden = self.transformer(ids)  # (B, T, C)
+        return self.score(hidden[torch.arange(len(ids), device=ids.device), read])  # (B, labels)
+
+    @torch.no_grad()
+    def initialise_head(self, generator: torch.Generator) -> None:
+        """Draw the head from N(0, 0.02), as GPT-2's other weights."""
+        self.score.weight.normal_(0.0, 0.02, generator=generator)
+
+
+def choose_trained(model: GPTClassifier, trains: str) -> None:
+    """Let `head`, `last_block` (with the final norm and the head, as in the book) or `all` be trained."""
+    prefixes = {
+        "head": ("score.",),
+        "last_block": (f"transformer.h.{model.config.n_layer - 1}.", "transformer.ln_f.", "score."),
+        "all": ("",),
+    }[trains]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))

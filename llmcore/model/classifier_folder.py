@@ -1,0 +1,60 @@
+"""Classifier folders: a GPT-2 folder that `AutoModelForSequenceClassification` opens."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmcore.errors import UserError
+from llmcore.model.classifier import GPTClassifier
+from llmcore.model.folder import SavedTokenizer, read_config, read_weights, write_folder
+from llmcore.model.gpt import GPTConfig
+from llmcore.model.gpt2_format import config_to_gpt2
+
+POOLINGS = ("last_real", "last_position")
+
+
+def save_classifier(
+    folder: str | Path,
+    config: GPTConfig,
+    state: Mapping[str, Tensor],
+    *,
+    labels: list[str],
+    pooling: str,
+    max_tokens: int,
+    tokenizer: SavedTokenizer,
+    origin: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a classifier's folder whole; `state` has our names, without low-rank updates.
+
+    transformers knows only the pooling `last_real`; for the other the folder says so in config and card.
+    """
+    values = config_to_gpt2(config, tokenizer.end_of_text) | {
+        "architectures": ["GPT2ForSequenceClassification"],
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+        "pooling": pooling,
+        "max_tokens": max_tokens,
+    }
+    write_folder(folder, config, state, values, tokenizer=tokenizer, origin=origin, card=card)
+
+
+def load_classifier(folder: str | Path) -> tuple[GPTClassifier, int]:
+    """Read a classifier, in fp32 and evaluation mode, and how many tokens of a text it reads."""
+    config, values = read_config(folder)
+    names = values.get("id2label")
+    if not isinstance(names, dict) or sorted(names) != sorted(str(index) for index in range(len(names))):
+        raise UserError(f"{folder}/config.json: id2label must name the classes; give a classifier's folder")
+    labels = [names[str(index)] for index in range(len(names))]
+    pooling = values.get("pooling", POOLINGS[0])
+    if pooling not in POOLINGS:
+        raise UserError(f"{folder}/config.json: pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
+    with torch.device("meta"):  # shapes without memory: the file's tensors become the parameters
+        model = GPTClassifier(config, labels, pooling)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(read_weights(folder, config, shapes, tied={}), assign=True)
+    return model.eval(), values.get("max_tokens", config.context_length)

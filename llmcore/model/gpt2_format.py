@@ -1,0 +1,97 @@
+"""GPT-2's published form and ours: one table of keys and one of settings, used in both directions.
+
+Our parameter names are GPT-2's. Its linear layers store their weights transposed (in, out); checkpoints
+come with or without the `transformer.` prefix, some with the attention mask stored as a weight.
+"""
+
+import re
+from typing import Any
+
+from torch import Tensor
+
+from llmcore.errors import UserError
+from llmcore.model.gpt import GPTConfig
+
+TRANSPOSED = re.compile(r"\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
+MASK_BUFFER = re.compile(r"\.attn\.(bias|masked_bias)$")
+BARE_KEY = re.compile(r"^(wte|wpe|h\.\d+|ln_f)\.")
+
+# settings of other GPT-2 variants that this model does not compute: key -> the values it does
+COMPUTED = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+
+
+def our_name(key: str) -> str | None:
+    """Return our name of a checkpoint's key; None for a stored attention mask, which is no weight."""
+    name = f"transformer.{key}" if BARE_KEY.match(key) else key
+    return None if MASK_BUFFER.search(name) else name
+
+
+def transposed(name: str, tensor: Tensor) -> Tensor:
+    """Turn a tensor from GPT-2's orientation to ours, or back: the same step both ways."""
+    return tensor.t() if TRANSPOSED.search(name) else tensor
+
+
+def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in which GPT-2's form stores our parameter `name` of `shape`."""
+    return shape[::-1] if TRANSPOSED.search(name) else shape
+
+
+def config_to_gpt2(config: GPTConfig, end_of_text: int) -> dict[str, Any]:
+    """Return `config.json` as transformers reads it, with `qkv_bias` beside."""
+    return {
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_ctx": config.context_length,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "initializer_range": 0.02,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "tie_word_embeddings": config.tied_head,
+        "qkv_bias": config.qkv_bias,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "pad_token_id": end_of_text,
+        "dtype": "float32",
+    }
+
+
+def config_from_gpt2(values: Any, source: str) -> GPTConfig:
+    """Read `config.json`'s values; a model of another kind is a UserError that names the key."""
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: must be a JSON object, got {type(values).__name__}; restore the file")
+    for key, known in COMPUTED.items():
+        value = values.get(key, known[0] if key != "model_type" else None)
+        if value not in known:
+            raise UserError(f"{source}: {key} must be {known[0]!r}, got {value!r}; give a GPT-2 model folder")
+    shape = {key: values.get(key) for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
+    for key, value in shape.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise UserError(f"{source}: {key} must be a positive integer, got {value!r}; restore the file")
+    if shape["n_embd"] % shape["n_head"]:
+        rule = f"n_embd must be a multiple of n_head ({shape['n_head']})"
+        raise UserError(f"{source}: {rule}, got {shape['n_embd']}; restore the file")
+    if values.get("n_inner") not in (None, 4 * shape["n_embd"]):
+        raise UserError(f"{source}: n_inner must be 4 n_embd, got {values['n_inner']!r}; give a GPT-2 model folder")
+    return GPTConfig(
+        vocab_size=shape["vocab_size"],
+        context_length=shape["n_positions"],
+        n_layer=shape["n_layer"],
+        n_head=shape["n_head"],
+        n_embd=shape["n_embd"],
+        dropout=values.get("resid_pdrop", 0.1),  # GPT-2's own, which configs may leave out
+        qkv_bias=values.get("qkv_bias", True),
+        tied_head=values.get("tie_word_embeddings", True),
+    )

@@ -1,0 +1,81 @@
+"""LoRA: train a low-rank update of chosen linear layers, leave the layers themselves as they are.
+
+W x becomes W x + scaling * B (A (dropout x)) with A (rank x in) random and B (out x rank) zero, so the
+model starts as the base. Paper: Hu et al. 2021, arXiv:2106.09685. Book: appendix E.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmcore.errors import UserError
+
+
+class LoRALinear(nn.Linear):
+    """A linear layer with a low-rank update; its own weight keeps its name, so base weights load untouched."""
+
+    def __init__(self, base: nn.Linear, rank: int, scaling: float, dropout: float, generator: torch.Generator):
+        with torch.device("meta"):  # the base's parameters are taken over, none are made
+            super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
+        self.weight, self.bias = base.weight, base.bias
+        self.scaling, self.dropout = scaling, dropout
+        bound = 1 / math.sqrt(base.in_features)  # Kaiming uniform with a = sqrt(5), as in the paper's code
+        a = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
+        self.lora_a = nn.Parameter(a.to(base.weight))
+        self.lora_b = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+
+    def forward(self, input: Tensor) -> Tensor:
+        dropped = F.dropout(input, self.dropout, self.training)
+        return super().forward(input) + self.scaling * F.linear(F.linear(dropped, self.lora_a), self.lora_b)
+
+    def merged_weight(self) -> Tensor:
+        """Return W + scaling * B A."""
+        return self.weight + self.scaling * (self.lora_b @ self.lora_a)
+
+
+def apply_lora(
+    model: nn.Module,
+    targets: Sequence[str],
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    generator: torch.Generator,
+) -> None:
+    """Give every linear layer whose dotted name ends in one of `targets` a low-rank update, in place.
+
+    The update is scaled by alpha / rank. Layers are taken in the model's order, so the same generator
+    gives the same A. UserError if a target names no layer.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in layers):
+            raise UserError(f"lora.targets must name linear layers of the model, got {target!r}; remove it")
+    for name, layer in layers.items():
+        if any(name.endswith(f".{target}") for target in targets):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, LoRALinear(layer, rank, alpha / rank, dropout, generator))
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """Return the layers that have an update, by dotted name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
+
+
+def train_only_lora(model: nn.Module, also: Sequence[str] = ()) -> None:
+    """Let only the updates, and parameters whose names begin with one of `also`, be trained."""
+    for name, parameter in model.named_parameters():
+        is_update = name.endswith((".lora_a", ".lora_b"))
+        parameter.requires_grad_(is_update or name.startswith(tuple(also)))
+
+
+@torch.no_grad()
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's state dict with every update added to its layer; the model is not changed."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if ".lora_" not in name}
+    for name, layer in lora_layers(model).items():
+        state[f"{name}.weight"] = layer.merged_weight()
+    return state

@@ -1,0 +1,141 @@
+"""The model card: what a model folder holds, how it was made, how to open it elsewhere."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["pretrain", "base", "classifier", "instruct"]
+
+
+class About(NamedTuple):
+    title: str
+    text: str
+    task: str  # the hub's pipeline_tag
+    opened_by: str  # transformers' class
+
+
+GENERATION, CLASSIFICATION = "text-generation", "text-classification"
+ABOUT: dict[Kind, About] = {
+    "pretrain": About(
+        "Small GPT, pretrained",
+        "A GPT-2 style language model, trained from random weights to predict the next token.",
+        GENERATION,
+        "AutoModelForCausalLM",
+    ),
+    "base": About(
+        "Base of the fine-tunings",
+        "A GPT-2 style language model, copied unchanged from the weights named below.",
+        GENERATION,
+        "AutoModelForCausalLM",
+    ),
+    "classifier": About(
+        "Message classifier",
+        "A GPT-2 style model with a linear head, fine-tuned to sort short messages into classes. "
+        "The class is read at the last token that is not padding.",
+        CLASSIFICATION,
+        "AutoModelForSequenceClassification",
+    ),
+    "instruct": About(
+        "Instruction follower",
+        "A GPT-2 style language model, fine-tuned to answer instructions in Alpaca's format.",
+        GENERATION,
+        "AutoModelForCausalLM",
+    ),
+}
+LAST_POSITION = (
+    "This classifier reads the class at the last position of a row padded to `max_tokens`, padding counted. "
+    "`transformers` reads it at the last real token, so its answers differ; `llmcore` honours the setting."
+)
+
+
+def model_card(
+    kind: Kind,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    licence: str = "other",
+    data: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """Return the README.md of a model folder: front matter of the Hugging Face hub, then Markdown.
+
+    `licence` is an identifier of the hub ("mit"); `data` are lines about the training data, `notes`
+    what a user must know. Equal arguments give equal text: no date, no path, no host.
+    """
+    about = ABOUT[kind]
+    if params.get("pooling") == "last_position":
+        notes = [*notes, LAST_POSITION]
+    parts = [
+        _front_matter(about, licence),
+        f"# {about.title}\n\n{about.text}",
+        _section("Data", [f"- {line}" for line in data]),
+        _section("Good to know", [f"- {line}" for line in notes]),
+        _section("How to open it", _snippet(about, adapter=params.get("trains") == "lora")),
+        _section("Results", _table("metric", metrics)),
+        _section("Parameters", _table("parameter", _flat(params))),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(about: About, licence: str) -> str:
+    lines = [f"license: {licence}", "library_name: transformers", f"pipeline_tag: {about.task}", "tags: [gpt2]"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {title}", "", *lines]) if lines else ""
+
+
+def _snippet(about: About, adapter: bool) -> list[str]:
+    lines = [
+        "```python",
+        f"from transformers import AutoTokenizer, {about.opened_by}",
+        "",
+        'folder = "."  # this folder',
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f"model = {about.opened_by}.from_pretrained(folder).eval()",
+        *_use(about),
+        "```",
+    ]
+    if adapter:
+        lines += [
+            "",
+            "The weights above are merged. The LoRA adapter alone, to put on the base model it was trained from:",
+            "",
+            "```python",
+            "from peft import PeftModel",
+            "",
+            'model = PeftModel.from_pretrained(base_model, "./adapter")',
+            "```",
+        ]
+    return lines
+
+
+def _use(about: About) -> list[str]:
+    if about.task == CLASSIFICATION:
+        return [
+            'logits = model(**tokenizer("You won a prize!", return_tensors="pt")).logits',
+            "print(model.config.id2label[int(logits.argmax())])",
+        ]
+    return [
+        'ids = model.generate(**tokenizer("One", return_tensors="pt"), max_new_tokens=40, pad_token_id=0)',
+        "print(tokenizer.decode(ids[0]))",
+    ]
+
+
+def _table(name: str, values: Mapping[str, Any]) -> list[str]:
+    if not values:
+        return []
+    return [f"| {name} | value |", "| --- | --- |", *(f"| {key} | {_cell(value)} |" for key, value in values.items())]
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,78 @@
+"""Text in, text or classes out: what the command line, the evaluations and served models share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from llmcore.generate.decode import decode
+from llmcore.generate.sampling import Sampling
+from llmcore.model.classifier import GPTClassifier
+from llmcore.model.gpt import GPT
+from llmcore.tasks.classification import class_probabilities
+from llmcore.tasks.prompt import prompt
+from llmcore.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a model wrote, and whether it ended by itself or was cut off."""
+
+    text: str
+    ended: bool
+
+
+def continue_texts(
+    model: GPT, tokenizer: Tokenizer, texts: Sequence[str], *, max_new_tokens: int, sampling: Sampling, seed: int
+) -> list[Continuation]:
+    """Continue each text as the beginning of a document; the text itself is not repeated."""
+    prompts = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
+    return _continue(model, tokenizer, prompts, max_new_tokens, sampling, seed)
+
+
+def answer_instructions(
+    model: GPT,
+    tokenizer: Tokenizer,
+    instructions: Sequence[tuple[str, str]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+) -> list[Continuation]:
+    """Answer each (instruction, input); a prompt that fills the model's context gets no answer."""
+    prompts = [tokenizer.encode(prompt(instruction, input)) for instruction, input in instructions]
+    fitting = [row for row, ids in enumerate(prompts) if len(ids) < model.config.context_length]
+    written = _continue(model, tokenizer, [prompts[row] for row in fitting], max_new_tokens, sampling, seed)
+    answers = [Continuation("", ended=False)] * len(prompts)
+    for row, continuation in zip(fitting, written, strict=True):
+        answers[row] = Continuation(continuation.text.strip(), continuation.ended)
+    return answers
+
+
+def classify_texts(
+    model: GPTClassifier, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, batch_size: int
+) -> Tensor:
+    """Return the probability of each class for each text: (texts, labels). Longer texts are cut to `max_tokens`."""
+    rows = [ids[:max_tokens] for ids in tokenizer.encode_stream(texts)]
+    pad_to = max_tokens if model.pooling == "last_position" else None
+    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.end_of_text, pad_to=pad_to)
+
+
+def _continue(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+) -> list[Continuation]:
+    written = decode(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        seed=seed,
+        stop_id=tokenizer.end_of_text,
+    )
+    room = [min(max_new_tokens, model.config.context_length - len(ids)) for ids in prompts]
+    return [Continuation(tokenizer.decode(ids), len(ids) < limit) for ids, limit in zip(written, room, strict=True)]

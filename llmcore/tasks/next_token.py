@@ -1,0 +1,46 @@
+"""Predicting the next token: the batch and the loss that pretraining and instruction tuning share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llmcore.data.windows import IGNORED
+from llmcore.model.gpt import GPT
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Inputs and targets, each (B, T); a target that is IGNORED gives no loss."""
+
+    inputs: Tensor
+    targets: Tensor
+    supervised: int
+
+    @classmethod
+    def of(cls, inputs: np.ndarray, targets: np.ndarray, device: torch.device) -> "TokenBatch":
+        supervised = int((targets != IGNORED).sum())
+        return cls(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device), supervised)
+
+
+def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
+    """Return the cross-entropy in nats, summed over the supervised targets.
+
+    Only their positions go through the output head: logits (N, V) of N supervised positions.
+    """
+    chosen = batch.targets != IGNORED  # (B, T)
+    hidden = model.transformer(batch.inputs)[chosen]  # (N, C)
+    return F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="sum")
+
+
+def mean_loss(model: GPT, batches: Iterable[TokenBatch]) -> tuple[float, int]:
+    """Return the mean loss over all supervised targets of `batches`, in nats, and their number."""
+    total, supervised = 0.0, 0
+    for batch in batches:
+        if batch.supervised:
+            total += next_token_loss(model, batch).item()
+            supervised += batch.supervised
+    return (total / supervised if supervised else 0.0), supervised

@@ -1,0 +1,149 @@
+"""A byte-level BPE tokenizer in GPT-2's form: text -> ids and back, by `tiktoken`.
+
+The merges define everything: ids 0-255 are the bytes in GPT-2's order, then one id a merge, then
+`<|endoftext|>` as the last. A tokenizer folder holds `vocab.json` and `merges.txt`, which tiktoken
+and transformers read the same. Book: chapter 2.5.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmcore.errors import UserError
+from llmcore.files import read_json, sha256_file, write_json, write_text
+from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT, PATTERN, to_bytes, to_characters
+
+if TYPE_CHECKING:
+    import tiktoken
+
+Merge = tuple[bytes, bytes]
+
+STREAM_TEXTS = 256  # texts in memory at a time
+
+
+class Tokenizer:
+    """Encode text to ids and decode ids to text; `decode(encode(text)) == text` for every text.
+
+    End-of-text is a boundary between documents, never something found in a text: the characters
+    `<|endoftext|>` in data are ordinary text.
+    """
+
+    def __init__(self, merges: Sequence[Merge]):
+        self.merges = list(merges)
+        self.ranks = {bytes([byte]): rank for rank, byte in enumerate(BYTE_TO_CHARACTER)}
+        for left, right in self.merges:
+            self.ranks[left + right] = len(self.ranks)
+        self.end_of_text = len(self.ranks)
+        self.vocab_size = len(self.ranks) + 1
+
+    @cached_property
+    def _encoding(self) -> "tiktoken.Encoding":
+        import tiktoken
+
+        specials = {END_OF_TEXT: self.end_of_text}
+        return tiktoken.Encoding("llmcore", pat_str=PATTERN, mergeable_ranks=self.ranks, special_tokens=specials)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, which is read as ordinary text throughout."""
+        return self._encoding.encode_ordinary(text)
+
+    def encode_stream(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Yield `encode` of each text; a few hundred at a time are encoded on all cores."""
+        texts = iter(texts)
+        while chunk := list(islice(texts, STREAM_TEXTS)):
+            yield from self._encoding.encode_ordinary_batch(chunk, num_threads=os.cpu_count() or 1)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 (a cut character) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the exact bytes of `ids`; end-of-text is spelled out."""
+        return self._encoding.decode_bytes(list(ids))
+
+    @property
+    def token_bytes(self) -> list[int]:
+        """The length of each token's text in bytes, by id; end-of-text spells none."""
+        return [*map(len, self.ranks), 0]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `vocab.json` and `merges.txt` as GPT-2 has them."""
+        vocab = {to_characters(token): rank for token, rank in self.ranks.items()} | {END_OF_TEXT: self.end_of_text}
+        write_text(Path(folder) / "vocab.json", json.dumps(vocab, ensure_ascii=False))
+        lines = [f"{to_characters(left)} {to_characters(right)}" for left, right in self.merges]
+        write_text(Path(folder) / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
+
+    def save_for_transformers(self, folder: str | Path, context_length: int) -> None:
+        """Write `save`'s files and the `tokenizer_config.json` by which `AutoTokenizer` opens the folder."""
+        self.save(folder)
+        config = {
+            "tokenizer_class": "GPT2Tokenizer",
+            "model_max_length": context_length,
+            "add_prefix_space": False,
+            **{f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk", "pad")},
+        }
+        write_json(Path(folder) / "tokenizer_config.json", config)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read a tokenizer folder; a vocabulary that its merges do not make is a UserError."""
+    return read_tokenizer(Path(folder) / "merges.txt", Path(folder) / "vocab.json")
+
+
+def read_tokenizer(merges_file: Path, vocab_file: Path) -> Tokenizer:
+    """Read the two files under any name (`vocab.bpe` and `encoder.json` as OpenAI published them)."""
+    vocab = read_json(vocab_file)
+    if not isinstance(vocab, dict):
+        raise UserError(f"{vocab_file}: must be a JSON object of token -> id; restore the file")
+    tokenizer = Tokenizer(read_merges(merges_file))
+    expected = {to_characters(token): rank for token, rank in tokenizer.ranks.items()}
+    expected[END_OF_TEXT] = tokenizer.end_of_text
+    if vocab != expected:
+        raise UserError(f"{vocab_file}: {_difference(vocab, expected)}; the file does not belong to {merges_file}")
+    return tokenizer
+
+
+def read_merges(path: Path) -> list[Merge]:
+    """Read `merges.txt`: a `#version` line, then two tokens a line, each known when it is used."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro tokenize`, or correct the folder") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); restore the file") from None
+    known = {bytes([byte]) for byte in BYTE_TO_CHARACTER}
+    merges: list[Merge] = []
+    for number, line in enumerate(lines, start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        try:
+            left, right = (to_bytes(part) for part in line.split(" "))
+        except (ValueError, KeyError):
+            raise UserError(f"{path}, line {number}: must be two tokens, got {line!r}; restore the file") from None
+        if unknown := [token for token in (left, right) if token not in known]:
+            rule = f"merges a token that no earlier line makes, {to_characters(unknown[0])!r}"
+            raise UserError(f"{path}, line {number}: {rule}; restore the file")
+        if left + right in known:
+            raise UserError(f"{path}, line {number}: makes a token a second time, {line!r}; restore the file")
+        known.add(left + right)
+        merges.append((left, right))
+    return merges
+
+
+def _difference(vocab: dict[str, int], expected: dict[str, int]) -> str:
+    """Name the first entry in which a vocabulary differs from the one its merges make."""
+    if missing := sorted(expected.keys() - vocab.keys(), key=expected.__getitem__):
+        return f"lacks {missing[0]!r} (id {expected[missing[0]]})"
+    if surplus := sorted(vocab.keys() - expected.keys()):
+        return f"has {surplus[0]!r} (id {vocab[surplus[0]]}), which no merge makes"
+    token = next(token for token, rank in expected.items() if vocab[token] != rank)
+    return f"has id {vocab[token]} for {token!r}, which must be {expected[token]}"
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return the SHA-256 that identifies a tokenizer: that of its merges."""
+    return sha256_file(Path(folder) / "merges.txt")

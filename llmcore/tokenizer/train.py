@@ -1,0 +1,28 @@
+"""Learn a byte-level BPE from text, by `tokenizers`. Book: chapter 2.5; Sennrich et al. 2016, arXiv:1508.07909."""
+
+import json
+from collections.abc import Iterable
+
+from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Return a tokenizer of at most `vocab_size` tokens: 256 bytes, the learned merges, end-of-text.
+
+    Fewer come out when the text has no more pairs to merge. The same texts give the same merges.
+    """
+    from tokenizers import Tokenizer as Trained
+    from tokenizers import models, pre_tokenizers, trainers
+
+    trained = Trained(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,  # end-of-text comes on top
+        min_frequency=2,
+        initial_alphabet=list(BYTE_TO_CHARACTER.values()),
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    merges = json.loads(trained.to_str())["model"]["merges"]
+    return Tokenizer([(to_bytes(left), to_bytes(right)) for left, right in merges])

@@ -1,0 +1,164 @@
+"""The training loop: pretraining and both fine-tunings run through it, each as a task.
+
+The loop knows a model, a task and when to do what; the task knows what a batch is. Losses of a step
+are summed over supervised positions and divided by all of them, so 4 micro-batches of 2 rows give
+the gradient of 8 rows, whatever their lengths.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from llmcore.compute import Machine
+from llmcore.errors import UserError
+from llmcore.seeds import derive
+from llmcore.train.optimizer import make_optimizer
+from llmcore.train.schedule import lr_at
+
+
+class Batch(Protocol):
+    """Rows that go through the model together."""
+
+    @property
+    def supervised(self) -> int:
+        """The number of positions that give loss."""
+        ...
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class Task(Protocol[BatchT]):
+    """What is learned: which rows make a step, their loss, and how good the model is."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def micro_batches(self, step: int) -> Sequence[BatchT]:
+        """Return the rows of `step`: a pure function of the step."""
+        ...
+
+    def loss_sum(self, model: Any, batch: BatchT) -> Tensor:
+        """Return the loss summed over the batch's supervised positions."""
+        ...
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Return validation metrics, `loss` among them; draws no random number."""
+        ...
+
+
+class TrainingSection(Protocol):
+    """The keys that `pretrain`, `classifier` and `instruct` share in params.yaml."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def min_lr(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def grad_clip(self) -> float: ...
+    @property
+    def eval_interval_steps(self) -> int: ...
+
+
+class Observer(Protocol):
+    """Who is told what happens: history, progress bar, tracker. What it does changes no weight."""
+
+    def trained(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def evaluated(self, step: int, metrics: dict[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The end of a training."""
+
+    steps: int
+    metrics: dict[str, float]  # of the last evaluation
+
+
+def total_steps(task: Task[Any], epochs: float) -> int:
+    """Return the optimizer steps of a training, one at least."""
+    return max(1, round(epochs * task.steps_per_epoch))
+
+
+def fit(
+    model: nn.Module, task: Task[Any], training: TrainingSection, *, seed: int, machine: Machine, observer: Observer
+) -> Fitted:
+    """Train `model` in place and return its last evaluation.
+
+    It is evaluated before the first step, every `eval_interval_steps` and after the last. UserError if
+    the loss or the gradient is not finite; the weights of the step before are still whole then.
+    """
+    optimizer = make_optimizer(
+        model, lr=training.lr, weight_decay=training.weight_decay, beta1=training.beta1, beta2=training.beta2
+    )
+    steps = total_steps(task, training.epochs)
+    metrics = evaluate(model, task, machine)
+    observer.evaluated(0, metrics)
+    for step in range(steps):
+        lr = lr_at(step, steps, lr=training.lr, min_lr=training.min_lr, warmup_steps=training.warmup_steps)
+        done = train_step(model, task, optimizer, step, lr=lr, grad_clip=training.grad_clip, seed=seed, machine=machine)
+        observer.trained(step + 1, done)
+        if (step + 1) % training.eval_interval_steps == 0 or step + 1 == steps:
+            metrics = evaluate(model, task, machine)
+            observer.evaluated(step + 1, metrics)
+    return Fitted(steps, metrics)
+
+
+def train_step(
+    model: nn.Module,
+    task: Task[Any],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    *,
+    lr: float,
+    grad_clip: float,
+    seed: int,
+    machine: Machine,
+) -> dict[str, float]:
+    """Do one optimizer step and return its loss, learning rate, gradient norm and supervised positions."""
+    model.train()
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    batches = task.micro_batches(step)
+    supervised = sum(batch.supervised for batch in batches)
+    loss = 0.0
+    for number, batch in enumerate(batches):
+        if not batch.supervised:  # nothing to learn from; dividing by it would give NaN
+            continue
+        # dropout draws from torch's global generator: seeded by place, it depends on no earlier draw
+        torch.manual_seed(derive(seed, "dropout", step, number))
+        with machine.autocast():
+            partial = task.loss_sum(model, batch) / supervised
+        partial.backward()
+        loss += partial.item()
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        state = f"loss {loss}, gradient norm {norm}"
+        raise UserError(f"training: the loss must stay finite, got {state} at step {step + 1}; lower lr")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"loss": loss, "lr": lr, "grad_norm": norm, "supervised": supervised}
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Task[Any], machine: Machine) -> dict[str, float]:
+    """Return the task's validation metrics of the model in evaluation mode."""
+    model.eval()
+    with machine.autocast():
+        return task.evaluate(model)

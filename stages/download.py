@@ -1,0 +1,46 @@
+"""Download. in: network, mirror, own file or the world | params: sources.<item> | out: data/raw/<item>, metrics."""
+
+import functools
+from pathlib import Path
+
+from llmcore import tracking
+from llmcore.data.download import fetch
+from llmcore.data.published import Get, Meta, fill_tokenizer
+from llmcore.data.raw import fill_instructions, fill_spam, fill_text
+from llmcore.files import fresh_folder, sha256_folder, write_json
+from llmcore.mlflow_store import project_root
+from llmcore.params import Sources, TokenizerSource, read_params
+from stages.common import run
+
+FILL = {"text": fill_text, "spam": fill_spam, "instructions": fill_instructions}
+COUNTS = ("bytes", "documents", "rows")
+
+
+def main(argv: list[str]) -> None:
+    item, out, metrics_path = argv
+    params = read_params()
+    scratch = project_root() / ".ckpt" / "download"
+    get = functools.partial(fetch, scratch=scratch, progress=params.runtime.progress)
+    with tracking.run(f"download@{item}", params, [f"sources.{item}"]) as tracker:
+        meta = fill(params.sources, item, fresh_folder(out), get)
+        metrics: dict[str, float] = {key: meta[key] for key in COUNTS if key in meta}
+        metrics["files"] = files_in(meta)
+        write_json(metrics_path, metrics)
+        tracker.log_metrics(metrics)
+        tracker.log_dataset(item, meta["kind"], sha256_folder(out))
+
+
+def fill(sources: Sources, item: str, folder: Path, get: Get) -> Meta:
+    source = getattr(sources, item)
+    if isinstance(source, TokenizerSource):
+        return fill_tokenizer(folder, source.kind, get)
+    return FILL[item](folder, source.kind, Path(source.path), source.size, source.seed, get)
+
+
+def files_in(meta: Meta) -> int:
+    """Return how many source files there were; the built-in world has none for text."""
+    return len(meta["files"]) if "files" in meta else 1
+
+
+if __name__ == "__main__":
+    run(main)

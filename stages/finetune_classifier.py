@@ -1,0 +1,103 @@
+"""Fine-tune a classifier. in: models/base, data/spam | params: seed, classifier, compute
+out: models/classifier (merged, with the adapter beside), metrics, plots."""
+
+from pathlib import Path
+
+from llmcore import tracking
+from llmcore.compute import set_up
+from llmcore.files import read_json, read_jsonl, write_json
+from llmcore.model.adapter import save_adapter
+from llmcore.model.classifier import GPTClassifier, choose_trained
+from llmcore.model.classifier_folder import save_classifier
+from llmcore.model.folder import WEIGHTS_FILE, load_gpt
+from llmcore.model.gpt import GPT, parameter_counts
+from llmcore.model.lora import apply_lora, merged_state, train_only_lora
+from llmcore.params import Classifier, read_params
+from llmcore.report.card import model_card
+from llmcore.seeds import torch_generator
+from llmcore.tasks.classification import ClassificationTask, Labelled
+from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
+from llmcore.train.loop import fit, total_steps
+from stages.common import Watch, check_length, inputs_of, report_model, run, write_history
+
+SECTIONS = ["seed", "classifier", "compute"]
+
+
+def main(argv: list[str]) -> None:
+    base, data, out, metrics_file, plots = map(Path, argv)
+    params = read_params()
+    section = params.classifier
+    machine = set_up(params.compute)
+    tokenizer, labels = load_tokenizer(base), read_json(data / "meta.json")["labels"]
+    with tracking.run("finetune_classifier", params, SECTIONS) as tracker:
+        inputs = inputs_of(tracker, base=base, spam=data)
+        gpt = load_gpt(base)
+        check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
+        train, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
+        val, _ = read_rows(data / "val.jsonl", tokenizer, labels, section.max_tokens)
+        model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
+        task = ClassificationTask(
+            train,
+            val,
+            batch_size=section.batch_size,
+            micro_batch_size=section.micro_batch_size,
+            seed=params.seed,
+            pad_id=tokenizer.end_of_text,
+            pad_to=section.max_tokens if section.pooling == "last_position" else None,
+            device=machine.device,
+        )
+        steps = total_steps(task, section.epochs)
+        watch = Watch("finetune_classifier", steps, tracker, progress=params.runtime.progress)
+        fitted = fit(model, task, section, seed=params.seed, machine=machine, observer=watch)
+        watch.close()
+
+        metrics = {
+            **parameter_counts(model),
+            "steps": fitted.steps,
+            "train_rows": len(train),
+            "truncated_rows": cut,
+            "train_loss": watch.history.mean_loss(task.steps_per_epoch),
+            **{f"val_{name}": value for name, value in fitted.metrics.items()},
+        }
+        save_classifier(
+            out,
+            model.config,
+            merged_state(model),
+            labels=labels,
+            pooling=section.pooling,
+            max_tokens=section.max_tokens,
+            tokenizer=tokenizer,
+            origin={"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs},
+            card=model_card("classifier", params=section.model_dump(), metrics=metrics),
+        )
+        if section.trains == "lora":
+            save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)
+        write_json(metrics_file, metrics)
+        write_history(plots, watch.history)
+        report_model(tracker, metrics, plots, out / WEIGHTS_FILE)
+
+
+def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int) -> GPTClassifier:
+    """Put a fresh head on the base's transformer and choose what is trained."""
+    model = GPTClassifier(gpt.config, labels, section.pooling)
+    model.transformer = gpt.transformer
+    model.initialise_head(torch_generator(seed, "head"))
+    if section.trains == "lora":
+        apply_lora(model, **section.lora.model_dump(), generator=torch_generator(seed, "lora"))
+        train_only_lora(model, also=["score."])
+    else:
+        choose_trained(model, section.trains)
+    return model
+
+
+def read_rows(path: Path, tokenizer: Tokenizer, labels: list[str], max_tokens: int) -> tuple[list[Labelled], int]:
+    """Return the rows as ids, cut to `max_tokens`, and how many were cut."""
+    rows = list(read_jsonl(path))
+    encoded = list(tokenizer.encode_stream(row["text"] for row in rows))
+    index = {label: number for number, label in enumerate(labels)}
+    labelled = [Labelled(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
+    return labelled, sum(len(ids) > max_tokens for ids in encoded)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""Load the base. in: a GPT-2 model folder, data/samples, data/tokens, data/tokenizer | params: weights, compute
+out: models/base, metrics."""
+
+from pathlib import Path
+
+from llmcore import tracking
+from llmcore.compute import Machine, set_up
+from llmcore.data.samples import read_samples, validation_documents
+from llmcore.data.tokens import join_documents, open_tokens
+from llmcore.data.windows import Windows, document_windows
+from llmcore.errors import UserError
+from llmcore.files import sha256_file, write_json
+from llmcore.model.folder import WEIGHTS_FILE, load_gpt, save_gpt
+from llmcore.model.gpt import GPT, parameter_counts
+from llmcore.params import read_params
+from llmcore.report.card import model_card
+from llmcore.tasks.language import language_metrics
+from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
+from stages.common import run
+
+BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
+
+
+def main(argv: list[str]) -> None:
+    path, samples_folder, tokens_folder, tokenizer_folder, out, metrics_file = map(Path, argv)
+    params = read_params()
+    machine = set_up(params.compute)
+    with tracking.run("load_gpt2", params, ["weights", "compute"], note=f"The base is {path.as_posix()}.") as tracker:
+        model, tokenizer = load_gpt(path), load_tokenizer(path)
+        if tokenizer.vocab_size != model.config.vocab_size:
+            rule = f"must have the model's {model.config.vocab_size} tokens, got {tokenizer.vocab_size}"
+            raise UserError(f"{path}: the tokenizer {rule}; give files that belong together")
+        source = sha256_file(path / WEIGHTS_FILE)
+        tracker.log_dataset("weights", path.as_posix(), source)
+
+        samples = read_samples(samples_folder)
+        corpus = load_tokenizer(tokenizer_folder)
+        texts = [corpus.decode(ids) for ids in validation_documents(open_tokens(tokens_folder), samples)]
+        loss = text_loss(model.to(machine.device), tokenizer, texts, samples.window_tokens, machine)
+        metrics = {
+            "parameters": parameter_counts(model)["parameters"],
+            "vocab_size": tokenizer.vocab_size,
+            "context_length": model.config.context_length,
+            **{f"val_{name}": value for name, value in loss.items()},
+        }
+        origin = {"weights": path.as_posix(), "inputs": {"weights": source}}
+        card = model_card("base", params={"weights": path.as_posix()}, metrics={})
+        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
+        write_json(metrics_file, metrics)
+        tracker.log_metrics(metrics)
+        tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
+
+
+def text_loss(
+    model: GPT, tokenizer: Tokenizer, texts: list[str], window_tokens: int, machine: Machine
+) -> dict[str, float]:
+    """Return the loss on `texts` with the base's own tokenizer; a byte is the unit in which bases compare.
+
+    Windows are no longer than those of pretraining: a model trained here knows no later position.
+    """
+    tokens = join_documents(list(tokenizer.encode_stream(texts)), tokenizer.end_of_text)
+    length = min(window_tokens, model.config.context_length)
+    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), length))
+    text_bytes = sum(len(text.encode("utf-8")) for text in texts)
+    with machine.autocast():
+        return language_metrics(
+            model.eval(), windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=machine.device
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,41 @@
+"""Prepare instructions. in: data/raw/instructions | params: seed, instructions | out: data/instructions, metrics."""
+
+from pathlib import Path
+
+from llmcore import tracking
+from llmcore.data.audit import Entry, audit_splits
+from llmcore.data.instructions import complete_rows, prompt_key, split_rows
+from llmcore.data.reading import read_alpaca
+from llmcore.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl
+from llmcore.params import read_params
+from stages.common import run
+
+
+def main(argv: list[str]) -> None:
+    raw, out, metrics_path = map(Path, argv)
+    params = read_params()
+    wanted = params.instructions
+    meta = read_json(raw / "meta.json")
+    with tracking.run("prepare_instructions", params, ["seed", "instructions"]) as tracker:
+        rows, empty_rows = complete_rows(read_alpaca(raw / meta["file"]))
+        parts = split_rows(rows, wanted.split, wanted.val_fraction, wanted.test_fraction, params.seed)
+        audit = audit_splits({name: [as_entry(row) for row in part] for name, part in parts.items()})
+        metrics = audit.metrics | {"empty_rows": empty_rows}
+
+        folder = fresh_folder(out)
+        for name, part in parts.items():
+            write_jsonl(folder / f"{name}.jsonl", part)
+        write_json(folder / "audit.json", {"metrics": metrics, "leaks": audit.leaks, "conflicts": audit.conflicts})
+        write_json(metrics_path, metrics)
+        tracker.log_metrics(metrics)
+        tracker.log_artifact(folder / "audit.json")
+        tracker.log_dataset("instructions", meta["kind"], sha256_folder(folder))
+
+
+def as_entry(row: dict) -> Entry:
+    """Audit what is asked: equal prompts leak, whatever their answers; unequal answers are the conflict."""
+    return Entry(f"{row['instruction']}\n{row['input']}", prompt_key(row), row["output"])
+
+
+if __name__ == "__main__":
+    run(main)

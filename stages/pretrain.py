@@ -1,0 +1,125 @@
+"""Pretrain. in: data/samples, data/tokens, data/tokenizer | params: seed, model, pretrain, compute
+out: models/pretrain, metrics, plots."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmcore import tracking
+from llmcore.compute import set_up
+from llmcore.data.samples import Samples, read_samples
+from llmcore.data.tokens import open_tokens
+from llmcore.data.windows import Windows
+from llmcore.files import write_json, write_text
+from llmcore.generate.decode import decode
+from llmcore.generate.sampling import Sampling
+from llmcore.model.folder import WEIGHTS_FILE, save_gpt
+from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
+from llmcore.params import Params, read_params
+from llmcore.report import figures
+from llmcore.report.card import model_card
+from llmcore.seeds import torch_generator
+from llmcore.tasks.language import LanguageTask, target_bytes
+from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
+from llmcore.train.loop import fit, total_steps
+from stages.common import Watch, inputs_of, report_model, run, write_history
+
+SECTIONS = ["seed", "model", "pretrain", "compute"]
+SAMPLING = Sampling(temperature=0.8, top_k=0, top_p=0.95)  # of the text shown while training
+
+ATTENTION_TOKENS = 32  # of the sample text are drawn; more are not readable
+
+
+def main(argv: list[str]) -> None:
+    samples_folder, tokens_folder, tokenizer_folder, out, metrics_file, plots = map(Path, argv)
+    params = read_params()
+    machine = set_up(params.compute)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    samples = read_samples(samples_folder)
+    tokens = open_tokens(tokens_folder)
+    train, val = Windows(tokens, samples.train), Windows(tokens, samples.val)
+    val_bytes = target_bytes(val, np.array(tokenizer.token_bytes))
+
+    with tracking.run("pretrain", params, SECTIONS) as tracker:
+        inputs = inputs_of(tracker, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder)
+        model = make_model(params, tokenizer.vocab_size).to(machine.device)
+        task = LanguageTask(
+            train,
+            val,
+            batch_size=params.pretrain.batch_size,
+            micro_batch_size=params.pretrain.micro_batch_size,
+            seed=params.seed,
+            val_bytes=val_bytes,
+            device=machine.device,
+        )
+        steps = total_steps(task, params.pretrain.epochs)
+        watch = Watch(
+            "pretrain", steps, tracker, progress=params.runtime.progress, sample=lambda: story(model, tokenizer, params)
+        )
+        fitted = fit(model, task, params.pretrain, seed=params.seed, machine=machine, observer=watch)
+        watch.close()
+
+        metrics = {
+            "parameters": parameter_counts(model)["parameters"],
+            "steps": fitted.steps,
+            "train_loss": watch.history.mean_loss(task.steps_per_epoch),
+            **{f"val_{name}": value for name, value in fitted.metrics.items()},
+            **distance_to_floor(samples, fitted.metrics["nats_per_byte"], val_bytes),
+        }
+        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics)
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
+        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
+        write_json(metrics_file, metrics)
+        floor = samples.floor_nats and samples.floor_nats / int(samples.val["count"].sum())
+        write_history(plots, watch.history, floor=floor)
+        write_text(plots / "sample.txt", watch.sampled + "\n")
+        draw_insides(plots, model, tokenizer, watch.sampled)
+        report_model(tracker, metrics, plots, out / WEIGHTS_FILE)
+
+
+def make_model(params: Params, vocab_size: int) -> GPT:
+    """Return a GPT with fresh weights, drawn from a generator of their own."""
+    model = GPT(GPTConfig(vocab_size=vocab_size, **params.model.model_dump()))
+    model.initialise(torch_generator(params.seed, "initialise"))
+    return model
+
+
+def story(model: GPT, tokenizer: Tokenizer, params: Params) -> str:
+    """Return the prompt and how the model continues it, to the end of the text at most."""
+    prompt = params.pretrain.sample_prompt
+    [ids] = decode(
+        model,
+        [[tokenizer.end_of_text, *tokenizer.encode(prompt)]],
+        max_new_tokens=params.pretrain.sample_tokens,
+        sampling=SAMPLING,
+        seed=params.seed,
+        stop_id=tokenizer.end_of_text,
+    )
+    return prompt + tokenizer.decode(ids)
+
+
+def draw_insides(plots: Path, model: GPT, tokenizer: Tokenizer, text: str) -> None:
+    """Draw what the model does with the sample text: where the last block looks, how likely each token was."""
+    ids = [tokenizer.end_of_text, *tokenizer.encode(text)][: model.config.context_length]
+    tokens = [tokenizer.decode([token]) for token in ids]
+    row = torch.tensor([ids], device=model.lm_head.weight.device)  # (1, T)
+    with torch.no_grad():
+        probabilities = model(row)[0, :-1].softmax(-1).cpu()  # (T-1, V)
+    chosen = probabilities[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
+    figures.token_probabilities(plots / "token_probabilities.png", tokens[1:], chosen.tolist())
+    shown = slice(0, ATTENTION_TOKENS)
+    weights = model.attention_maps(row[:, shown])[-1, 0].mean(0).cpu().numpy()  # (T, T), mean over heads
+    figures.attention_map(plots / "attention.png", weights, tokens[shown], title="Last block, mean of its heads")
+
+
+def distance_to_floor(samples: Samples, nats_per_byte: float, val_bytes: int) -> dict[str, float]:
+    """Return the floor of the validation loss and how far above it the model is; nothing where it is unknown."""
+    if samples.floor_nats is None:
+        return {}
+    floor = samples.floor_nats / val_bytes
+    return {"floor_nats_per_byte": floor, "above_floor": nats_per_byte / floor - 1}
+
+
+if __name__ == "__main__":
+    run(main)

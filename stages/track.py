@@ -1,0 +1,51 @@
+"""The ledger: one run in MLflow about the whole pipeline, also when its trainings were restored from DVC's cache.
+in: reports, models (all metrics and model folders) | params: none | out: none."""
+
+import hashlib
+from pathlib import Path
+
+from llmcore import tracking
+from llmcore.files import read_json, sha256_file
+from llmcore.params import Params, read_params
+from llmcore.tracking import Tracker
+from stages.common import run
+
+LOCK = Path("dvc.lock")
+SECTIONS = [name for name in Params.model_fields if name != "runtime"]
+MAKERS = {
+    "pretrain": "pretrain",
+    "base": "load_gpt2",
+    "classifier": "finetune_classifier",
+    "instruct": "finetune_instruct",
+}
+
+
+def main(argv: list[str]) -> None:
+    reports, models = map(Path, argv)
+    with tracking.run("track", read_params(), SECTIONS, note="All results of one state of the pipeline.") as tracker:
+        tracker.log_metrics(all_metrics(reports))
+        identify_models(tracker, models)
+        if LOCK.is_file():
+            tracker.set_tags({"dvc.lock_md5": hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()})
+
+
+def all_metrics(reports: Path) -> dict[str, float]:
+    """Return every number of `<stage>/metrics.json` as `<stage>.<metric>`."""
+    files = sorted(reports.glob("*/metrics.json"))
+    named = {f"{file.parent.name}.{key}": value for file in files for key, value in read_json(file).items()}
+    return {key: value for key, value in named.items() if isinstance(value, int | float)}
+
+
+def identify_models(tracker: Tracker, models: Path) -> None:
+    """Tag the hash of each model's weights and the run of the stage that made it."""
+    for name, stage in MAKERS.items():
+        weights = models / name / "model.safetensors"
+        if weights.is_file():
+            digest = sha256_file(weights)
+            tracker.log_dataset(name, weights.as_posix(), digest)
+            tracker.set_tags({f"model_sha256.{name}": digest})
+            tracker.link_run(stage, "model_sha256", digest)
+
+
+if __name__ == "__main__":
+    run(main)
