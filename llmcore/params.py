@@ -20,6 +20,7 @@ PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 Text = Annotated[str, Field(strict=True)]
@@ -122,6 +123,8 @@ class Training(Section):
 class Pretrain(Training):
     sample_prompt: Text
     sample_tokens: PositiveInt
+    sample_temperature: NonNegativeFloat
+    sample_top_p: Nucleus
 
 
 class Spam(Section):
@@ -190,7 +193,7 @@ class Decoding(Section):
     max_new_tokens: PositiveInt
     temperature: NonNegativeFloat  # 0 takes the likeliest token
     top_k: NonNegativeInt  # 0 keeps all
-    top_p: Annotated[float, Field(strict=True, gt=0, le=1)]  # 1 keeps all
+    top_p: Nucleus  # 1 keeps all
 
 
 class EvaluateInstruct(Decoding):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from llmcore import tracking
 from llmcore.data.download import fetch
-from llmcore.data.published import Get, Meta, fill_tokenizer
-from llmcore.data.raw import fill_instructions, fill_spam, fill_text
+from llmcore.data.published import Get, Meta
+from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
 from llmcore.files import fresh_folder, sha256_folder, write_json
 from llmcore.mlflow_store import project_root
 from llmcore.params import Sources, TokenizerSource, read_params
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
 def fill(sources: Sources, item: str, folder: Path, get: Get) -> Meta:
     source = getattr(sources, item)
     if isinstance(source, TokenizerSource):
-        return fill_tokenizer(folder, source.kind, get)
+        return fill_tokenizer(folder, source.kind, Path(source.path), get)
     return FILL[item](folder, source.kind, Path(source.path), source.size, source.seed, get)
 
 

@@ -26,7 +26,6 @@ from llmcore.train.loop import fit, total_steps
 from stages.common import Watch, inputs_of, report_model, run, write_history
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
-SAMPLING = Sampling(temperature=0.8, top_k=0, top_p=0.95)  # of the text shown while training
 
 ATTENTION_TOKENS = 32  # of the sample text are drawn; more are not readable
 
@@ -87,12 +86,12 @@ def make_model(params: Params, vocab_size: int) -> GPT:
 
 def story(model: GPT, tokenizer: Tokenizer, params: Params) -> str:
     """Return the prompt and how the model continues it, to the end of the text at most."""
-    prompt = params.pretrain.sample_prompt
+    section, prompt = params.pretrain, params.pretrain.sample_prompt
     [ids] = decode(
         model,
         [[tokenizer.end_of_text, *tokenizer.encode(prompt)]],
-        max_new_tokens=params.pretrain.sample_tokens,
-        sampling=SAMPLING,
+        max_new_tokens=section.sample_tokens,
+        sampling=Sampling(section.sample_temperature, top_k=0, top_p=section.sample_top_p),
         seed=params.seed,
         stop_id=tokenizer.end_of_text,
     )

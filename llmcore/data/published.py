@@ -1,4 +1,4 @@
-"""Raw folders that hold nothing but published files: GPT-2's vocabulary and weights.
+"""Raw folders of GPT-2's published weights, and how a download is described.
 
 Apart from `raw`, because an edit of the built-in world must not download gigabytes again.
 """
@@ -8,19 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.data.download import Fetched, RemoteFile
-from llmcore.data.sources import GPT2_REVISIONS, GPT2_TOKENIZER, gpt2_files
+from llmcore.data.sources import GPT2_REVISIONS, gpt2_files
 from llmcore.files import write_json
 
 Meta = dict[str, Any]
 Get = Callable[[RemoteFile, Path], Fetched]  # `download.fetch` with its scratch folder bound
-
-
-def fill_tokenizer(folder: Path, kind: str, get: Get) -> Meta:
-    """Write GPT-2's vocabulary (encoder.json, vocab.bpe), or for kind `none` nothing but the meta."""
-    remote = GPT2_TOKENIZER if kind == "gpt2" else ()
-    files = [remote_entry(file, get(file, folder / file.name)) for file in remote]
-    licence = remote[0].licence if remote else "none needed"
-    return write_meta(folder, kind, licence, files=files, bytes=sum(entry["bytes"] for entry in files))
 
 
 def fill_weights(folder: Path, name: str, get: Get) -> Meta:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmcore.data.published import Get, Meta, remote_entry, write_meta
 from llmcore.data.reading import read_alpaca, read_table, read_text, text_files
-from llmcore.data.sources import BOOK_INSTRUCTIONS, SMS_SPAM, THE_VERDICT
+from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
 from llmcore.errors import UserError
 from llmcore.files import sha256_file, user_errors, write_jsonl, writing
 
@@ -79,6 +79,22 @@ def fill_instructions(folder: Path, kind: str, path: Path, size: int, seed: int,
     _require_file(path, "sources.instructions.path", (".json", ".jsonl"))
     rows = len(read_alpaca(path))
     return _write_table_meta(folder, kind, _copy(path, folder / f"instructions{path.suffix}"), LOCAL_LICENCE, rows=rows)
+
+
+def fill_tokenizer(folder: Path, kind: str, path: Path, get: Get) -> Meta:
+    """Write vocab.json and merges.txt: GPT-2's, or the user's; for kind `none` nothing but the meta."""
+    names = [file.name for file in GPT2_TOKENIZER]
+    if kind == "gpt2":
+        files = [remote_entry(file, get(file, folder / file.name)) for file in GPT2_TOKENIZER]
+        licence = GPT2_TOKENIZER[0].licence
+    elif kind == "local":
+        for name in names:
+            _require_file(path / name, "sources.tokenizer.path", (Path(name).suffix,))
+        files = [_entry(_copy(path / name, folder / name)) for name in names]
+        licence = LOCAL_LICENCE
+    else:
+        files, licence = [], "none needed"
+    return write_meta(folder, kind, licence, files=files, bytes=sum(entry["bytes"] for entry in files))
 
 
 def _entry(file: Path) -> Meta:

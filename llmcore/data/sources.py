@@ -33,7 +33,7 @@ BOOK_INSTRUCTIONS = RemoteFile(
 )
 GPT2_TOKENIZER = (
     RemoteFile(
-        name="encoder.json",
+        name="vocab.json",
         url=f"{GPT2_ENCODING}/encoder.json",
         mirror_name="encoder.json",
         licence=GPT2_LICENCE,
@@ -41,7 +41,7 @@ GPT2_TOKENIZER = (
         size_bytes=1_042_301,
     ),
     RemoteFile(
-        name="vocab.bpe",
+        name="merges.txt",
         url=f"{GPT2_ENCODING}/vocab.bpe",
         mirror_name="vocab.bpe",
         licence=GPT2_LICENCE,

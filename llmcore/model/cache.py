@@ -4,7 +4,6 @@ With it, decoding a token costs one position instead of the whole text. Memory i
 `max_tokens` positions: two tensors (B, H, max_tokens, D) a layer.
 """
 
-import torch
 from torch import Tensor
 
 
@@ -17,6 +16,7 @@ class LayerCache:
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, T, D) behind what is there and return all that was seen: (B, H, S, D) each."""
         end = self.seen_tokens + key.shape[2]
+        assert end <= self.keys.shape[2], "the cache is full"  # torch would drop one token too many in silence
         self.keys[:, :, self.seen_tokens : end] = key
         self.values[:, :, self.seen_tokens : end] = value
         self.seen_tokens = end
@@ -32,8 +32,7 @@ class Cache:
     @classmethod
     def empty(cls, *, n_layer: int, shape: tuple[int, int, int, int], like: Tensor) -> "Cache":
         """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), of `like`'s type and device."""
-        make = lambda: torch.empty(shape, dtype=like.dtype, device=like.device)  # noqa: E731
-        return cls([LayerCache(make(), make()) for _ in range(n_layer)])
+        return cls([LayerCache(like.new_empty(shape), like.new_empty(shape)) for _ in range(n_layer)])
 
     @property
     def seen_tokens(self) -> int:

@@ -53,8 +53,12 @@ def load_classifier(folder: str | Path) -> tuple[GPTClassifier, int]:
     pooling = values.get("pooling", POOLINGS[0])
     if pooling not in POOLINGS:
         raise UserError(f"{folder}/config.json: pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
+    max_tokens = values.get("max_tokens", config.context_length)
+    if type(max_tokens) is not int or not 0 < max_tokens <= config.context_length:
+        rule = f"max_tokens must be an integer from 1 to n_positions ({config.context_length}), got {max_tokens!r}"
+        raise UserError(f"{folder}/config.json: {rule}; correct it")
     with torch.device("meta"):  # shapes without memory: the file's tensors become the parameters
         model = GPTClassifier(config, labels, pooling)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(read_weights(folder, config, shapes, tied={}), assign=True)
-    return model.eval(), values.get("max_tokens", config.context_length)
+    return model.eval(), max_tokens

@@ -5,9 +5,7 @@ A folder holds `config.json`, `model.safetensors`, the tokenizer's `vocab.json`,
 of the data that shaped it) and a model card. No pickle is read or written.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,6 +110,8 @@ def read_weights(
             continue
         if name not in shapes:
             raise UserError(f"{file}: {key} belongs to no part of this model; check config.json beside it")
+        if name in state:
+            raise UserError(f"{file}: {key} is stored a second time, as {name}; remove one of the two")
         state[name] = _checked(file, key, tensor, name, shapes[name])
     for name, source in tied.items():
         if source in state and name in state and not torch.equal(state[name], state[source]):
@@ -152,15 +152,21 @@ def _checked(file: Path, key: str, tensor: Tensor, name: str, shape: tuple[int, 
 
 
 def _stored(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
-    """Yield file, key and tensor of a folder's weights, one at a time, memory-mapped."""
+    """Yield file, key and tensor of a folder's weights, one at a time."""
+    for file, opened in _opened(folder):
+        for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+            yield file, key, opened.get_tensor(key)
+
+
+def _opened(folder: Path) -> Iterator[tuple[Path, safe_open]]:
+    """Yield a folder's weight files, memory-mapped; one that is cut short or no safetensors is a UserError."""
     for file in _weight_files(folder):
         try:
-            with ExitStack() as stack:
-                opened = stack.enter_context(safe_open(file, framework="pt"))
-                for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-                    yield file, key, opened.get_tensor(key)
+            opened = safe_open(file, framework="pt")
         except SafetensorError as error:
             raise UserError(f"{file}: not a whole safetensors file ({error}); fetch or write it again") from None
+        with opened:
+            yield file, opened
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -169,7 +175,10 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS_FILE]
     if (folder / INDEX_FILE).is_file():
         index = read_json(folder / INDEX_FILE)
-        files = [folder / name for name in sorted(set(index.get("weight_map", {}).values()))]
+        names = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise UserError(f"{folder / INDEX_FILE}: weight_map must name the file of each tensor; restore the file")
+        files = [folder / name for name in sorted(set(names.values()))]
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: no such file, though {INDEX_FILE} names it; fetch the missing shard")
@@ -184,9 +193,8 @@ def _weight_files(folder: Path) -> list[Path]:
 def describe_weights(folder: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of every stored tensor, by its key, without reading the numbers."""
     found = {}
-    for file in _weight_files(Path(folder)):
-        with open(file, "rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(size))
-        found |= {k: (v["dtype"], tuple(v["shape"])) for k, v in header.items() if k != "__metadata__"}
+    for _, opened in _opened(Path(folder)):
+        for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+            tensor = opened.get_slice(key)
+            found[key] = (tensor.get_dtype(), tuple(tensor.get_shape()))
     return found

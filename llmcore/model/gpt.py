@@ -9,6 +9,7 @@ Shapes in the margin: B batch, T time (tokens), C = n_embd, H heads, D = C / H, 
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -173,6 +174,7 @@ class GPT(nn.Module):
         """Return every head's attention weights on `ids` (B, T): (L, B, H, T, T)."""
         maps = []
         for block, state in zip(self.transformer.h, self.transformer.states(ids), strict=False):
+            block = cast(Block, block)
             query, key, _ = block.attn.heads(block.ln_1(state))
             maps.append(attention_weights(query, key))
         return torch.stack(maps)

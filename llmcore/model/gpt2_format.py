@@ -76,22 +76,27 @@ def config_from_gpt2(values: Any, source: str) -> GPTConfig:
         value = values.get(key, known[0] if key != "model_type" else None)
         if value not in known:
             raise UserError(f"{source}: {key} must be {known[0]!r}, got {value!r}; give a GPT-2 model folder")
-    shape = {key: values.get(key) for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
-    for key, value in shape.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+    for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"):
+        if type(value := values.get(key)) is not int or value <= 0:  # a bool is an int, too
             raise UserError(f"{source}: {key} must be a positive integer, got {value!r}; restore the file")
-    if shape["n_embd"] % shape["n_head"]:
-        rule = f"n_embd must be a multiple of n_head ({shape['n_head']})"
-        raise UserError(f"{source}: {rule}, got {shape['n_embd']}; restore the file")
-    if values.get("n_inner") not in (None, 4 * shape["n_embd"]):
-        raise UserError(f"{source}: n_inner must be 4 n_embd, got {values['n_inner']!r}; give a GPT-2 model folder")
-    return GPTConfig(
-        vocab_size=shape["vocab_size"],
-        context_length=shape["n_positions"],
-        n_layer=shape["n_layer"],
-        n_head=shape["n_head"],
-        n_embd=shape["n_embd"],
+    for key in ("qkv_bias", "tie_word_embeddings"):
+        if type(value := values.get(key, True)) is not bool:
+            raise UserError(f"{source}: {key} must be true or false, got {value!r}; restore the file")
+    config = GPTConfig(
+        vocab_size=values["vocab_size"],
+        context_length=values["n_positions"],
+        n_layer=values["n_layer"],
+        n_head=values["n_head"],
+        n_embd=values["n_embd"],
         dropout=values.get("resid_pdrop", 0.1),  # GPT-2's own, which configs may leave out
         qkv_bias=values.get("qkv_bias", True),
         tied_head=values.get("tie_word_embeddings", True),
     )
+    if type(config.dropout) not in (int, float) or not 0 <= config.dropout < 1:
+        raise UserError(f"{source}: resid_pdrop must be a number from 0 to below 1, got {config.dropout!r}; correct it")
+    if config.n_embd % config.n_head:
+        rule = f"n_embd must be a multiple of n_head ({config.n_head})"
+        raise UserError(f"{source}: {rule}, got {config.n_embd}; restore the file")
+    if values.get("n_inner") not in (None, 4 * config.n_embd):
+        raise UserError(f"{source}: n_inner must be 4 n_embd, got {values['n_inner']!r}; give a GPT-2 model folder")
+    return config

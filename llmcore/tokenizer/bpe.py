@@ -90,12 +90,8 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read a tokenizer folder; a vocabulary that its merges do not make is a UserError."""
-    return read_tokenizer(Path(folder) / "merges.txt", Path(folder) / "vocab.json")
-
-
-def read_tokenizer(merges_file: Path, vocab_file: Path) -> Tokenizer:
-    """Read the two files under any name (`vocab.bpe` and `encoder.json` as OpenAI published them)."""
+    """Read `vocab.json` and `merges.txt`; a vocabulary that its merges do not make is a UserError."""
+    vocab_file, merges_file = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
     vocab = read_json(vocab_file)
     if not isinstance(vocab, dict):
         raise UserError(f"{vocab_file}: must be a JSON object of token -> id; restore the file")
@@ -110,7 +106,7 @@ def read_tokenizer(merges_file: Path, vocab_file: Path) -> Tokenizer:
 def read_merges(path: Path) -> list[Merge]:
     """Read `merges.txt`: a `#version` line, then two tokens a line, each known when it is used."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro tokenize`, or correct the folder") from None
     except UnicodeDecodeError as error:

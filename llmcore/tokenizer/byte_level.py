@@ -7,7 +7,8 @@ are written as other characters: a space is `Ġ`. Source: openai/gpt-2, `src/enc
 END_OF_TEXT = "<|endoftext|>"
 
 # GPT-2's regular expression: contractions, words, numbers, other signs (each with one space before), white space.
-PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+# Spelled as tiktoken spells it: possessive `++` and `\s++$` cut the same pieces with less backtracking.
+PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
 
 def _alphabet() -> dict[int, str]:

@@ -43,10 +43,9 @@ def weighted(weights: Mapping[str, float]) -> Options:
     return Options(tuple(weights), tuple(math.log(total / weight) for weight in weights.values()))
 
 
-def zipf(words: str | Iterable[str]) -> dict[str, float]:
-    """Return words (a string is split at spaces) weighted by rank as in natural text: 1 / (rank + 5)."""
-    listed = words.split() if isinstance(words, str) else words
-    return {word: 1 / (rank + 5) for rank, word in enumerate(listed)}
+def zipf(words: Iterable[str]) -> dict[str, float]:
+    """Return words, the most frequent first, with weights that fall with rank as in natural text: 1 / (rank + 5)."""
+    return {word: 1 / (rank + 5) for rank, word in enumerate(words)}
 
 
 Decide = Callable[[Options, str], int]  # (options, the text before them) -> index
@@ -80,7 +79,7 @@ class Grammar:
         functions: Mapping[str, Callable[..., str]],
     ):
         self.functions = functions
-        self.lexicon = {name: dict(words) for name, words in lexicon.items()}
+        self.lexicon = lexicon
         self.lines = {name: [parse(line) for line in lines] for name, lines in rules.items()}
         self.heads = {
             name: weighted({parse(line)[0]: weight for line, weight in _weights(lines).items()})

@@ -145,7 +145,7 @@ class Instruction:
 
 
 def write_instructions(count: int, seed: int) -> list[Instruction]:
-    """Return `count` rows with different (instruction, input), kinds about equally often; equal arguments, equal rows."""
+    """Return `count` rows, no two alike in instruction and input; equal arguments, equal rows."""
     rng = numpy_generator(seed, "instructions")
     rows: dict[tuple[str, str], Instruction] = {}
     while len(rows) < count:

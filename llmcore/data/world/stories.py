@@ -7,7 +7,11 @@ from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.seeds import numpy_generator
 
 RULES = {
-    "story": ["{A:name} and {B:name}. {opening} {went} the {:place}{company}{scene}{close}"],
+    "story": ["{A:name} and {B:name}{title}{close}"],
+    "title": {
+        ". {opening} {went} the {:place}{company}{scene}": 1,
+        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}": 1,
+    },
     "opening": {
         "One {:weather} {:time} {A}": 4,
         "On a {:weather} {:time} {A}": 2,
@@ -29,15 +33,18 @@ RULES = {
         " to buy {:few} {:food}. ": 2,
     },
     "scene": {
-        "There {she A} met {B}, who had {:such} {c:colour} {t:thing}. {deal}": 4,
-        "Suddenly {she A} saw {:such} {c:colour} {t:thing} {:spot}. {find}": 3,
-        "First {she A} {j:done}, then {she A} {k:done}. {jobs}": 2,
+        "First {she A} {j:done}, then {she A} {k:done}. {jobs}": 3,
         "Before {she A} {k:done}, {she A} {j:done}. {jobs}": 2,
-        "In a letter {she A} read: {letter}": 4,
-        "Beside the road stood {B} with {m:few} {f:food}. {basket}": 3,
+        "In a letter {she A} read: {letter}": 5,
+        "Beside the road stood {B} with {m:few} {f:food}. {basket}": 4,
         'From far away {B} called: "{call}': 4,
-        "A {:mood} {a:animal} {:act} {:spot}. {animal}": 2,
-        "Now {she A} had a {c:colour} {t:thing} and a {d:colour} {u:thing}. {two}": 3,
+        "A {:mood} {:animal} {:act} {:spot}. {animal}": 3,
+    },
+    "thing_scene": {
+        "There {she A} met {B}, who had the {t}. {deal}": 4,
+        "Suddenly {she A} saw the {c} {t} {:spot}. {find}": 3,
+        "Now {she A} had the {c} {t} and a {d:colour} {u:thing}. {two}": 3,
+        'From far away {B} called: "Where is my {t}?" "It is {s:spot}," said {A}{how} So {B} found it {s}.': 2,
     },
     # {B} has the thing, {A} wants it
     "deal": {
@@ -103,14 +110,11 @@ RULES = {
         '"How many {f} do you have?" asked {A}{how} "I have {m}," said {B}.': 1,
     },
     "call": {
-        'Do not {j:job}, {k:job}!" So {A} did not {j}, {she A} {did k}.': 2,
-        'Where is my {c:colour} {t:thing}?" "The {t} is {s:spot}," said {A}{how} So {B} found it {s}.': 3,
-        'Please {j:job}!" So {A} {did j}{how} {B} was {:mood} and gave {her A} {:price} coins.': 2,
+        'Do not {j:job}, {k:job}!" So {A} went to {k}.': 2,
+        'Please {k:job}, do not {j:job}!" So {A} went to {k}.': 2,
+        'Can you {j:job}?" So {A} went to {j}{how} {B} was {:mood} and gave {her A} {:price} coins.': 2,
     },
-    "animal": {
-        '"Is the {a} {q:build}?" asked {B}{how} "No, it is {opposite q}," said {A}{how}': 2,
-        "It had a {c:colour} {t:thing} and gave it to {A}. Now {A} has the {c} {t}.": 1,
-    },
+    "animal": ['"Is it {q:quality}?" asked {B}{how} "No, it is {opposite q}," said {A}{how}'],
     # {A} has two things
     "two": {
         "The {t} was for {B}, and the {u} was for a {a:animal}. {asked}": 2,
@@ -132,6 +136,7 @@ RULES = {
         " They were {:mood} and went to the {:place}.": 3,
         " A {:mood} {:animal} {:act} {:spot}.": 2,
         " Everybody {:act} {:adverb}.": 1,
+        " The {:place} was {q:quality}, not {opposite q}.": 2,
     },
 }
 

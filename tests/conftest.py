@@ -1,0 +1,68 @@
+"""What many rooms' tests share: a tiny model shape, a tokenizer learned in-process, a model with random weights."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from llmcore.model.gpt import GPT, GPTConfig
+    from llmcore.tokenizer.bpe import Tokenizer
+
+# Read when transformers is imported, which only some tests do.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+
+SENTENCES = [
+    "Anna had a red ball. She gave the ball to Ben.",
+    "Ben found a blue ball in the garden, and Anna's cat found the bell.",
+    "Call now! You have won 1000 balls; the garden is yours.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "Tokenizer":
+    """A vocabulary of fewer than 320 tokens."""
+    from llmcore.tokenizer.train import train_tokenizer
+
+    return train_tokenizer(SENTENCES, vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def config(tokenizer: "Tokenizer") -> "GPTConfig":
+    """Two layers, two heads, 24 positions, the tokenizer's vocabulary."""
+    from llmcore.model.gpt import GPTConfig
+
+    return GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=24,
+        n_layer=2,
+        n_head=2,
+        n_embd=8,
+        dropout=0.0,
+        qkv_bias=True,
+        tied_head=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[..., Any]:
+    """Draw every parameter of a model, norms and biases too, so that none can be forgotten unseen."""
+    import torch
+
+    def draw(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0.0, 0.3, generator=generator)
+        return model.eval()
+
+    return draw
+
+
+@pytest.fixture
+def gpt(config: "GPTConfig", randomised: Callable[..., Any]) -> "GPT":
+    """A model of `config` with random weights, in evaluation mode."""
+    from llmcore.model.gpt import GPT
+
+    return randomised(GPT(config))

@@ -1,0 +1,70 @@
+from llmcore.data.audit import LISTED, Audit, Entry, audit_splits, class_counts
+from llmcore.data.split import same_message
+
+TRAIN = [("Call 0800 now", "spam"), ("hello", "ham"), ("hello", "ham"), ("HELLO ", "ham"), ("win", "spam")]
+VAL = [("see you", "ham"), ("win", "ham")]
+TEST = [("call  0900 now", "spam"), ("hello", "ham"), ("see you", "ham"), ("x" * 10, "ham")]
+
+
+def entries(rows: list[tuple[str, str]]) -> list[Entry]:
+    return [Entry(text, same_message(text), label) for text, label in rows]
+
+
+def audit() -> Audit:
+    return audit_splits({"train": entries(TRAIN), "val": entries(VAL), "test": entries(TEST)})
+
+
+def test_rows_and_duplicates_within_a_split_are_counted():
+    metrics = audit().metrics
+    assert [metrics[f"{name}_rows"] for name in ("train", "val", "test")] == [5, 2, 4]
+    assert [metrics[f"{name}_duplicates"] for name in ("train", "val", "test")] == [1, 0, 0]
+    assert [metrics[f"{name}_near_duplicates"] for name in ("train", "val", "test")] == [2, 0, 0]
+
+
+def test_leaks_across_splits_are_counted_exact_and_near():
+    metrics = audit().metrics
+    assert (metrics["test_in_train"], metrics["test_near_train"]) == (1, 2)
+    assert (metrics["val_in_train"], metrics["val_near_train"]) == (1, 1)
+    assert (metrics["test_in_val"], metrics["test_near_val"]) == (1, 1)
+
+
+def test_leaks_are_listed_with_split_row_and_kind():
+    assert audit().leaks == [
+        {"split": "val", "row": 1, "also_in": "train", "kind": "exact", "text": "win"},
+        {"split": "test", "row": 0, "also_in": "train", "kind": "near", "text": "call  0900 now"},
+        {"split": "test", "row": 1, "also_in": "train", "kind": "exact", "text": "hello"},
+        {"split": "test", "row": 2, "also_in": "val", "kind": "exact", "text": "see you"},
+    ]
+
+
+def test_a_text_with_two_labels_is_a_conflict_even_across_splits():
+    assert audit().metrics["label_conflicts"] == 1
+    assert audit().conflicts == [{"text": "win", "labels": ["ham", "spam"]}]
+
+
+def test_lengths_are_in_characters():
+    metrics = audit().metrics
+    assert [metrics[f"train_chars_{name}"] for name in ("p50", "p95", "max")] == [5, 6, 13]
+    assert metrics["test_chars_max"] == 14
+
+
+def test_clean_splits_have_nothing_to_report():
+    clean = audit_splits({name: entries([(name, "a")]) for name in ("train", "val", "test")})
+    assert clean.leaks == clean.conflicts == []
+    assert clean.metrics["label_conflicts"] == clean.metrics["test_near_train"] == 0
+
+
+def test_counts_are_complete_where_lists_are_cut():
+    rows = entries([(f"row {'x' * number}", "a") for number in range(3 * LISTED)])
+    found = audit_splits({"train": rows, "val": rows[:1], "test": rows})
+    assert found.metrics["test_in_train"] == 3 * LISTED
+    assert len(found.leaks) == LISTED
+
+
+def test_classes_are_counted_in_every_split():
+    splits = {"train": entries(TRAIN), "val": entries(VAL), "test": entries(TEST)}
+    assert class_counts(splits) == {
+        "train": {"ham": 3, "spam": 2},
+        "val": {"ham": 2, "spam": 0},
+        "test": {"ham": 3, "spam": 1},
+    }

@@ -1,0 +1,122 @@
+"""The floor is true: a story's text alone gives its probability, and the probabilities of all texts sum to one."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise, permutations
+from statistics import mean, stdev
+
+import pytest
+
+from llmcore.data.world.grammar import Decide, Derivation, Grammar, Options, drawing, weighted
+from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
+from llmcore.data.world.stories import RULES, STORIES, write_stories
+from llmcore.seeds import numpy_generator
+
+WORDS_LEFT = {"name": 4, "colour": 2, "thing": 2, "spot": 2, "done": 2, "job": 2, "few": 2}
+SHRUNKEN = Grammar(
+    RULES
+    | {
+        "opening": ["Last {:time} {A}"],
+        "company": [". "],
+        "went": ["went to", "was at"],
+        "close": [" Everybody {:act} {:adverb}.", " They were {:mood}."],
+    },
+    {name: dict(list(words.items())[: WORDS_LEFT.get(name, 1)]) for name, words in LEXICON.items()},
+    FUNCTIONS,
+)
+
+
+def reading(text: str) -> Decide:
+    """Return the decision of a reader, who sees only the text."""
+
+    def decide(options: Options, before: str) -> int:
+        (index,) = (i for i, option in enumerate(options.texts) if text.startswith(option, len(before)))
+        return index
+
+    return decide
+
+
+def every_text(grammar: Grammar, rule: str) -> Iterator[Derivation]:
+    """Yield one derivation for every sequence of choices."""
+    path: list[int] | None = []
+    while path is not None:
+        made: list[tuple[int, int]] = []  # (index, number of options) of each choice
+        yield grammar.expand(rule, following(path, made))
+        path = next_path(made)
+
+
+def following(path: list[int], made: list[tuple[int, int]]) -> Decide:
+    """Return a decision that goes along `path`, then always takes the first option; it notes what it did."""
+
+    def decide(options: Options, _before: str) -> int:
+        made.append((path[len(made)] if len(made) < len(path) else 0, len(options.texts)))
+        return made[-1][0]
+
+    return decide
+
+
+def next_path(made: list[tuple[int, int]]) -> list[int] | None:
+    """Return the path after the one that was gone, in the order of counting; None after the last."""
+    while made and made[-1][0] + 1 == made[-1][1]:
+        made.pop()
+    return [index for index, _ in made[:-1]] + [made[-1][0] + 1] if made else None
+
+
+@pytest.fixture(scope="module")
+def all_shrunken() -> list[Derivation]:
+    return list(every_text(SHRUNKEN, "story"))
+
+
+def test_a_reader_of_the_text_finds_its_nats():
+    for story in write_stories(5000, seed=7):
+        read = STORIES.expand("story", reading(story.text))
+        assert read.text == story.text
+        assert read.nats == story.nats
+
+
+def test_no_option_begins_another():
+    choices = [*STORIES.heads.values(), *(STORIES.words(name, frozenset()) for name in LEXICON)]
+    for options in choices:
+        for one, other in permutations(options.texts, 2):
+            assert not other.startswith(one)
+
+
+def test_probabilities_of_all_texts_sum_to_one(all_shrunken: list[Derivation]):
+    assert len(all_shrunken) > 10_000
+    assert math.fsum(math.exp(-each.nats) for each in all_shrunken) == pytest.approx(1, abs=1e-9)
+
+
+def test_all_texts_differ_and_none_begins_another(all_shrunken: list[Derivation]):
+    texts = sorted(each.text for each in all_shrunken)
+    assert not any(after.startswith(before) for before, after in pairwise(texts))
+
+
+def test_mean_nats_is_the_entropy(all_shrunken: list[Derivation]):
+    entropy = math.fsum(math.exp(-each.nats) * each.nats for each in all_shrunken)
+    decide = drawing(numpy_generator(3, "test"))
+    drawn = [SHRUNKEN.expand("story", decide).nats for _ in range(20_000)]
+    assert abs(mean(drawn) - entropy) < 4 * stdev(drawn) / math.sqrt(len(drawn))
+
+
+def test_words_are_drawn_as_often_as_their_weights_say():
+    options = weighted({"a": 5, "b": 3, "c": 2})
+    decide = drawing(numpy_generator(1, "test"))
+    counts = Counter(options.texts[decide(options, "")] for _ in range(20_000))
+    assert [round(counts[text] / 20_000, 2) for text in "abc"] == pytest.approx([0.5, 0.3, 0.2], abs=0.011)
+
+
+def test_nats_of_a_small_grammar_by_hand():
+    grammar = Grammar(
+        {"line": {"{x:word} is not {y:word}.{end}": 1}, "end": {" Yes": 3, "!": 1}},
+        {"word": {"tea": 1, "rye": 2, "oil": 3}},
+        {},
+    )
+    decide = reading("rye is not oil. Yes")
+    assert grammar.expand("line", decide).nats == pytest.approx(-math.log(2 / 6 * 3 / 4 * 3 / 4))
+
+
+def test_equal_seeds_write_equal_stories_and_other_seeds_others():
+    assert write_stories(50, seed=1) == write_stories(50, seed=1)
+    assert write_stories(50, seed=1)[:10] == write_stories(10, seed=1)
+    assert not set(write_stories(50, seed=1)) & set(write_stories(50, seed=2))

@@ -1,0 +1,168 @@
+"""LoRA starts as the base, trains only its updates, and merged, unmerged and opened by peft it is one model."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from llmcore.errors import UserError
+from llmcore.model.adapter import save_adapter
+from llmcore.model.classifier import GPTClassifier
+from llmcore.model.folder import load_gpt, save_gpt
+from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
+from llmcore.model.lora import apply_lora, lora_layers, merged_state, train_only_lora
+
+TARGETS = ["attn.c_attn", "c_proj"]
+IDS = torch.arange(48).reshape(2, 24)
+
+
+def test_a_fresh_update_changes_no_logit(gpt):
+    before = gpt(IDS)
+    adapt(gpt)
+    assert torch.equal(gpt(IDS), before)
+
+
+def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
+    model = GPTClassifier(config, ["ham", "spam"], "last_real")
+    adapt(model)
+    train_only_lora(model, also=["score."])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    layers = [f"transformer.h.{i}.{name}" for i in (0, 1) for name in ("attn.c_attn", "attn.c_proj", "mlp.c_proj")]
+    assert trained == {f"{layer}.{update}" for layer in layers for update in ("lora_a", "lora_b")} | {"score.weight"}
+    assert list(lora_layers(model)) == layers
+
+
+def test_training_moves_the_updates_and_leaves_the_base(gpt):
+    base = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    adapt(gpt, dropout=0.1)
+    train_only_lora(gpt)
+    start = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for p in gpt.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
+    for _ in range(2):  # A moves from the second step on: its gradient is zero while B is
+        optimizer.zero_grad()
+        F.cross_entropy(gpt.train()(IDS[:, :-1]).flatten(0, 1), IDS[:, 1:].flatten()).backward()
+        optimizer.step()
+    moved = {name for name, tensor in gpt.state_dict().items() if not torch.equal(tensor, start[name])}
+    assert moved == {name for name in start if "lora_" in name}
+    assert all(torch.equal(gpt.state_dict()[name], tensor) for name, tensor in base.items())
+
+
+def test_merged_equals_unmerged_in_evaluation(gpt, config):
+    adapt(gpt, dropout=0.3)
+    move_updates(gpt)
+    state, before = merged_state(gpt), {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    merged = GPT(config).eval()
+    merged.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(merged(IDS), gpt(IDS), rtol=0, atol=1e-5)
+    merged.double().load_state_dict(merged_state(gpt.double()))
+    with torch.no_grad():
+        torch.testing.assert_close(merged(IDS), gpt(IDS), rtol=0, atol=1e-12)
+    assert all(torch.equal(gpt.state_dict()[name].float(), tensor) for name, tensor in before.items())
+    assert merged_state(merged).keys() == state.keys() == merged.state_dict().keys()
+
+
+def test_dropout_acts_on_the_update_only_and_in_training_only(gpt):
+    base = gpt(IDS)
+    adapt(gpt, dropout=1.0)
+    move_updates(gpt)
+    assert torch.equal(gpt.train()(IDS), base)  # all of the update's input is dropped
+    assert not torch.equal(gpt.eval()(IDS), base)
+
+
+def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, tmp_path):
+    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    adapt(gpt)
+    move_updates(gpt)
+    save_adapter(tmp_path / "out/adapter", gpt, base=tmp_path / "base", alpha=8, dropout=0.1)
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    theirs = PeftModel.from_pretrained(base, tmp_path / "out/adapter").eval()
+    ours = GPT(gpt.config).eval()
+    ours.load_state_dict(merged_state(gpt))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(IDS).logits, ours(IDS), rtol=0, atol=1e-5)
+        torch.testing.assert_close(theirs.merge_and_unload()(IDS).logits, ours(IDS), rtol=0, atol=1e-5)
+
+
+def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tmp_path):
+    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    model = GPTClassifier(gpt.config, ["ham", "other", "spam"], "last_real").eval()
+    model.transformer = gpt.transformer
+    adapt(model)
+    move_updates(model)
+    save_adapter(tmp_path / "adapter", model, base=tmp_path / "base", alpha=8, dropout=0.1)
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        expected = model(IDS, torch.tensor([23, 23]))
+        torch.testing.assert_close(theirs(IDS).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_again(gpt, tmp_path):
+    adapt(gpt)
+    folder = tmp_path / "models/instruct/adapter"
+    contents = []
+    for _ in range(2):
+        save_adapter(folder, gpt, base=tmp_path / "models/base", alpha=8, dropout=0.1)
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]
+    written = json.loads(contents[0]["adapter_config.json"])
+    assert written["base_model_name_or_path"] == "../../base"
+    assert (written["r"], written["lora_alpha"], written["fan_in_fan_out"]) == (4, 8, True)
+    assert written["target_modules"] == ["attn.c_attn", "attn.c_proj", "mlp.c_proj"]
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert tensors["base_model.model.transformer.h.0.attn.c_attn.lora_A.weight"].shape == (4, 8)
+    assert len(tensors) == 2 * 2 * 3
+
+
+@pytest.mark.parametrize("target", ["c_atn", "wte", "attn", "ln_1", "_proj", ""])
+def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_left_alone(gpt, target):
+    with pytest.raises(UserError, match=rf"lora\.targets must name linear layers of the model, got '{target}'"):
+        apply_lora(gpt, ["c_attn", target], rank=4, alpha=8, dropout=0, generator=torch.Generator())
+    assert lora_layers(gpt) == {}
+
+
+def test_the_same_generator_draws_the_same_update(config):
+    first, second, other = GPT(config), GPT(config), GPT(config)
+    for model, seed in ((first, 1), (second, 1), (other, 2)):
+        state = torch.random.get_rng_state()
+        apply_lora(model, TARGETS, rank=4, alpha=8, dropout=0, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.random.get_rng_state(), state)
+    pairs = zip(lora_layers(first).values(), lora_layers(second).values(), strict=True)
+    assert all(torch.equal(a.lora_a, b.lora_a) for a, b in pairs)
+    drawn = [layer.lora_a for model in (first, other) for layer in lora_layers(model).values()]
+    assert len({tuple(tensor.flatten().tolist()) for tensor in drawn}) == len(drawn)
+    for tensor in drawn:  # Kaiming uniform with a = sqrt(5)
+        assert tensor.abs().max() <= 1 / tensor.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["c_attn"], 12 * 16 * (768 + 2304)),
+        (["attn.c_proj"], 12 * 16 * (768 + 768)),
+        (["c_attn", "c_proj", "c_fc"], 12 * 16 * ((768 + 2304) + (768 + 768) + (3072 + 768) + (768 + 3072))),
+    ],
+)
+def test_trained_parameters_of_gpt2_at_rank_16_equal_the_formula(targets, expected):
+    with torch.device("meta"):
+        model = GPT(GPTConfig(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True))
+    apply_lora(model, targets, rank=16, alpha=16, dropout=0, generator=torch.Generator().manual_seed(0))
+    train_only_lora(model)
+    assert parameter_counts(model) == {"parameters": 124_439_808 + expected, "trained_parameters": expected}
+
+
+def adapt(model: torch.nn.Module, dropout: float = 0.0) -> None:
+    generator = torch.Generator().manual_seed(0)
+    apply_lora(model, TARGETS, rank=4, alpha=8, dropout=dropout, generator=generator)
+
+
+def move_updates(model: torch.nn.Module) -> None:
+    """Give every B numbers, as if it had been trained."""
+    generator = torch.Generator().manual_seed(1)
+    for layer in lora_layers(model).values():
+        torch.nn.init.normal_(layer.lora_b, 0.0, 0.3, generator=generator)

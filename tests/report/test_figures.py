@@ -1,0 +1,112 @@
+"""Each figure really draws, twice the same bytes, whatever text is in it."""
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmcore.report import figures
+
+STEPS = [{"step": i, "loss_train": 4 / (1 + i / 30), "lr": 1e-3 * i / 200} for i in range(1, 201)]
+VALIDATIONS = [{"step": i, "loss_val": 4.2 / (1 + i / 30)} for i in range(25, 201, 25)]
+TOKENS = [
+    "One",
+    " day",
+    ",",
+    " Ann",
+    " lost",
+    " $5",
+    " and",
+    " $6",
+    ".",
+    "\n",
+    "日本",
+    " 100%",
+    "_{x}",
+    "<|endoftext|>",
+]
+WEIGHTS = np.tril(np.ones((14, 14))) / np.arange(1, 15)[:, None]
+
+FIGURES: dict[str, Callable[[Path], None]] = {
+    "loss": lambda path: figures.loss_curves(path, STEPS, VALIDATIONS, floor=0.4, title="Pretraining"),
+    "short_loss": lambda path: figures.loss_curves(path, STEPS[:20], []),
+    "lr": lambda path: figures.learning_rate(path, STEPS),
+    "confusion": lambda path: figures.confusion_matrix(path, [[480, 5], [12, 103]], ["ham", "spam"]),
+    "lengths": lambda path: figures.length_histogram(path, {"train": [5, 9, 40] * 9, "val": [7, 70]}, limit=64),
+    "attention": lambda path: figures.attention_map(path, WEIGHTS, TOKENS, title="Layer 1, head 2"),
+    "tokens": lambda path: figures.token_probabilities(path, TOKENS * 4, list(np.linspace(0, 1, 14)) * 4),
+}
+
+
+@pytest.fixture(params=FIGURES)
+def draw(request) -> Callable[[Path], None]:
+    return FIGURES[request.param]
+
+
+def chunks(png: bytes) -> dict[bytes, bytes]:
+    """The parts of a PNG file, those of one kind joined."""
+    parts: dict[bytes, bytes] = {}
+    place = 8
+    while place < len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        kind = png[place + 4 : place + 8]
+        parts[kind] = parts.get(kind, b"") + png[place + 8 : place + 8 + length]
+        place += 12 + length
+    return parts
+
+
+def test_a_figure_is_the_same_bytes_twice_and_holds_only_the_picture(draw, tmp_path):
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert set(chunks((tmp_path / "a.png").read_bytes())) == {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
+
+
+def test_a_figure_is_not_empty(draw, tmp_path):
+    draw(tmp_path / "a.png")
+    pixels = zlib.decompress(chunks((tmp_path / "a.png").read_bytes())[b"IDAT"])
+    assert len(set(pixels)) > 20
+
+
+def test_figures_differ_where_their_values_do(tmp_path):
+    for name, floor in (("a", 0.4), ("b", 0.5)):
+        figures.loss_curves(tmp_path / f"{name}.png", STEPS, VALIDATIONS, floor=floor)
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_empty_inputs_still_draw(tmp_path):
+    figures.loss_curves(tmp_path / "a.png", [], [])
+    figures.length_histogram(tmp_path / "b.png", {"train": []})
+    figures.token_probabilities(tmp_path / "c.png", [], [])
+    assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in "abc")
+
+
+def test_another_process_with_settings_of_its_own_draws_the_same_bytes(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\nfont.size: 20\n", encoding="utf-8")
+    call = (
+        "from llmcore.report import figures; figures.confusion_matrix('a.png', [[480, 5], [12, 103]], ['ham', 'spam'])"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    subprocess.run([sys.executable, "-c", call], check=True, cwd=tmp_path, env={"PYTHONPATH": root, "PATH": ""})
+    FIGURES["confusion"](tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
+    rows = [
+        {"step": 1, "loss_train": 2.5},
+        {"step": 2, "loss_train": 2.0, "loss_val": 2.25},
+        {"step": 3, "loss_val": None},
+    ]
+    figures.write_csv(tmp_path / "history.csv", rows)
+    wanted = b"step,loss_train,loss_val\n1,2.5,\n2,2.0,2.25\n3,,\n"
+    assert (tmp_path / "history.csv").read_bytes() == wanted
+
+
+def test_tokens_are_drawn_so_that_spaces_and_line_ends_show():
+    assert figures.visible(" the\n\t") == "·the⏎\N{REPLACEMENT CHARACTER}"

@@ -1,0 +1,74 @@
+"""The last screen of `make repro`: complete, narrow, and never an error because something is not built."""
+
+from pathlib import Path
+
+import pytest
+
+from llmcore.files import write_json, write_jsonl, write_text
+from llmcore.report.figures import write_csv
+from llmcore.report.summary import summary
+
+
+@pytest.fixture
+def built(tmp_path) -> Path:
+    reports = tmp_path / "reports"
+    write_json(reports / "pretrain/metrics.json", {"val_loss": 1.23456789, "parameters": 1234567, "above_floor": 0.12})
+    interval = {"accuracy": 0.95667, "accuracy_low": 0.9273, "accuracy_high": 0.9746, "shown_low": 1}
+    write_json(reports / "evaluate_classifier/metrics.json", interval)
+    write_text(reports / "pretrain/plots/sample.txt", "One day " + "Ann lost a ball. " * 60 + "\n\nSecond.\n")
+    rows = [
+        {
+            "text": "You won\x1b[31m!\nCall " + "now " * 60,
+            "label": "spam",
+            "predicted": "spam",
+            "p_ham": 0.02,
+            "p_spam": 0.98,
+        },
+        {"text": "second spam", "label": "spam", "predicted": "spam", "p_ham": 0.02, "p_spam": 0.98},
+        {"text": "See you", "label": "ham", "predicted": "spam", "p_ham": 0.4, "p_spam": 0.6},
+    ]
+    write_csv(reports / "evaluate_classifier/plots/predictions.csv", rows)
+    answers = [
+        {
+            "instruction": "Who has it?",
+            "input": "Ann has it.",
+            "output": "Ann",
+            "answer": "Ann",
+            "kind": "who",
+            "correct": True,
+        },
+        {"instruction": "Who else?", "input": "", "output": "Bo", "answer": "Bo", "kind": "who", "correct": True},
+        {"instruction": "Add up.", "input": "", "output": "3", "answer": "4", "kind": "sum", "correct": False},
+        {"instruction": "Tell.", "input": "", "output": "x", "answer": "y", "kind": "free", "correct": False},
+    ]
+    write_jsonl(reports / "evaluate_instruct/plots/answers.jsonl", [row | {"checkable": True} for row in answers])
+    return tmp_path
+
+
+def test_it_shows_metrics_intervals_and_examples(built):
+    text = summary(built)
+    assert "val_loss 1.235" in text
+    assert "parameters 1,234,567" in text
+    assert "accuracy 0.9567 [0.9273, 0.9746]" in text
+    assert "accuracy_low" not in text
+    assert "One day Ann lost a ball." in text
+    assert "-> spam (98%)\n" in text
+    assert "second spam" not in text
+    assert "-> spam (60%), wrongly: ham" in text
+    assert "Ann has it.\n    -> Ann\n" in text
+    assert "-> 4   (expected: 3)" in text
+    assert "Tell." not in text
+    assert "make ui" in text
+
+
+def test_no_line_is_wider_than_a_terminal_and_no_control_character_reaches_it(built):
+    lines = summary(built).splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert len(lines) <= 60
+    assert all(line.isprintable() for line in lines)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    text = summary(tmp_path)
+    assert text.count("not built yet") == 4
+    assert "not built yet: dvc repro pretrain" in text

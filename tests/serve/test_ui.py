@@ -1,0 +1,41 @@
+"""`make ui`: says in a line why there is nothing to show, and links to the trainings."""
+
+import socket
+
+import pytest
+
+from llmcore import mlflow_store
+from llmcore.errors import UserError
+from llmcore.serve import ui
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+
+def test_without_a_store_it_is_one_line_and_code_2(capsys, tmp_path):
+    assert ui.main() == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'mlflow.db'}: no runs yet; `dvc repro` makes some\n"
+
+
+def test_a_tracking_server_has_pages_of_its_own():
+    with pytest.raises(UserError, match="open it in a browser"):
+        ui.check_store("https://mlflow.example.org")
+
+
+def test_the_link_opens_the_charts_of_the_trainings():
+    store = mlflow_store.open_store()
+    assert ui.page(5001) == "http://127.0.0.1:5001/#/experiments?workflowType=machine_learning"
+    number = store.client.create_experiment("pretrain")
+    assert ui.page(5001).startswith(f"http://127.0.0.1:5001/#/experiments/{number}/runs?")
+    assert ui.page(5001).endswith("workflowType=machine_learning")
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert ui.free_port(number) > number

@@ -1,0 +1,142 @@
+"""The pipeline as a user runs it: all stages at reduced size, a number changed, the change taken back."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from structure import stages
+from workspace import SMALL, Workspace
+
+pytestmark = pytest.mark.slow
+
+MODELS = ("pretrain", "base", "classifier", "instruct")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The pipeline, built once; the tests below go on from there, in order."""
+    workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
+    workspace.set_params(SMALL)
+    ran = workspace.repro()
+    assert {name.split("@")[0] for name in ran} == set(stages()) - {"download_weights"}
+    workspace.run("git add -A && git commit -qm built")
+    return workspace
+
+
+def metrics(workspace: Workspace, stage: str) -> dict[str, float]:
+    return json.loads((workspace.folder / "reports" / stage / "metrics.json").read_text())
+
+
+def runs(workspace: Workspace) -> dict[str, list[str]]:
+    """Return the status of each run in the store, by experiment."""
+    with sqlite3.connect(workspace.folder / "mlflow.db") as database:
+        rows = database.execute("select e.name, r.status from runs r join experiments e using (experiment_id)").fetchall()
+    return {name: [status for experiment, status in rows if experiment == name] for name, _ in rows}
+
+
+def test_nothing_to_do_runs_nothing_and_adds_no_run(built: Workspace) -> None:
+    before = runs(built)
+    assert built.repro() == []
+    assert runs(built) == before
+
+
+def test_git_sees_neither_data_nor_models(built: Workspace) -> None:
+    assert built.run("git status --porcelain") == ""
+    tracked = built.run("git ls-files data models reports").split()
+    assert not [path for path in tracked if not path.endswith(("README.md", "metrics.json"))]
+
+
+def test_every_stage_logged_a_finished_run(built: Workspace) -> None:
+    found = runs(built)
+    assert {name: len(statuses) for name, statuses in found.items() if name != "Default"} == {
+        "data": 8,
+        "pretrain": 1,
+        "load-gpt2": 1,
+        "finetune-classifier": 1,
+        "evaluate-classifier": 1,
+        "finetune-instruct": 1,
+        "evaluate-instruct": 1,
+        "pipeline": 1,
+    }
+    assert {status for statuses in found.values() for status in statuses} == {"FINISHED"}
+
+
+def test_no_absolute_path_and_no_time_in_what_is_versioned(built: Workspace) -> None:
+    for file in sorted(built.folder.glob("reports/*/metrics.json")) + sorted(built.folder.glob("models/*/*.json")):
+        assert str(built.folder) not in file.read_text()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_open_in_transformers(built: Workspace, name: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = built.folder / "models" / name
+    kind = AutoModelForSequenceClassification if name == "classifier" else AutoModelForCausalLM
+    model, tokenizer = kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_the_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> None:
+    base, pretrained = metrics(built, "load_gpt2"), metrics(built, "pretrain")
+    assert base["val_nats_per_byte"] == pytest.approx(pretrained["val_nats_per_byte"], rel=1e-4)
+    assert pretrained["val_nats_per_byte"] > pretrained["floor_nats_per_byte"] > 0
+
+
+def test_a_lora_number_reruns_the_classifier_alone_and_reverting_trains_nothing(built: Workspace) -> None:
+    classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
+    built.set(classifier__lora={"rank": 4, "alpha": 16, "dropout": 0.0, "targets": ["attn.c_attn"]})
+    assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
+    assert (built.folder / "models/classifier/model.safetensors").read_bytes() != classifier
+    built.run("git checkout -q params.yaml")
+    assert built.repro() == ["track"]  # the ledger notes the return; everything else comes from the cache
+    assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
+    assert built.run("git status --porcelain") == ""
+
+
+def test_the_learning_rate_of_pretraining_reruns_it_and_what_follows(built: Workspace) -> None:
+    built.set(pretrain__lr=0.001)
+    after = ["pretrain", "load_gpt2", "finetune_classifier", "evaluate_classifier"]
+    assert set(built.repro()) == {*after, "finetune_instruct", "evaluate_instruct", "track"}
+    assert "pretrain.lr" in built.run("dvc params diff")
+    assert "val_loss" in built.run("dvc metrics diff")
+    built.run("git checkout -q params.yaml")
+    assert built.repro() == ["track"]
+
+
+def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
+    lock = (built.folder / "dvc.lock").read_bytes()
+    built.run("dvc repro -f")
+    assert (built.folder / "dvc.lock").read_bytes() == lock
+    assert built.run("git status --porcelain") == ""
+
+
+def test_tracking_switched_off_changes_no_byte(built: Workspace) -> None:
+    before = runs(built)
+    lock = (built.folder / "dvc.lock").read_bytes()
+    built.run("dvc repro -f -s pretrain", LLMCORE_TRACKING="off")
+    assert (built.folder / "dvc.lock").read_bytes() == lock
+    assert runs(built) == before
+
+
+def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) -> None:
+    """Made by transformers: no `transformer.` prefix, attention masks stored as weights."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import GPT2Config, GPT2Model
+
+    tokens = metrics(built, "tokenize")["vocab_size"]
+    config = GPT2Config(vocab_size=tokens, n_positions=256, n_embd=32, n_layer=2, n_head=4)
+    foreign = built.folder / "foreign"
+    GPT2Model(config).save_pretrained(foreign)
+    weights = load_file(foreign / "model.safetensors")
+    assert "wte.weight" in weights
+    weights |= {f"h.{layer}.attn.bias": torch.ones(1, 1, 256, 256).tril() for layer in range(2)}
+    save_file(weights, foreign / "model.safetensors", metadata={"format": "pt"})
+    for name in ("vocab.json", "merges.txt"):
+        (foreign / name).write_bytes((built.folder / "data/tokenizer" / name).read_bytes())
+    built.set(weights__path="foreign")
+    expected = ["load_gpt2", "finetune_classifier", "evaluate_classifier", "finetune_instruct", "evaluate_instruct"]
+    assert set(built.repro()) == {*expected, "track"}
+    assert json.loads((built.folder / "models/base/origin.json").read_text())["weights"] == "foreign"
+    built.run("git checkout -q params.yaml")
