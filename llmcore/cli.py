@@ -166,3 +166,7 @@ def _sampling(arguments: argparse.Namespace) -> "Sampling":
     from llmcore.generate.sampling import Sampling
 
     return Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -104,6 +104,17 @@ def test_the_learning_rate_of_pretraining_reruns_it_and_what_follows(built: Work
     assert built.repro() == ["track"]
 
 
+def test_a_number_that_does_not_fit_the_base_is_one_line_and_loses_nothing(built: Workspace) -> None:
+    classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
+    built.set(classifier__max_tokens=100_000)
+    printed = built.run("dvc repro", code=255)
+    assert "error: classifier.max_tokens must be at most the base's context of" in printed
+    assert "Traceback" not in printed
+    built.run("git checkout -q params.yaml")
+    assert "finetune_classifier" not in built.repro()
+    assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
+
+
 def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
     lock = (built.folder / "dvc.lock").read_bytes()
     built.run("dvc repro -f")

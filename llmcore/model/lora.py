@@ -26,6 +26,7 @@ class LoRALinear(nn.Linear):
         a = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(a.to(base.weight))
         self.lora_b = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        self.train(base.training)  # a layer put into a model in evaluation mode must not drop inputs
 
     def forward(self, input: Tensor) -> Tensor:
         dropped = F.dropout(input, self.dropout, self.training)

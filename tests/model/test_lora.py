@@ -26,6 +26,13 @@ def test_a_fresh_update_changes_no_logit(gpt):
     assert torch.equal(gpt(IDS), before)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_an_update_is_in_the_mode_of_the_layer_it_replaces(gpt, training):
+    gpt.train(training)
+    adapt(gpt)
+    assert {layer.training for layer in lora_layers(gpt).values()} == {training}
+
+
 def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
     model = GPTClassifier(config, ["ham", "spam"], "last_real")
     adapt(model)

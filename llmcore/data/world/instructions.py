@@ -25,10 +25,8 @@ class Kind:
     ask: tuple[str, ...]
     answer: str
     combination: tuple[str, ...]
-    shuffled: bool = False  # the words of the facts are shown out of order
 
 
-FACTS = "the facts"
 RENAMED = "the facts with B in place of A"
 
 KINDS = {
@@ -36,19 +34,13 @@ KINDS = {
         (
             "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
             "{B:name} took the {c:colour} {t:thing} from {A:name}.",
-            "{B:name} has a {t:thing} and {A:name} has a {u:thing}.",
-            "{A:name} has a {u:thing} and {B:name} has a {t:thing}.",
         ),
         ("Who has the {t}?", "Who has the {t} now?", "Say who has the {t}.", "Tell me who has the {t}."),
         "{B}",
         ("t", "B"),
     ),
     "colour": Kind(
-        (
-            "{A:name} has a {c:colour} {t:thing} and a {d:colour} {u:thing}.",
-            "{A:name} has a {d:colour} {u:thing} and a {c:colour} {t:thing}.",
-            "{A:name} gave a {c:colour} {t:thing} to {B:name}.",
-        ),
+        ("{A:name} has a {c:colour} {t:thing}.", "{A:name} gave the {c:colour} {t:thing} to {B:name}."),
         (
             "What colour is the {t}?",
             "Which colour has the {t}?",
@@ -59,10 +51,7 @@ KINDS = {
         ("t", "c"),
     ),
     "where": Kind(
-        (
-            "The {t:thing} is {s:spot} and the {u:thing} is {r:spot}.",
-            "The {u:thing} is {r:spot} and the {t:thing} is {s:spot}.",
-        ),
+        ("The {t:thing} is {s:spot}.", "{A:name} put the {t:thing} {s:spot}."),
         ("Where is the {t}?", "Where is the {t} now?", "Say where the {t} is.", "Tell me where the {t} is."),
         "{s}",
         ("t", "s"),
@@ -78,50 +67,40 @@ KINDS = {
     ),
     "other name": Kind(
         ("{A:name} {k:done}.", "{A:name} has a {c:colour} {t:thing}.", "{A:name} went to the {p:place}."),
-        ("Put {B:name} for {A}.", "Write {B:name} for {A}.", "Write it with {B:name}.", "Say it with {B:name}."),
+        ("Say it with {B:name}.", "Say it with {B:name} now.", "Write it with {B:name}.", "Tell it with {B:name}."),
         RENAMED,
         ("A", "B"),
     ),
-    "word order": Kind(
-        ("{A:name} {k:done}.", "{A:name} has a {k:colour} {t:thing}."),
-        ("Put the words in order.", "Sort the words.", "Write the words in order.", "Say the words in order."),
-        FACTS,
-        ("A", "k"),
-        shuffled=True,
-    ),
     "first": Kind(
-        ("First {A:name} {j:done}, then {she A} {k:done}.", "Before {A:name} {k:done}, {A} {j:done}."),
-        ("What did {A} do first?", "What was done first?", "Say what {A} did first.", "Tell me what {A} did first."),
+        ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
+        ("What was done first?", "What did {A} do first?", "Say what was done first.", "Tell me what was done first."),
         "{j}",
         ("j", "k"),
     ),
     "last": Kind(
-        ("First {A:name} {j:done}, then {she A} {k:done}.", "Before {A:name} {k:done}, {A} {j:done}."),
-        ("What did {A} do last?", "What was done last?", "Say what {A} did last.", "Tell me what {A} did last."),
+        ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
+        ("What was done last?", "What did {A} do last?", "Say what was done last.", "Tell me what was done last."),
         "{k}",
         ("j", "k"),
     ),
     "to do": Kind(
-        ("Do not {j:job}, {k:job}!", "Please {k:job}, do not {j:job}!"),
-        ("What must I do?", "What do they want?", "Say what I must do.", "Tell me what I must do."),
+        ("Do not {j:job}, {k:job}.", "Please {k:job}, do not {j:job}."),
+        ("What must I do?", "What must I do now?", "Say what I must do.", "Tell me what I must do."),
         "{k}",
         ("j", "k"),
     ),
     "sum": Kind(
-        (
-            "{A:name} had {m:few} {f:food} and got {n:few} more.",
-            "{A:name} has {m:few} {f:food}, {B:name} gives {her A} {n:few} more.",
-        ),
-        ("How many {f} does {A} have?", "How many {f} are there?", "Count the {f}.", "Tell me how many {f} there are."),
+        ("{A:name} had {m:few} {f:food} and got {n:few} more.",),
+        ("How many {f} are there?", "How many {f} does {A} have?", "Count the {f}.", "Tell me how many {f} there are."),
         "{sum m n}",
         ("m", "n", "f"),
     ),
     "opposite": Kind(
         (),
         (
-            "What is not {q:quality}?",
             "Say the opposite of {q:quality}.",
             "What is the opposite of {q:quality}?",
+            "What is not {q:quality}?",
             "Tell me the opposite of {q:quality}.",
         ),
         "{opposite q}",
@@ -162,8 +141,7 @@ def _draw(name: str, rng: np.random.Generator) -> Instruction:
     split = _split(name, *(phrasing if variable == "ask" else question[variable] for variable in kind.combination))
     if split == "test" and rng.random() < NEW_PHRASING:
         question = WORLD.fill(kind.ask[-1], decide, facts)
-    shown = " ".join(rng.permutation(facts.text.removesuffix(".").split())) if kind.shuffled else facts.text
-    return Instruction(question.text, shown, _answer(kind, facts.text, question, decide), name, True, split)
+    return Instruction(question.text, facts.text, _answer(kind, facts.text, question, decide), name, True, split)
 
 
 def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -171,8 +149,6 @@ def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def _answer(kind: Kind, facts: str, question: Derivation, decide: Decide) -> str:
-    if kind.answer == FACTS:
-        return facts
     if kind.answer == RENAMED:
         return facts.replace(question["A"], question["B"])
     return WORLD.fill(kind.answer, decide, question).text
