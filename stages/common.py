@@ -65,6 +65,11 @@ def inputs_of(tracker: Tracker, **folders: Path) -> dict[str, str]:
     return hashes
 
 
+def data_lines(inputs: dict[str, str]) -> list[str]:
+    """Say for a model card by which hash each input is known."""
+    return [f"{name}, sha256 `{digest}`" for name, digest in inputs.items()]
+
+
 def check_length(key: str, max_tokens: int, context_length: int) -> None:
     """UserError if rows may be longer than the base can read."""
     if max_tokens > context_length:

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
         ]
         write_json(metrics_file, metrics)
         write_csv(fresh_folder(plots) / "predictions.csv", rows)
-        confusion_matrix(plots / "confusion.png", confusion_counts(actual, predicted, labels), labels)
+        confusion_matrix(plots / "confusion.png", confusion_counts(actual, predicted, labels).tolist(), labels)
         tracker.log_table(rows[:200], "predictions.json")
         report(tracker, metrics, plots)
 

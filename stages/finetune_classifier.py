@@ -18,7 +18,7 @@ from llmcore.seeds import torch_generator
 from llmcore.tasks.classification import ClassificationTask, Labelled
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, check_length, inputs_of, report_model, run, write_history
+from stages.common import Watch, check_length, data_lines, inputs_of, report_model, run, write_history
 
 SECTIONS = ["seed", "classifier", "compute"]
 
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
             max_tokens=section.max_tokens,
             tokenizer=tokenizer,
             origin={"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs},
-            card=model_card("classifier", params=section.model_dump(), metrics=metrics),
+            card=model_card("classifier", params=section.model_dump(), metrics=metrics, data=data_lines(inputs)),
         )
         if section.trains == "lora":
             save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)

@@ -17,7 +17,7 @@ from llmcore.seeds import torch_generator
 from llmcore.tasks.instructions import Example, InstructionTask, make_example
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, check_length, inputs_of, report_model, run, write_history
+from stages.common import Watch, check_length, data_lines, inputs_of, report_model, run, write_history
 
 SECTIONS = ["seed", "instruct", "compute"]
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
             **{f"val_{name}": value for name, value in fitted.metrics.items()},
         }
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
-        card = model_card("instruct", params=section.model_dump(), metrics=metrics)
+        card = model_card("instruct", params=section.model_dump(), metrics=metrics, data=data_lines(inputs))
         save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
             save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)

@@ -16,7 +16,7 @@ from llmcore.params import read_params
 from llmcore.report.card import model_card
 from llmcore.tasks.language import language_metrics
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from stages.common import run
+from stages.common import data_lines, run
 
 BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
             **{f"val_{name}": value for name, value in loss.items()},
         }
         origin = {"weights": path.as_posix(), "inputs": {"weights": source}}
-        card = model_card("base", params={"weights": path.as_posix()}, metrics={})
+        card = model_card("base", params={"weights": path.as_posix()}, metrics={}, data=data_lines({"weights": source}))
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)

@@ -23,7 +23,7 @@ from llmcore.seeds import torch_generator
 from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, inputs_of, report_model, run, write_history
+from stages.common import Watch, data_lines, inputs_of, report_model, run, write_history
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
             **{f"val_{name}": value for name, value in fitted.metrics.items()},
             **distance_to_floor(samples, fitted.metrics["nats_per_byte"], val_bytes),
         }
-        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics)
+        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics, data=data_lines(inputs))
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)

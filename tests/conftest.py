@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from llmcore.model.gpt import GPT, GPTConfig
     from llmcore.tokenizer.bpe import Tokenizer
 
-# Read when transformers is imported, which only some tests do.
+# Read when torch and transformers are imported. One thread: tiny models gain nothing from more, and wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 
 SENTENCES = [

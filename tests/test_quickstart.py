@@ -1,11 +1,13 @@
 """The pipeline as a user runs it: all stages at reduced size, a number changed, the change taken back."""
 
 import json
+import os
+import re
 import sqlite3
-from pathlib import Path
+import sys
 
 import pytest
-from structure import stages
+from structure import ROOT, stages
 from workspace import SMALL, Workspace
 
 pytestmark = pytest.mark.slow
@@ -24,6 +26,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
+# commands of the README that other tests run: this suite itself, and the server
+ELSEWHERE = {"make test", "make ui"}
+
+
 def metrics(workspace: Workspace, stage: str) -> dict[str, float]:
     return json.loads((workspace.folder / "reports" / stage / "metrics.json").read_text())
 
@@ -31,7 +37,9 @@ def metrics(workspace: Workspace, stage: str) -> dict[str, float]:
 def runs(workspace: Workspace) -> dict[str, list[str]]:
     """Return the status of each run in the store, by experiment."""
     with sqlite3.connect(workspace.folder / "mlflow.db") as database:
-        rows = database.execute("select e.name, r.status from runs r join experiments e using (experiment_id)").fetchall()
+        rows = database.execute(
+            "select e.name, r.status from runs r join experiments e using (experiment_id)"
+        ).fetchall()
     return {name: [status for experiment, status in rows if experiment == name] for name, _ in rows}
 
 
@@ -115,6 +123,18 @@ def test_a_number_that_does_not_fit_the_base_is_one_line_and_loses_nothing(built
     assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
 
 
+def test_every_command_of_the_readme_works(built: Workspace) -> None:
+    """As a user types them, in one shell, in a clone whose .venv is this environment."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line not in ELSEWHERE]
+    venv = built.folder / ".venv"
+    venv.symlink_to(sys.prefix)
+    for marker in ("installed", "installed-dev"):
+        (venv / marker).touch()
+    built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
+    built.run("git checkout -q params.yaml")
+
+
 def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
     lock = (built.folder / "dvc.lock").read_bytes()
     built.run("dvc repro -f")
@@ -137,7 +157,7 @@ def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) 
     from transformers import GPT2Config, GPT2Model
 
     tokens = metrics(built, "tokenize")["vocab_size"]
-    config = GPT2Config(vocab_size=tokens, n_positions=256, n_embd=32, n_layer=2, n_head=4)
+    config = GPT2Config(vocab_size=int(tokens), n_positions=256, n_embd=32, n_layer=2, n_head=4)
     foreign = built.folder / "foreign"
     GPT2Model(config).save_pretrained(foreign)
     weights = load_file(foreign / "model.safetensors")

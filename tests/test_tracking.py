@@ -242,9 +242,9 @@ def test_a_spool_file_that_cannot_be_read_stays_and_harms_no_run(project, params
 
 def test_a_delivery_that_broke_off_goes_on_in_the_same_run(project, params):
     store = mlflow_store.open_store()
-    header = {"do": "start", "stage": "pretrain", "name": "n", "time": 1000}
+    header: mlflow_store.Event = {"do": "start", "stage": "pretrain", "name": "n", "time": 1000}
     header["run_id"] = store.start(header)
-    events = [
+    events: list[mlflow_store.Event] = [
         {"do": "metrics", "key": "loss/train", "value": 2.0, "time": 1000, "step": 1},
         {"do": "params", "key": "lr", "value": "1"},
         {"do": "artifact", "name": "a.txt", "base64": "YQ=="},

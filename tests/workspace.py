@@ -41,25 +41,31 @@ class Workspace:
         for name in filter(None, listed.stdout.split("\0")):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
+                shutil.copy2(ROOT / name, folder / name)
         for command in ("git init -q", "git add -A", "git commit -qm start"):
             self.run(command)
 
-    def run(self, command: str, code: int | None = 0, **environment: str) -> str:
-        """Run a shell command in the folder and return what it printed; `code` is the exit code to expect."""
+    def run(self, command: str, code: int | None = 0, input: str = "", **environment: str) -> str:
+        """Run a shell command in the folder and return what it printed; `code` is the exit code to expect.
+
+        `input` is its standard input, `environment` is put on top of this process's own.
+        """
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": "",
             "GIT_CONFIG_GLOBAL": os.devnull,
-            **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+            **{
+                f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+            },
         }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "LLMCORE_"))}
+        hidden = ("MLFLOW_", "DVC_", "LLMCORE_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         done = subprocess.run(
             command,
             shell=True,
             cwd=self.folder,
             env=kept | own | environment,
-            stdin=subprocess.DEVNULL,
+            input=input,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,6 +90,6 @@ class Workspace:
         with open(path, "w", encoding="utf-8") as file:
             yaml.dump(params, file)
 
-    def repro(self, arguments: str = "", **environment: str) -> list[str]:
+    def repro(self, arguments: str = "") -> list[str]:
         """Run `dvc repro` and return the stages that ran, in order; those restored from the cache did not run."""
-        return re.findall(r"^Running stage '(.*)'", self.run(f"dvc repro {arguments}", **environment), re.MULTILINE)
+        return re.findall(r"^Running stage '(.*)'", self.run(f"dvc repro {arguments}"), re.MULTILINE)

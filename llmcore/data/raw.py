@@ -25,6 +25,7 @@ LOCAL_LICENCE = "the user's own file; see its source"
 def fill_text(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
     """Write documents.jsonl: `size` stories, or The Verdict, or the text files at `path`, one document each."""
     files: list[Meta] = []
+    documents: list[Meta]
     if kind == "world":
         from llmcore.data.world.stories import write_stories
 

@@ -32,10 +32,10 @@ def decode(
     """
     context = model.config.context_length
     by_length: dict[int, list[int]] = defaultdict(list)
-    for row, ids in enumerate(prompts):
-        if not 0 < len(ids) < context:
-            raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(ids)}; shorten it")
-        by_length[len(ids)].append(row)
+    for row, prompt in enumerate(prompts):
+        if not 0 < len(prompt) < context:
+            raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(prompt)}; shorten it")
+        by_length[len(prompt)].append(row)
     model.eval()
     continuations: list[list[int]] = [[] for _ in prompts]
     for length, rows in sorted(by_length.items()):

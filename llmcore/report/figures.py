@@ -234,7 +234,7 @@ def _name_ticks(axes: "Axes", rows: Sequence[str], columns: Sequence[str], size:
 
 def _colour_bar(figure: "Figure", image: Any, axes: "Axes", label: str) -> None:
     bar = figure.colorbar(image, ax=axes, label=label, shrink=0.85)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    bar.outline.set_visible(False)
 
 
 def _short(name: str) -> str:

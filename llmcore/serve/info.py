@@ -22,7 +22,8 @@ def describe(folder: Path) -> str:
     weights = describe_weights(folder)
     is_classifier = CLASSIFIER in (values.get("architectures") or [])
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, context {config.context_length}"
-    head = f"classifier of {', '.join(values['id2label'].values())}" if is_classifier else "language model"
+    labels = values.get("id2label") or {}  # transformers leaves the names out where there are none
+    head = f"classifier of {', '.join(labels.values()) or 'unnamed classes'}" if is_classifier else "language model"
     bias = "" if config.qkv_bias else ", no QKV bias"
     lines = [
         ("folder", str(folder)),
@@ -95,5 +96,5 @@ def _opens_in_transformers(folder: Path, is_classifier: bool) -> str:
         opened_by.from_pretrained(folder, local_files_only=True)
         transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever stops a foreign library is the answer here
-        return f"no: {str(error).splitlines()[0]}"
+        return f"no: {str(error).partition(chr(10))[0] or type(error).__name__}"
     return f"yes, tried with {transformers.__version__}"

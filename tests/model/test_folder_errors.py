@@ -35,7 +35,10 @@ def test_the_undamaged_folder_is_read(folder):
         (lambda t: t.update({"h.2.ln_1.bias": torch.ones(8)}), r"safetensors: h\.2\.ln_1\.bias belongs to no part"),
         (lambda t: t.update({"score.weight": torch.ones(2, 8)}), r"score\.weight belongs to no part"),
         (lambda t: t.update({"ln_f.bias": torch.ones(8)}), r"ln_f\.bias is stored a second time"),
-        (lambda t: t.update({C_FC: t[C_FC].t().contiguous()}), r"c_fc\.weight must have shape \(8, 32\), got \(32, 8\)"),
+        (
+            lambda t: t.update({C_FC: t[C_FC].t().contiguous()}),
+            r"c_fc\.weight must have shape \(8, 32\), got \(32, 8\)",
+        ),
         (lambda t: t[C_FC][3].fill_(torch.nan), r"c_fc\.weight holds NaN or infinity"),
         (lambda t: t[C_FC][3].fill_(torch.inf), r"c_fc\.weight holds NaN or infinity"),
         (lambda t: t.update({C_FC: t[C_FC].half().fill_(torch.inf)}), r"c_fc\.weight holds NaN or infinity"),
@@ -157,7 +160,10 @@ def test_a_pickle_is_refused_with_a_command_that_converts_it(folder, gpt):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"weight_map": {"wte.weight": "model-00001.safetensors"}}', r"model-00001\.safetensors: no such file, though"),
+        (
+            '{"weight_map": {"wte.weight": "model-00001.safetensors"}}',
+            r"model-00001\.safetensors: no such file, though",
+        ),
         ('{"weight_map": {"wte.weight": 1}}', r"index\.json: weight_map must name the file of each tensor"),
         ("{}", r"index\.json: weight_map must name the file of each tensor"),
         ("[]", r"index\.json: weight_map must name the file of each tensor"),

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ def test_fused_attention_equals_the_explicit_one_forward_and_backward(time, seen
     generator = torch.Generator().manual_seed(1)
     shapes = [(2, 3, time, 4), (2, 3, seen, 4), (2, 3, seen, 4)]
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    query, key, value = inputs
     seed = torch.randn(shapes[0], generator=generator, dtype=torch.float64)
-    explicit, fused = explicit_attention(*inputs, dropout=0.0), fused_attention(*inputs, dropout=0.0)
+    explicit, fused = explicit_attention(query, key, value, 0.0), fused_attention(query, key, value, 0.0)
     torch.testing.assert_close(fused, explicit, rtol=0, atol=1e-12)
     gradients = [torch.autograd.grad(outcome, inputs, seed) for outcome in (explicit, fused)]
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-12)
@@ -59,7 +61,7 @@ def test_logits_with_a_cache_equal_those_without_wherever_the_text_is_cut(cuts, 
     ids = torch.randint(causal_gpt.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(3))
     cache, edges = new_cache(causal_gpt, ids.shape), [0, *sorted(cuts), 24]
     with torch.no_grad():
-        parts = [causal_gpt(ids[:, a:b], cache) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [causal_gpt(ids[:, a:b], cache) for a, b in pairwise(edges)]
         torch.testing.assert_close(torch.cat(parts, dim=1), causal_gpt(ids), rtol=0, atol=1e-5)
     assert cache.seen_tokens == 24
 

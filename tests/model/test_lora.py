@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from llmcore.errors import UserError
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier
-from llmcore.model.folder import load_gpt, save_gpt
+from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
 from llmcore.model.lora import apply_lora, lora_layers, merged_state, train_only_lora
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # within peft
 
 TARGETS = ["attn.c_attn", "c_proj"]
 IDS = torch.arange(48).reshape(2, 24)

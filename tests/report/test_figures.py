@@ -98,7 +98,7 @@ def test_another_process_with_settings_of_its_own_draws_the_same_bytes(tmp_path)
 
 
 def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
-    rows = [
+    rows: list[dict[str, float | None]] = [
         {"step": 1, "loss_train": 2.5},
         {"step": 2, "loss_train": 2.0, "loss_val": 2.25},
         {"step": 3, "loss_val": None},

@@ -52,5 +52,7 @@ def test_one_run_holds_all_results_and_links_their_trainings(project):
 def test_an_empty_pipeline_is_a_run_without_results(tmp_path, project):
     track.main([str(tmp_path / "none"), str(tmp_path / "none")])
     client = mlflow_store.open_store().client
-    (ledger,) = client.search_runs([client.get_experiment_by_name("pipeline").experiment_id])  # pyright: ignore
+    pipeline = client.get_experiment_by_name("pipeline")
+    assert pipeline is not None
+    (ledger,) = client.search_runs([pipeline.experiment_id])
     assert (ledger.info.status, ledger.data.metrics) == ("FINISHED", {})

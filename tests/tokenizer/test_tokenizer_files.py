@@ -48,7 +48,10 @@ def test_the_fingerprint_is_that_of_the_merges(tokenizer, folder, tmp_path):
         (lambda v: v.pop("<|endoftext|>"), r"vocab\.json: lacks '<\|endoftext\|>'"),
         (lambda v: v.update(zebra=len(v)), r"vocab\.json: has 'zebra' \(id \d+\), which no merge makes"),
         (lambda v: v.update({"!": 1, '"': 0}), r"vocab\.json: has id 1 for '!', which must be 0"),
-        (lambda v: v.update({"<|endoftext|>": len(v)}), r"vocab\.json: has id \d+ for '<\|endoftext\|>', which must be"),
+        (
+            lambda v: v.update({"<|endoftext|>": len(v)}),
+            r"vocab\.json: has id \d+ for '<\|endoftext\|>', which must be",
+        ),
     ],
     ids=["gap", "no-end-of-text", "surplus", "swapped", "end-of-text-elsewhere"],
 )
@@ -79,7 +82,9 @@ def test_a_wrong_merge_is_named_with_its_line(folder, line, message):
 def test_a_lost_merge_is_named_by_the_token_it_made(folder, tokenizer):
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     (folder / "merges.txt").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
-    assert_refused(folder, r"vocab\.json: has '.+' \(id \d+\), which no merge makes; .* does not belong to .*merges\.txt")
+    assert_refused(
+        folder, r"vocab\.json: has '.+' \(id \d+\), which no merge makes; .* does not belong to .*merges\.txt"
+    )
 
 
 @pytest.mark.parametrize(

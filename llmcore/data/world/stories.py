@@ -9,7 +9,7 @@ from llmcore.seeds import numpy_generator
 RULES = {
     "story": ["{A:name} and {B:name}{title}"],
     "title": {
-        " at school. {lesson} {lesson} {lesson}": 3,
+        " at school. {lesson} {lesson}": 3,
         ". {opening} {went} the {:place}{company}{scene}{close}": 3,
         " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}{close}": 3,
     },
