@@ -108,7 +108,10 @@ def run_classify(arguments: argparse.Namespace) -> None:
     from llmcore.tokenizer.bpe import load_tokenizer
 
     model, max_tokens = load_classifier(arguments.model)
-    texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
+    try:
+        texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
     if not texts or not all(texts):
         raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
     tokenizer = load_tokenizer(arguments.model)

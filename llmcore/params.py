@@ -5,6 +5,7 @@ problem of the file at once, each as one line: key, rule, value, remedy.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -91,7 +92,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Model":
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}")
+            raise ValueError(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}; correct either")
         return self
 
 
@@ -112,11 +113,14 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Training":
+        problems = []
         if self.batch_size % self.micro_batch_size:
             rule = f"must divide batch_size ({self.batch_size}), got {self.micro_batch_size}"
-            raise ValueError(f"micro_batch_size {rule}")
+            problems.append(f"micro_batch_size {rule}; correct either")
         if self.min_lr > self.lr:
-            raise ValueError(f"min_lr must be at most lr ({self.lr}), got {self.min_lr}")
+            problems.append(f"min_lr must be at most lr ({self.lr}), got {self.min_lr}; lower it")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -156,7 +160,7 @@ SplitSection = TypeVar("SplitSection", Spam, Instructions)
 def leaves_training_rows(section: SplitSection) -> SplitSection:
     total = section.val_fraction + section.test_fraction
     if total >= 1:
-        raise ValueError(f"val_fraction + test_fraction must be below 1, got {total}")
+        raise ValueError(f"val_fraction + test_fraction must be below 1, got {total}; lower one")
     return section
 
 
@@ -286,7 +290,9 @@ def _explain(problem: Any) -> list[str]:
     if kind == "value_error":
         prefix = f"{key}." if key else ""
         return [f"{prefix}{line}" for line in str(problem["ctx"]["error"]).splitlines()]
-    rule = problem["msg"].replace("Input should be", "must be").replace("List should", "must")
+    if kind == "model_type":
+        return [f"{key} must be a mapping of keys, got {value!r}; correct it, e.g. from presets/quickstart.yaml"]
+    rule = re.sub(r"^(Input|List|String) should", "must", problem["msg"])
     return [f"{key} {rule}, got {value!r}; correct the value"]
 
 

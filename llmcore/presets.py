@@ -39,7 +39,10 @@ def _saved_elsewhere(root: Path, content: bytes) -> bool:
     if any(path.read_bytes() == content for path in (root / "presets").glob("*.yaml")):
         return True
     command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
-    committed = subprocess.run(command, cwd=root, capture_output=True)
+    try:
+        committed = subprocess.run(command, cwd=root, capture_output=True)
+    except FileNotFoundError:  # no git on this machine
+        return False
     return committed.returncode == 0 and committed.stdout == content
 
 

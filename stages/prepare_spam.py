@@ -32,7 +32,8 @@ def main(argv: list[str]) -> None:
             for name, part in rows.items()
         }
         audit, classes = audit_splits(entries), class_counts(entries)
-        metrics = audit.metrics | {"classes": len(classes["train"]), "empty_rows": empty_rows}
+        counts = {"read_rows": len(table), "empty_rows": empty_rows, "rows": sum(map(len, rows.values()))}
+        metrics = audit.metrics | counts | {"classes": len(classes["train"])}
 
         folder = fresh_folder(out)
         for name, part in rows.items():

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from llmcore.model.gpt import GPT, GPTConfig
     from llmcore.tokenizer.bpe import Tokenizer
 
-# Read when torch and transformers are imported. One thread: tiny models gain nothing from more, and wait for each other.
+# Read when torch and transformers are imported. One thread, because threads with tiny work only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 
 SENTENCES = [
     "Anna had a red ball. She gave the ball to Ben.",
     "Ben found a blue ball in the garden, and Anna's cat found the bell.",
-    "Call now! You have won 1000 balls; the garden is yours.",
+    "Call now! You have won 1000 balls, 1000 bells; the garden is yours.",
 ]
 
 

@@ -25,7 +25,7 @@ class Order:
         self._epoch = lru_cache(maxsize=2)(self._batches)
 
     def batch(self, step: int) -> np.ndarray:
-        """Return the row indices of `step` (0 is the first); an epoch's last batch may be smaller."""
+        """Return the row indices of `step` (0 is the first); one batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._epoch(epoch)[place]
 

@@ -81,8 +81,9 @@ def write_samples(folder: str | Path, samples: Samples) -> None:
 def read_samples(folder: str | Path) -> Samples:
     """Read what `write_samples` wrote; the windows stay on disk, memory-mapped."""
     folder = Path(folder)
+    meta = read_json(folder / "meta.json")
     train, val = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "val"))
-    return Samples(train, val, **read_json(folder / "meta.json"))
+    return Samples(train, val, **meta)
 
 
 def validation_documents(tokens: Tokens, samples: Samples) -> list[list[int]]:

@@ -40,7 +40,8 @@ def write_tokens(
     """
     folder = fresh_folder(folder)
     dtype = np.dtype("<u2") if end_of_text < 1 << 16 else np.dtype("<u4")
-    starts, position = [], 0
+    starts: list[int] = []
+    position = 0
     with writing(folder / "tokens.bin") as temporary, open(temporary, "wb") as file:
         for ids in documents:
             if starts:
@@ -66,7 +67,7 @@ def write_tokens(
 def join_documents(documents: Sequence[Sequence[int]], end_of_text: int) -> Tokens:
     """Return documents as a corpus in memory, without writing a file."""
     ids: list[int] = []
-    starts = []
+    starts: list[int] = []
     for document in documents:
         if starts:
             ids.append(end_of_text)

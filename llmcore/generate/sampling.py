@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from llmcore.errors import UserError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -19,10 +21,16 @@ GREEDY = Sampling(temperature=0.0, top_k=0, top_p=1.0)
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """Return the next id from `logits` (V,); equal logits and an equal generator give an equal id."""
+    """Return the next id from `logits` (V,); equal logits and an equal generator give an equal id.
+
+    UserError if one of them is NaN or infinite: the token would mean nothing.
+    """
+    if not logits.isfinite().all():
+        raise UserError("model: its logits must be finite, got NaN or infinity; train it again with a lower lr")
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    kept = keep_top_p(keep_top_k(logits / sampling.temperature, sampling.top_k), sampling.top_p)
+    scaled = (logits.double() - logits.max()) / sampling.temperature  # at most 0: the smallest temperature is safe
+    kept = keep_top_p(keep_top_k(scaled, sampling.top_k), sampling.top_p)
     return torch.multinomial(kept.softmax(-1), 1, generator=generator).squeeze(-1)
 
 

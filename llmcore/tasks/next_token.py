@@ -37,10 +37,10 @@ def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
 
 
 def mean_loss(model: GPT, batches: Iterable[TokenBatch]) -> tuple[float, int]:
-    """Return the mean loss over all supervised targets of `batches`, in nats, and their number."""
+    """Return the mean loss over all supervised targets of `batches`, in nats, and their number, 1 at least."""
     total, supervised = 0.0, 0
     for batch in batches:
         if batch.supervised:
             total += next_token_loss(model, batch).item()
             supervised += batch.supervised
-    return (total / supervised if supervised else 0.0), supervised
+    return total / supervised, supervised

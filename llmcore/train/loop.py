@@ -101,21 +101,27 @@ def fit(
     """Train `model` in place and return its last evaluation.
 
     It is evaluated before the first step, every `eval_interval_steps` and after the last. UserError if
-    the loss or the gradient is not finite; the weights of the step before are still whole then.
+    a loss or the gradient is not finite; in a training step, the weights of the step before are still
+    whole then.
     """
+
+    def validate(step: int) -> dict[str, float]:
+        metrics = evaluate(model, task, machine)
+        check_finite(step, **{"validation loss": metrics["loss"]})
+        observer.evaluated(step, metrics)
+        return metrics
+
     optimizer = make_optimizer(
         model, lr=training.lr, weight_decay=training.weight_decay, beta1=training.beta1, beta2=training.beta2
     )
     steps = total_steps(task, training.epochs)
-    metrics = evaluate(model, task, machine)
-    observer.evaluated(0, metrics)
+    metrics = validate(0)
     for step in range(steps):
         lr = lr_at(step, steps, lr=training.lr, min_lr=training.min_lr, warmup_steps=training.warmup_steps)
         done = train_step(model, task, optimizer, step, lr=lr, grad_clip=training.grad_clip, seed=seed, machine=machine)
         observer.trained(step + 1, done)
         if (step + 1) % training.eval_interval_steps == 0 or step + 1 == steps:
-            metrics = evaluate(model, task, machine)
-            observer.evaluated(step + 1, metrics)
+            metrics = validate(step + 1)
     return Fitted(steps, metrics)
 
 
@@ -148,12 +154,17 @@ def train_step(
         loss += partial.item()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        state = f"loss {loss}, gradient norm {norm}"
-        raise UserError(f"training: the loss must stay finite, got {state} at step {step + 1}; lower lr")
+    check_finite(step + 1, **{"loss": loss, "gradient norm": norm})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {"loss": loss, "lr": lr, "grad_norm": norm, "supervised": supervised}
+
+
+def check_finite(step: int, **figures: float) -> None:
+    """UserError if one of a step's figures is NaN or infinite."""
+    if not all(map(math.isfinite, figures.values())):
+        state = ", ".join(f"{name} {value}" for name, value in figures.items())
+        raise UserError(f"training: the loss must stay finite, got {state} at step {step}; lower lr")
 
 
 @torch.no_grad()

@@ -30,7 +30,9 @@ HOSTILE = [
     "ballballball" * 20,
 ]
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-spaced = st.lists(st.sampled_from([*"abe.'1 \n\t", "  ", "ball", " the", "<|endoftext|>", "\u00a0", "é"])).map("".join)
+spaced = st.lists(st.sampled_from([*"abe.'1 \n\t", "  ", "ball", " the", "1000", "<|endoftext|>", "\u00a0", "é"])).map(
+    "".join
+)
 
 mirror = os.environ.get("LLMCORE_MIRROR", "")
 in_mirror = pytest.mark.skipif(
@@ -161,6 +163,6 @@ def test_gpt2_ids_printed_in_the_book(gpt2):
 @in_mirror
 @settings(max_examples=300, deadline=None)
 @given(text=any_text | spaced)
-@example(text="Hello, I am <|endoftext|>  \n")
+@example(text="".join(HOSTILE))
 def test_ids_equal_those_of_tiktokens_gpt2(text, gpt2, tiktoken_gpt2):
     assert gpt2.encode(text) == tiktoken_gpt2.encode_ordinary(text)

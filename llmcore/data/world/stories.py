@@ -7,39 +7,29 @@ from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.seeds import numpy_generator
 
 RULES = {
-    "story": ["{A:name} and {B:name}{title}"],
+    "story": ["{A:name} and {B:name}{title}{close} {lesson}"],
     "title": {
-        " at school. {lesson} {lesson}": 3,
-        ". {opening} {went} the {:place}{company}{scene}{close}": 3,
-        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}{close}": 3,
+        ". {opening} {went} the {:place}{company}{scene}": 1,
+        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}": 1,
     },
     # A question, what is known, and the answer in as few words as possible
-    "lesson": ['The {:mood} {:animal} asked: "{task}," said {A}.'],
+    "lesson": ['The {:animal} asked: "{task}," said {A}.'],
     "task": {
-        "Who has the {t:thing}? {C:name} {moved}": 3,
-        'What colour is the {t:thing}? {C:name} has a {c:colour} {t}." "{c}': 2,
-        'Where is the {t:thing}? The {t} is {s:spot}." "{s}': 2,
-        'What does {C:name} have? {D:name} gave the {c:colour} {t:thing} to {C}." "the {c} {t}': 2,
-        'What was done first? {C:name} {j:done}, then {she C} {k:done}." "{j}': 1,
-        'What was done last? {C:name} {j:done}, then {she C} {k:done}." "{k}': 1,
+        'Who was it? {fact} "{C}': 3,
+        'What colour was it? {fact} "{d}': 2,
+        'What was it? {fact} "the {d} {u}': 3,
+        'When was it? {fact} "{w}': 2,
+        'Where was it? {fact} "{p}': 2,
+        'How much was it? {fact} "{n} coins': 2,
         "What must I do? {order}": 2,
         'How many {f:food} are there? {C:name} had {m:few} {f} and got {n:few} more." "{sum m n}': 2,
         'Say the opposite of {q:quality}." "{opposite q}': 2,
-        "Say it with {C:name}. {D:name} {said}": 3,
-    },
-    "moved": {
-        'gave the {c:colour} {t} to {D:name}." "{D}': 1,
-        'took the {c:colour} {t} from {D:name}." "{C}': 1,
     },
     "order": {
-        'Do not {j:job}, {k:job}." "{k}': 1,
-        'Please {k:job}, do not {j:job}." "{k}': 1,
+        'Please {j:job}, do not {k:job}." "{j}': 1,
+        'Do not {k:job}, {j:job}." "{j}': 1,
     },
-    "said": {
-        '{j:done}." "{C} {j}': 1,
-        'has a {c:colour} {t:thing}." "{C} has a {c} {t}': 1,
-        'went to the {p:place}." "{C} went to the {p}': 1,
-    },
+    "fact": ['On {w:day} {C:name} {:traded} the {d:colour} {u:thing} for {n:price} coins at the {p:place}."'],
     "opening": {
         "One {:weather} {:time} {A}": 4,
         "On a {:weather} {:time} {A}": 2,

@@ -1,0 +1,58 @@
+"""The order of rows is a function of (seed, step)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcore.data.order import Order
+
+LENGTHS = np.random.default_rng(0).integers(1, 100, 1000)
+
+
+def epoch(order: Order, number: int) -> list[list[int]]:
+    steps = range(number * order.steps_per_epoch, (number + 1) * order.steps_per_epoch)
+    return [order.batch(step).tolist() for step in steps]
+
+
+@given(rows=st.integers(1, 200), batch_size=st.integers(1, 9), by_length=st.booleans(), number=st.integers(0, 3))
+def test_each_row_comes_once_an_epoch(rows: int, batch_size: int, by_length: bool, number: int) -> None:
+    batches = epoch(Order(rows, batch_size, seed=1, lengths=LENGTHS[:rows] if by_length else None), number)
+    assert sorted(row for batch in batches for row in batch) == list(range(rows))
+    assert sorted({len(batch) for batch in batches} | {batch_size})[-1] == batch_size
+    assert len(batches) == -(-rows // batch_size)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS[:100]])
+def test_epochs_and_seeds_differ_and_repeat(lengths: np.ndarray | None) -> None:
+    def order(seed: int) -> Order:
+        return Order(100, 8, seed, lengths)
+
+    assert epoch(order(1), 0) != epoch(order(1), 1)
+    assert epoch(order(1), 1) == epoch(order(1), 1)
+    assert epoch(order(1), 0) != epoch(order(2), 0)
+
+
+def test_a_step_does_not_depend_on_the_steps_asked_for_before() -> None:
+    """A resumed or longer training gets the rows of an uninterrupted one."""
+    order = Order(100, 8, seed=1, lengths=LENGTHS[:100])
+    steps = np.random.default_rng(0).permutation(50).tolist()
+    asked = {step: order.batch(step).tolist() for step in steps}
+    assert all(asked[step] == Order(100, 8, 1, LENGTHS[:100]).batch(step).tolist() for step in range(50))
+
+
+def padding(batches: list[list[int]]) -> float:
+    """The share of a padded epoch that is padding."""
+    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
+    return 1 - LENGTHS.sum() / padded
+
+
+def test_rows_of_similar_length_share_a_batch() -> None:
+    assert padding(epoch(Order(1000, 8, seed=1), 0)) > 0.35
+    assert padding(epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)) < 0.06
+
+
+def test_batches_of_an_epoch_do_not_come_by_length() -> None:
+    """Learning from short rows first and long ones last would be another training."""
+    means = [LENGTHS[batch].mean() for batch in epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3

@@ -1,0 +1,222 @@
+"""The command `llmcore` on model folders of a few weights."""
+
+import io
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmcore.cli import EXAMPLES, main, parser
+from llmcore.model.classifier import GPTClassifier
+from llmcore.model.classifier_folder import save_classifier
+from llmcore.model.folder import save_gpt
+from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.tasks.prompt import prompt
+from llmcore.tokenizer.bpe import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, config: GPTConfig, tokenizer: Tokenizer, randomised: Callable[..., Any]
+) -> Path:
+    """A project's models/: pretrain, instruct (with room for a prompt) and classifier."""
+    root = tmp_path_factory.mktemp("project")
+    length = len(tokenizer.encode(prompt("Say hi.", "")))
+    roomy = GPTConfig(**{**vars(config), "context_length": length + 30})
+    for name, shape in (("pretrain", config), ("instruct", roomy)):
+        state = randomised(GPT(shape)).state_dict()
+        save_gpt(root / "models" / name, shape, state, tokenizer=tokenizer, origin={}, card="")
+    classifier = randomised(GPTClassifier(config, ["ham", "spam"], "last_real"))
+    save_classifier(
+        root / "models/classifier",
+        config,
+        classifier.state_dict(),
+        labels=["ham", "spam"],
+        pooling="last_real",
+        max_tokens=20,
+        tokenizer=tokenizer,
+        origin={},
+        card="",
+    )
+    return root
+
+
+@pytest.fixture
+def llmcore(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in the project; exit code, output and errors."""
+    monkeypatch.chdir(folders)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(list(arguments))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+# ---- help and options
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`--help` must be instant: torch alone takes seconds to load."""
+    script = "import sys\nfrom llmcore.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert EXAMPLES in done.stdout
+    assert not {"torch", "mlflow", "numpy", "pandas", "pydantic", "tiktoken"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset"])
+def test_every_command_has_help(llmcore: Command, command: str) -> None:
+    code, out, _ = llmcore(*command.split(), "--help")
+    assert code == 0
+    assert out.startswith(f"usage: llmcore {command}".strip())
+
+
+def test_examples_of_the_help_are_commands() -> None:
+    for line in EXAMPLES.splitlines()[1:]:
+        program, *arguments = shlex.split(line)
+        assert program == "llmcore"
+        assert callable(parser().parse_args(arguments).run)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--max-new-tokens 0", "--max-new-tokens: must be positive, got 0; correct it"),
+        ("--temperature -1", "--temperature: must be 0 or more, got -1.0; correct it"),
+        ("--temperature nan", "--temperature: must be 0 or more, got nan; correct it"),
+        ("--top-k -2", "--top-k: must be 0 or more, got -2; correct it"),
+        ("--top-p 0", "--top-p: must be above 0 and at most 1, got 0.0; correct it"),
+        ("--top-p 1.5", "--top-p: must be above 0 and at most 1, got 1.5; correct it"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "ask"])
+def test_an_option_out_of_range_is_one_line(llmcore: Command, command: str, options: str, line: str) -> None:
+    assert llmcore(command, "Anna", *options.split()) == (2, "", f"error: {line}\n")
+
+
+def test_all_options_out_of_range_are_told_at_once(llmcore: Command) -> None:
+    code, _, errors = llmcore("generate", "--top-k", "-1", "--top-p", "2")
+    assert (code, len(errors.splitlines())) == (2, 2)
+
+
+@pytest.mark.parametrize("arguments", [[], ["write"], ["generate", "--top-k", "many"], ["ask"], ["info"]])
+def test_a_command_that_is_none_exits_with_2(llmcore: Command, arguments: list[str]) -> None:
+    code, out, errors = llmcore(*arguments)
+    assert (code, out) == (2, "")
+    assert errors.startswith("usage: llmcore")
+
+
+# ---- generate
+
+
+def test_generate_continues_the_prompt(llmcore: Command) -> None:
+    code, out, errors = llmcore("generate", "Anna had", "--max-new-tokens", "5")
+    assert (code, errors) == (0, "")
+    assert out.startswith("Anna had")
+    assert len(out) > len("Anna had\n")
+
+
+def test_generate_repeats_itself_under_the_same_seed(llmcore: Command) -> None:
+    texts = [llmcore("generate", "Anna", "--seed", seed)[1] for seed in ("1", "1", "2")]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_generate_begins_with_nothing(llmcore: Command) -> None:
+    assert llmcore("generate")[0] == 0
+
+
+def test_generate_refuses_a_prompt_that_fills_the_context(llmcore: Command) -> None:
+    code, out, errors = llmcore("generate", "Anna had a red ball. " * 20)
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: prompt: must have 1 to 23 tokens, got ")
+
+
+# ---- ask
+
+
+def test_ask_answers(llmcore: Command) -> None:
+    code, out, errors = llmcore("ask", "Say hi.", "--max-new-tokens", "3")
+    assert (code, errors) == (0, "")
+    assert out.endswith("\n")
+
+
+# ---- classify
+
+
+def test_classify_names_the_class_of_each_text(llmcore: Command) -> None:
+    code, out, errors = llmcore("classify", "Call now!", "Anna had a ball. " * 20)
+    assert (code, errors) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [text for _, _, text in rows] == ["Call now!", "Anna had a ball. " * 20]
+    assert all(label in ("ham", "spam") and 0.5 <= float(chance) <= 1 for label, chance, _ in rows)
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def test_classify_reads_lines_of_standard_input(llmcore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "Call now!\nÜber\n".encode())
+    piped = llmcore("classify")
+    assert piped == llmcore("classify", "Call now!", "Über")
+    assert piped[0] == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"hi\n\n"])
+def test_classify_refuses_empty_texts(llmcore: Command, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    stdin(monkeypatch, data)
+    code, out, errors = llmcore("classify")
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: TEXT: must not be empty; ")
+
+
+def test_classify_refuses_bytes_that_are_no_text(llmcore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, b"Only \xa3 5!\n")
+    code, out, errors = llmcore("classify")
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: standard input: must be UTF-8 text (")
+
+
+# ---- info, preset
+
+
+def test_info_describes_a_folder(llmcore: Command) -> None:
+    code, out, _ = llmcore("info", "models/classifier")
+    assert code == 0
+    assert "spam" in out
+
+
+@pytest.mark.parametrize("arguments", ["generate --model none", "classify x --model none", "ask x --model none", "info none"])
+def test_a_missing_folder_is_one_line(llmcore: Command, arguments: str) -> None:
+    code, out, errors = llmcore(*arguments.split())
+    assert (code, out) == (2, "")
+    assert errors == "error: none: no such model folder; run `dvc repro` to build it, or correct the path\n"
+
+
+def test_preset_lists_and_applies(llmcore: Command, folders: Path) -> None:
+    from structure import ROOT
+
+    (folders / "presets").mkdir()
+    for name in ("quickstart", "book-scratch"):
+        (folders / f"presets/{name}.yaml").write_bytes((ROOT / f"presets/{name}.yaml").read_bytes())
+    assert llmcore("preset") == (0, "book-scratch\nquickstart\n", "")
+    code, out, _ = llmcore("preset", "quickstart")
+    assert (code, out.splitlines()[-1]) == (0, "params.yaml is now preset quickstart; run `dvc repro`")
+    with open(folders / "params.yaml", "a", encoding="utf-8") as file:
+        file.write("# mine\n")
+    code, out, errors = llmcore("preset", "book-scratch")
+    assert (code, out, len(errors.splitlines())) == (2, "", 1)
+    assert llmcore("preset", "book-scratch", "--force")[0] == 0

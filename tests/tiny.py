@@ -1,0 +1,81 @@
+"""What the tests of tasks, training and decoding share: a corpus of few tokens, a model of few weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llmcore.compute import Machine
+from llmcore.data.tokens import Tokens, join_documents
+from llmcore.data.windows import Windows, document_windows
+from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.seeds import torch_generator
+from llmcore.tasks.language import LanguageTask
+
+VOCAB = 16
+END_OF_TEXT = VOCAB - 1
+CONTEXT = 12
+CPU = Machine(torch.device("cpu"), "fp32")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The keys of a training, with numbers for tests."""
+
+    epochs: float = 2.0
+    lr: float = 1e-2
+    min_lr: float = 1e-2
+    warmup_steps: int = 0
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = 1.0
+    eval_interval_steps: int = 1000
+
+
+def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: bool = True) -> GPT:
+    """A GPT of two layers over `VOCAB` tokens, initialised."""
+    config = GPTConfig(
+        vocab_size=VOCAB,
+        context_length=CONTEXT,
+        n_layer=n_layer,
+        n_head=2,
+        n_embd=16,
+        dropout=dropout,
+        qkv_bias=True,
+        tied_head=tied_head,
+    )
+    model = GPT(config)
+    model.initialise(torch_generator(seed, "initialise"))
+    return model
+
+
+def tiny_corpus(documents: int = 12, seed: int = 0) -> Tokens:
+    """Documents of 1 to 9 random tokens."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 10, documents)
+    return join_documents([generator.integers(0, END_OF_TEXT, length).tolist() for length in lengths], END_OF_TEXT)
+
+
+def language_task(batch_size: int = 4, micro_batch_size: int = 4, seed: int = 0, documents: int = 24) -> LanguageTask:
+    """Train on one tiny corpus, validate on another."""
+    parts = []
+    for tokens in (tiny_corpus(documents), tiny_corpus(4, seed=1)):
+        parts.append(Windows(tokens, document_windows(tokens, 0, len(tokens.ids), CONTEXT)))
+    return LanguageTask(
+        *parts,
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        seed=seed,
+        val_bytes=100,
+        device=CPU.device,
+    )
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a model's weights."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def equal_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,258 @@
+"""The training loop: what changes the weights and what must not."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from tiny import CONTEXT, CPU, END_OF_TEXT, Training, equal_bits, language_task, tiny_gpt, weights
+
+from llmcore.compute import Machine
+from llmcore.data.tokens import join_documents
+from llmcore.data.windows import IGNORED, Windows, stride_windows
+from llmcore.errors import UserError
+from llmcore.generate.decode import decode
+from llmcore.generate.sampling import Sampling
+from llmcore.model.gpt import GPT
+from llmcore.tasks.instructions import Example, InstructionTask
+from llmcore.tasks.language import LanguageTask
+from llmcore.tasks.next_token import TokenBatch
+from llmcore.train.history import History
+from llmcore.train.loop import fit, total_steps, train_step
+from llmcore.train.optimizer import make_optimizer
+
+Weights = dict[str, torch.Tensor]
+
+
+def trained(
+    training: Training = Training(), *, dropout: float = 0.1, seed: int = 1, observer: History | None = None
+) -> tuple[Weights, History]:
+    """Train the same model on the same rows; return its weights and what was observed."""
+    model, history = tiny_gpt(dropout), observer or History()
+    fit(model, language_task(4, 2), training, seed=seed, machine=CPU, observer=history)
+    return weights(model), history
+
+
+def one_gradient(task: LanguageTask | InstructionTask, model: GPT) -> tuple[float, Weights]:
+    """Loss and gradient of the first step, read off from a step of plain descent with rate 1."""
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters())
+    done = train_step(model, task, optimizer, 0, lr=1.0, grad_clip=1e9, seed=0, machine=CPU)
+    return done["loss"], {name: before[name] - after for name, after in model.state_dict().items()}
+
+
+# ---- determinism
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    first, history = trained()
+    again, same_history = trained()
+    other, _ = trained(seed=2)  # of dropout alone: rows and first weights have seeds of their own here
+    assert equal_bits(first, again)
+    assert history.steps == same_history.steps
+    assert not equal_bits(first, other)
+
+
+def test_evaluating_more_often_changes_no_weight() -> None:
+    """Without generators of their own, each evaluation would move the next dropout mask."""
+    seldom, _ = trained()
+    often, history = trained(Training(eval_interval_steps=1))
+    assert len(history.validations) == len(history.steps) + 1
+    assert equal_bits(seldom, often)
+
+
+class Sampler(History):
+    """Lets the model write text at each evaluation, and draws from torch's global generator besides."""
+
+    model: GPT
+
+    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
+        super().evaluated(step, metrics)
+        sampling = Sampling(1.0, top_k=0, top_p=0.9)
+        decode(self.model, [[END_OF_TEXT]], max_new_tokens=5, sampling=sampling, seed=step, stop_id=None)
+        torch.rand(7)
+
+
+def test_sampling_text_meanwhile_changes_no_weight() -> None:
+    plain, _ = trained()
+    model, sampler = tiny_gpt(dropout=0.1), Sampler()
+    sampler.model = model
+    fit(model, language_task(4, 2), Training(eval_interval_steps=2), seed=1, machine=CPU, observer=sampler)
+    assert equal_bits(weights(model), plain)
+
+
+def test_what_was_drawn_before_the_training_changes_no_weight() -> None:
+    plain, _ = trained()
+    torch.rand(13)
+    assert equal_bits(trained()[0], plain)
+
+
+def test_one_epoch_more_changes_no_step_before() -> None:
+    """Rows and dropout masks are functions of the step; only the schedule knows the end, and it is constant here."""
+    _, short = trained(Training(epochs=1.0))
+    _, long = trained(Training(epochs=3.0))
+    assert len(long.steps) == 3 * len(short.steps)
+    assert long.steps[: len(short.steps)] == short.steps
+
+
+# ---- one step
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+def test_accumulated_micro_batches_give_the_gradient_of_the_batch(micro_batch_size: int) -> None:
+    """A mean of the micro-batches' means would weigh rows by their lengths."""
+    parts, whole = language_task(8, micro_batch_size), language_task(8, 8)
+    assert len({batch.supervised for batch in parts.micro_batches(0)}) > 1
+    loss, gradient = one_gradient(parts, tiny_gpt())
+    expected_loss, expected_gradient = one_gradient(whole, tiny_gpt())
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-6)
+
+
+def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
+    learned = Example(np.array([1, 2, 3]), np.array([IGNORED, 3, END_OF_TEXT]), truncated=False)
+    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
+
+    def task(rows: Sequence[Example]) -> InstructionTask:
+        return InstructionTask(
+            rows, rows, batch_size=3, micro_batch_size=1, seed=0, pad_id=END_OF_TEXT, device=CPU.device
+        )
+
+    loss, gradient = one_gradient(task([masked, learned, masked]), tiny_gpt())
+    expected_loss, expected_gradient = one_gradient(task([learned]), tiny_gpt())
+    assert loss == expected_loss
+    assert equal_bits(gradient, expected_gradient)
+    assert math.isfinite(task([masked, learned]).evaluate(tiny_gpt())["loss"])
+
+
+def test_a_step_of_nothing_supervised_moves_nothing_but_decay() -> None:
+    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
+    task = InstructionTask(
+        [masked], [masked], batch_size=1, micro_batch_size=1, seed=0, pad_id=END_OF_TEXT, device=CPU.device
+    )
+    loss, gradient = one_gradient(task, tiny_gpt())
+    assert loss == 0.0
+    assert not any(tensor.any() for tensor in gradient.values())
+
+
+def test_the_gradient_is_clipped_to_its_largest_norm() -> None:
+    model = tiny_gpt()
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters())
+    done = train_step(model, language_task(), optimizer, 0, lr=1.0, grad_clip=0.01, seed=0, machine=CPU)
+    moved = torch.cat([(before[name] - after).flatten() for name, after in model.named_parameters()])
+    assert done["grad_norm"] > 0.01
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_step_says_what_it_did() -> None:
+    task = language_task(4, 2)
+    done = train_step(
+        tiny_gpt(), task, torch.optim.SGD(tiny_gpt().parameters()), 0, lr=0.5, grad_clip=1.0, seed=0, machine=CPU
+    )
+    assert done["lr"] == 0.5
+    assert done["supervised"] == sum(batch.supervised for batch in task.micro_batches(0))
+
+
+# ---- when things happen
+
+
+def test_it_is_evaluated_first_at_intervals_and_last() -> None:
+    _, history = trained(Training(eval_interval_steps=4))
+    last = len(history.steps)
+    assert last % 4
+    assert [row["step"] for row in history.validations] == [0, *range(4, last, 4), last]
+    assert [row["step"] for row in history.steps] == list(range(1, last + 1))
+
+
+def test_the_last_evaluation_is_returned_and_the_model_left_in_evaluation_mode() -> None:
+    model, task, history = tiny_gpt(dropout=0.5), language_task(), History()
+    fitted = fit(model, task, Training(), seed=0, machine=CPU, observer=history)
+    assert not model.training
+    assert fitted.steps == len(history.steps) == 2 * task.steps_per_epoch
+    assert fitted.metrics == task.evaluate(model)
+    assert history.validations[-1]["loss_val"] == fitted.metrics["loss"]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(2.0, 12), (0.5, 3), (1.5, 9), (0.01, 1)])
+def test_epochs_may_be_fractions(epochs: float, steps: int) -> None:
+    assert repetition().steps_per_epoch == 6
+    assert total_steps(repetition(), epochs) == steps
+
+
+def test_train_loss_is_the_mean_of_the_last_steps() -> None:
+    history = History()
+    for step, loss in enumerate([9.0, 2.0, 4.0], start=1):
+        history.trained(step, {"loss": loss, "lr": 0.1, "grad_norm": 1.0, "supervised": 3})
+    assert history.mean_loss(2) == 3.0
+    assert history.mean_loss(100) == 5.0
+
+
+# ---- numbers that are none
+
+
+class BrokenAt(LanguageTask):
+    """Its loss is not finite from one step on."""
+
+    step, broken_step, factor = 0, 2, math.nan
+
+    def micro_batches(self, step: int) -> list[TokenBatch]:
+        self.step = step
+        return super().micro_batches(step)
+
+    def loss_sum(self, model: GPT, batch: TokenBatch) -> torch.Tensor:
+        loss = super().loss_sum(model, batch)
+        return loss * self.factor if self.step == self.broken_step and torch.is_grad_enabled() else loss
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(factor: float) -> None:
+    task = language_task()
+    task.__class__ = BrokenAt
+    assert isinstance(task, BrokenAt)
+    task.factor = factor
+    model = tiny_gpt()
+    with pytest.raises(UserError, match=r"^training: .* loss (nan|inf), .* at step 3; lower lr$"):
+        fit(model, task, Training(), seed=0, machine=CPU, observer=History())
+
+    expected = tiny_gpt()
+    optimizer = make_optimizer(expected, lr=1e-2, weight_decay=0.1, beta1=0.9, beta2=0.99)
+    for step in (0, 1):
+        train_step(expected, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
+    assert equal_bits(weights(model), weights(expected))
+
+
+def test_a_validation_loss_that_is_not_finite_is_told() -> None:
+    """After the last step no training step would find it, and no file can hold it."""
+    model = tiny_gpt()
+    training = Training(epochs=0.01, lr=1e38, min_lr=1e38)
+    with pytest.raises(UserError, match=r"^training: .* validation loss nan at step 1; lower lr$"):
+        fit(model, language_task(), training, seed=0, machine=CPU, observer=History())
+
+
+# ---- learning
+
+
+def repetition() -> LanguageTask:
+    tokens = join_documents([[1, 5, 2, 8, 3] * 12], END_OF_TEXT)
+    windows = Windows(tokens, stride_windows(0, 60, CONTEXT, 1))
+    return LanguageTask(
+        windows, windows, batch_size=8, micro_batch_size=8, seed=0, val_bytes=60, device=CPU.device
+    )
+
+
+def test_it_learns_a_repetition() -> None:
+    history = History()
+    fitted = fit(tiny_gpt(), repetition(), Training(epochs=12), seed=0, machine=CPU, observer=history)
+    assert history.validations[0]["loss_val"] == pytest.approx(math.log(16), abs=0.2)
+    assert fitted.metrics["loss"] < 0.05
+
+
+def test_bf16_learns_the_same_with_fp32_parameters() -> None:
+    model = tiny_gpt()
+    machine = Machine(torch.device("cpu"), "bf16")
+    fitted = fit(model, repetition(), Training(epochs=12), seed=0, machine=machine, observer=History())
+    assert fitted.metrics["loss"] < 0.1
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert machine.autocast().__class__ is torch.autocast
