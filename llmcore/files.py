@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,19 @@ def sha256_file(path: str | Path) -> str:
 def sha256_folder(folder: str | Path) -> str:
     """Return one SHA-256 over the relative names and contents of all files below `folder`."""
     folder = Path(folder)
+    return _sha256_named({path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()})
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 over the names and contents of some files; that of the content alone for a single one."""
+    named = {path.name: path for path in paths}
+    return sha256_file(*named.values()) if len(named) == 1 else _sha256_named(named)
+
+
+def _sha256_named(paths: Mapping[str, Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    for name, path in sorted(paths.items()):
+        digest.update(f"{name}\0{sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 

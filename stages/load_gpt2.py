@@ -9,8 +9,8 @@ from llmcore.data.samples import read_samples, validation_documents
 from llmcore.data.tokens import join_documents, open_tokens
 from llmcore.data.windows import Windows, document_windows
 from llmcore.errors import UserError
-from llmcore.files import sha256_file, write_json
-from llmcore.model.folder import WEIGHTS_FILE, load_gpt, save_gpt
+from llmcore.files import sha256_file, sha256_files, write_json
+from llmcore.model.folder import WEIGHTS_FILE, load_gpt, save_gpt, weight_files
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.params import read_params
 from llmcore.report.card import model_card
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
         if tokenizer.vocab_size != model.config.vocab_size:
             rule = f"must have the model's {model.config.vocab_size} tokens, got {tokenizer.vocab_size}"
             raise UserError(f"{path}: the tokenizer {rule}; give files that belong together")
-        source = sha256_file(path / WEIGHTS_FILE)
+        source = sha256_files(weight_files(path))
         tracker.log_dataset("weights", path.as_posix(), source)
 
         samples = read_samples(samples_folder)

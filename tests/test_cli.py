@@ -70,7 +70,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 def test_help_loads_nothing_heavy() -> None:
     """`--help` must be instant: torch alone takes seconds to load."""
-    script = "import sys\nfrom llmcore.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    script = (
+        "import sys\nfrom llmcore.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0
     assert EXAMPLES in done.stdout
@@ -199,7 +201,9 @@ def test_info_describes_a_folder(llmcore: Command) -> None:
     assert "spam" in out
 
 
-@pytest.mark.parametrize("arguments", ["generate --model none", "classify x --model none", "ask x --model none", "info none"])
+@pytest.mark.parametrize(
+    "arguments", ["generate --model none", "classify x --model none", "ask x --model none", "info none"]
+)
 def test_a_missing_folder_is_one_line(llmcore: Command, arguments: str) -> None:
     code, out, errors = llmcore(*arguments.split())
     assert (code, out) == (2, "")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from llmcore.files import (
     read_json,
     read_jsonl,
     sha256_file,
+    sha256_files,
     sha256_folder,
     write_bytes,
     write_json,
@@ -31,9 +33,14 @@ def names(folder: Path) -> list[str]:
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), writing(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with writing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.json"]
 
@@ -90,7 +97,9 @@ def test_a_fresh_folder_is_empty(tmp_path: Path) -> None:
 
 
 def test_json_has_one_spelling() -> None:
-    assert json_text({"b": 1, "a": ["é", 1.5, None]}) == '{\n  "a": [\n    "é",\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
+    assert (
+        json_text({"b": 1, "a": ["é", 1.5, None]}) == '{\n  "a": [\n    "é",\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -103,7 +112,7 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path, value: float) -> 
 
 
 def test_rows_are_read_as_written(tmp_path: Path) -> None:
-    rows = [{"text": "line\nend \u2028 \x85 \r"}, {"text": "é", "nats": 0.1 + 0.2}]
+    rows: list[dict[str, Any]] = [{"text": "line\nend \u2028 \x85 \r"}, {"text": "é", "nats": 0.1 + 0.2}]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     assert list(read_jsonl(tmp_path / "rows.jsonl")) == rows
     assert json.loads((tmp_path / "rows.jsonl").read_bytes().split(b"\n")[0]) == rows[0]
@@ -141,7 +150,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"abc")
-    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert (
+        sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180-2
 
 
 def fill(folder: Path, files: dict[str, str]) -> str:
@@ -160,3 +171,13 @@ def test_the_hash_of_a_folder_depends_on_names_and_contents_alone(tmp_path: Path
     assert fill(tmp_path / "changed", {"a": "1", "b/c": "3", "d": "1"}) != first
     assert fill(tmp_path / "exchanged", {"a": "2", "b/c": "1", "d": "1"}) != first
     assert fill(tmp_path / "fewer", {"a": "1", "b/c": "2"}) != first
+
+
+def test_the_hash_of_one_file_among_some_is_its_own(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": "1", "b": "2"})
+    assert sha256_files([tmp_path / "a"]) == sha256_file(tmp_path / "a")
+
+
+def test_the_hash_of_some_files_is_that_of_a_folder_of_them(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "folder", {"a": "1", "b": "2"})
+    assert sha256_files([tmp_path / "folder/b", tmp_path / "folder/a"]) == folder

@@ -47,7 +47,9 @@ def problems(values: Any) -> list[str]:
     return [line.removeprefix("params.yaml: ") for line in lines]
 
 
-@pytest.mark.parametrize("path", ["params.yaml", *sorted(f"presets/{p.name}" for p in (ROOT / "presets").glob("*.yaml"))])
+@pytest.mark.parametrize(
+    "path", ["params.yaml", *sorted(f"presets/{p.name}" for p in (ROOT / "presets").glob("*.yaml"))]
+)
 def test_the_files_of_the_repository_are_valid(path: str) -> None:
     assert isinstance(read_params(ROOT / path), Params)
 
@@ -221,7 +223,7 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
 
 def test_on_is_a_word_and_no_boolean(tmp_path: Path) -> None:
     path = written(tmp_path, quickstart_with("tracking: true", "tracking: on"))
-    with pytest.raises(UserError, match="runtime.tracking must be a valid boolean, got 'on'"):
+    with pytest.raises(UserError, match=r"runtime.tracking must be a valid boolean, got 'on'"):
         read_params(path)
 
 
@@ -240,16 +242,16 @@ def test_yaml_without_sections(tmp_path: Path, text: str, kind: str) -> None:
 
 def test_yaml_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"seed: \xff")
-    with pytest.raises(UserError, match="params.yaml: not valid YAML"):
+    with pytest.raises(UserError, match=r"params.yaml: not valid YAML"):
         read_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="params.yaml: no such file; run from the repository's root"):
+    with pytest.raises(UserError, match=r"params.yaml: no such file; run from the repository's root"):
         read_params(tmp_path / "params.yaml")
 
 
 def test_params_cannot_be_changed() -> None:
     params = check_params(COMMITTED)
     with pytest.raises(ValueError, match="frozen"):
-        params.seed = 3  # type: ignore[misc]
+        params.seed = 3

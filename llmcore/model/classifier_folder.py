@@ -13,6 +13,7 @@ from llmcore.model.folder import SavedTokenizer, read_config, read_weights, writ
 from llmcore.model.gpt import GPTConfig
 from llmcore.model.gpt2_format import config_to_gpt2
 
+CLASSIFIER = "GPT2ForSequenceClassification"  # the architecture's name in config.json
 POOLINGS = ("last_real", "last_position")
 
 
@@ -33,7 +34,7 @@ def save_classifier(
     transformers knows only the pooling `last_real`; for the other the folder says so in config and card.
     """
     values = config_to_gpt2(config, tokenizer.end_of_text) | {
-        "architectures": ["GPT2ForSequenceClassification"],
+        "architectures": [CLASSIFIER],
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "label2id": {label: index for index, label in enumerate(labels)},
         "problem_type": "single_label_classification",

@@ -124,12 +124,12 @@ def read_weights(
 
 
 def write_weights(folder: str | Path, state: Mapping[str, Tensor], config: GPTConfig) -> None:
-    """Write `state` (our names, fp32) as `model.safetensors`; a tied head is stored once."""
+    """Write `state` (our names) in fp32 as `model.safetensors`; a tied head is stored once."""
     stored = {}
     for name, tensor in sorted(state.items()):
         if name == "lm_head.weight" and config.tied_head:
             continue
-        stored[name] = transposed(name, tensor.detach().cpu()).contiguous()
+        stored[name] = transposed(name, tensor.detach()).to("cpu", torch.float32).contiguous()
     if not config.qkv_bias:
         for layer in range(config.n_layer):
             stored[f"transformer.h.{layer}.attn.c_attn.bias"] = torch.zeros(3 * config.n_embd)
@@ -160,7 +160,7 @@ def _stored(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
 
 def _opened(folder: Path) -> Iterator[tuple[Path, safe_open]]:
     """Yield a folder's weight files, memory-mapped; one that is cut short or no safetensors is a UserError."""
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         try:
             opened = safe_open(file, framework="pt")
         except SafetensorError as error:
@@ -169,7 +169,7 @@ def _opened(folder: Path) -> Iterator[tuple[Path, safe_open]]:
             yield file, opened
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the one safetensors file of a folder, or its shards; refuse pickles."""
     if (folder / WEIGHTS_FILE).is_file():
         return [folder / WEIGHTS_FILE]
@@ -183,9 +183,10 @@ def _weight_files(folder: Path) -> list[Path]:
             if not file.is_file():
                 raise UserError(f"{file}: no such file, though {INDEX_FILE} names it; fetch the missing shard")
         return files
-    if pickles := sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]):
-        convert = f"AutoModelForCausalLM.from_pretrained('{folder}').save_pretrained('{folder}')"
-        remedy = f'convert it once: python -c "from transformers import AutoModelForCausalLM; {convert}"'
+    if pickles := sorted(folder.glob("pytorch_model*.bin")) or sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
+        architectures = read_json(folder / "config.json").get("architectures") or ["GPT2LMHeadModel"]
+        convert = f"{architectures[0]}.from_pretrained('{folder}').save_pretrained('{folder}')"
+        remedy = f'convert it once: python -c "from transformers import {architectures[0]}; {convert}"'
         raise UserError(f"{pickles[0]}: a pickle can run any code and is not read; {remedy}")
     raise UserError(f"{folder}: has no {WEIGHTS_FILE}; run `dvc repro` to build it, or correct the path")
 

@@ -69,7 +69,8 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Define attention step by step: scores, mask, softmax, dropout, weighted sum.
 
-    query (B, H, T, D), key and value (B, H, S, D) -> (B, H, T, D). Book: chapter 3.5.
+    query (B, H, T, D), key and value (B, H, S, D) -> (B, H, T, D). Book: chapter 3.5. This is what
+    `fused_attention` must equal, and what the attention maps show; the model runs the fused form.
     """
     return F.dropout(attention_weights(query, key), dropout) @ value
 
@@ -131,6 +132,7 @@ class Transformer(nn.Module):
     def states(self, ids: Tensor, cache: Cache | None = None) -> list[Tensor]:
         """Return what enters the first block and what leaves each: n_layer + 1 tensors (B, T, C)."""
         seen = 0 if cache is None else cache.seen_tokens
+        assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
         positions = torch.arange(seen, seen + ids.shape[1], device=ids.device)  # (T,)
         states = [self.dropout(self.wte(ids) + self.wpe(positions))]
         for layer, block in enumerate(self.h):
@@ -171,9 +173,9 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, ids: Tensor) -> Tensor:
-        """Return every head's attention weights on `ids` (B, T): (L, B, H, T, T)."""
+        """Return every head's attention weights on `ids` (B, T), in evaluation mode: (L, B, H, T, T)."""
         maps = []
-        for block, state in zip(self.transformer.h, self.transformer.states(ids), strict=False):
+        for block, state in zip(self.transformer.h, self.transformer.states(ids)[:-1], strict=True):
             block = cast(Block, block)
             query, key, _ = block.attn.heads(block.ln_1(state))
             maps.append(attention_weights(query, key))

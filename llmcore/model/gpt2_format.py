@@ -18,7 +18,6 @@ BARE_KEY = re.compile(r"^(wte|wpe|h\.\d+|ln_f)\.")
 
 # settings of other GPT-2 variants that this model does not compute: key -> the values it does
 COMPUTED = {
-    "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
@@ -72,9 +71,11 @@ def config_from_gpt2(values: Any, source: str) -> GPTConfig:
     """Read `config.json`'s values; a model of another kind is a UserError that names the key."""
     if not isinstance(values, dict):
         raise UserError(f"{source}: must be a JSON object, got {type(values).__name__}; restore the file")
+    if values.get("model_type") != "gpt2":
+        found = values.get("model_type")
+        raise UserError(f"{source}: model_type must be 'gpt2', got {found!r}; give a GPT-2 model folder")
     for key, known in COMPUTED.items():
-        value = values.get(key, known[0] if key != "model_type" else None)
-        if value not in known:
+        if (value := values.get(key, known[0])) not in known:
             raise UserError(f"{source}: {key} must be {known[0]!r}, got {value!r}; give a GPT-2 model folder")
     for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"):
         if type(value := values.get(key)) is not int or value <= 0:  # a bool is an int, too
@@ -88,7 +89,7 @@ def config_from_gpt2(values: Any, source: str) -> GPTConfig:
         n_layer=values["n_layer"],
         n_head=values["n_head"],
         n_embd=values["n_embd"],
-        dropout=values.get("resid_pdrop", 0.1),  # GPT-2's own, which configs may leave out
+        dropout=values.get("resid_pdrop", 0.1),  # one number for all three of GPT-2's, which configs may leave out
         qkv_bias=values.get("qkv_bias", True),
         tied_head=values.get("tie_word_embeddings", True),
     )

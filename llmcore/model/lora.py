@@ -51,10 +51,11 @@ def apply_lora(
     The update is scaled by alpha / rank. Layers are taken in the model's order, so the same generator
     gives the same A. UserError if a target names no layer.
     """
+    assert not lora_layers(model), "a second update would replace the first"
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for target in targets:
         if not any(name.endswith(f".{target}") for name in layers):
-            raise UserError(f"lora.targets must name linear layers of the model, got {target!r}; remove it")
+            raise UserError(f"lora.targets must name linear layers of the blocks, got {target!r}; remove it")
     for name, layer in layers.items():
         if any(name.endswith(f".{target}") for target in targets):
             parent, _, child = name.rpartition(".")

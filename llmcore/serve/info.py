@@ -2,18 +2,19 @@
 
 import importlib.util
 from collections import Counter
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from llmcore.errors import UserError
 from llmcore.files import read_json
-from llmcore.model.classifier_folder import load_classifier
+from llmcore.model.classifier_folder import CLASSIFIER, load_classifier
 from llmcore.model.folder import describe_weights, load_gpt, read_config
 from llmcore.model.gpt2_format import our_name
 from llmcore.tokenizer.bpe import load_tokenizer
 
-CLASSIFIER = "GPT2ForSequenceClassification"
+PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
 
 
 def describe(folder: Path) -> str:
@@ -75,7 +76,7 @@ def _origin(folder: Path) -> str:
     return f"{source}inputs by hash: {inputs}"
 
 
-def _attempt(load: Any) -> str:
+def _attempt(load: Callable[[], object]) -> str:
     try:
         load()
     except UserError as error:
@@ -93,8 +94,14 @@ def _opens_in_transformers(folder: Path, is_classifier: bool) -> str:
     transformers.logging.disable_progress_bar()
     opened_by = transformers.AutoModelForSequenceClassification if is_classifier else transformers.AutoModelForCausalLM
     try:
-        opened_by.from_pretrained(folder, local_files_only=True)
-        transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        _, found = opened_by.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever stops a foreign library is the answer here
         return f"no: {str(error).partition(chr(10))[0] or type(error).__name__}"
+    if absent := sorted(found["missing_keys"]):
+        return f"no: {absent[0]} is missing, and would be random"
+    if not (folder / "vocab.json").is_file():
+        return f"the model does, tried with {transformers.__version__}; there is no tokenizer"
+    if tokenizer.encode(PROBE) != load_tokenizer(folder).encode(PROBE):
+        return "no: its tokenizer gives other ids"
     return f"yes, tried with {transformers.__version__}"

@@ -101,5 +101,5 @@ def test_no_temperature_overflows(temperature: float) -> None:
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(1.0, top_k=2, top_p=0.9)])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_not_finite_are_refused(sampling: Sampling, bad: float) -> None:
-    with pytest.raises(UserError, match="^model: its logits must be finite, got NaN or infinity; "):
+    with pytest.raises(UserError, match=r"^model: its logits must be finite, got NaN or infinity; "):
         draw(torch.tensor([0.0, bad, 1.0]), sampling)

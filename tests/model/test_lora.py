@@ -130,7 +130,7 @@ def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_ag
 
 @pytest.mark.parametrize("target", ["c_atn", "wte", "attn", "ln_1", "_proj", ""])
 def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_left_alone(gpt, target):
-    with pytest.raises(UserError, match=rf"lora\.targets must name linear layers of the model, got '{target}'"):
+    with pytest.raises(UserError, match=rf"lora\.targets must name linear layers of the blocks, got '{target}'"):
         apply_lora(gpt, ["c_attn", target], rank=4, alpha=8, dropout=0, generator=torch.Generator())
     assert lora_layers(gpt) == {}
 

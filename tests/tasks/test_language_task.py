@@ -82,7 +82,9 @@ def test_mean_loss_weighs_each_target_once(model: GPT) -> None:
     whole = batch_of(windows, *range(len(windows)))
     expected = next_token_loss(model, whole).item() / whole.supervised
     for size in (1, 2, len(windows)):
-        batches = [batch_of(windows, *range(len(windows))[begin : begin + size]) for begin in range(0, len(windows), size)]
+        batches = [
+            batch_of(windows, *range(len(windows))[begin : begin + size]) for begin in range(0, len(windows), size)
+        ]
         loss, supervised = mean_loss(model, batches)
         assert supervised == whole.supervised
         assert loss == pytest.approx(expected, rel=1e-6)
@@ -119,9 +121,7 @@ def test_micro_batches_divide_the_rows_of_a_step(micro_batch_size: int) -> None:
     def rows(task: LanguageTask, step: int) -> list[list[int]]:
         batches = task.micro_batches(step)
         assert all(len(batch.inputs) <= task.micro_batch_size for batch in batches)
-        return [
-            [token for token in row if token != IGNORED] for batch in batches for row in batch.targets.tolist()
-        ]
+        return [[token for token in row if token != IGNORED] for batch in batches for row in batch.targets.tolist()]
 
     small, whole = language_task(8, micro_batch_size), language_task(8, 8)
     for step in (0, 1, 5):

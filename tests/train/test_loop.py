@@ -23,10 +23,11 @@ from llmcore.train.loop import fit, total_steps, train_step
 from llmcore.train.optimizer import make_optimizer
 
 Weights = dict[str, torch.Tensor]
+DEFAULT = Training()
 
 
 def trained(
-    training: Training = Training(), *, dropout: float = 0.1, seed: int = 1, observer: History | None = None
+    training: Training = DEFAULT, *, dropout: float = 0.1, seed: int = 1, observer: History | None = None
 ) -> tuple[Weights, History]:
     """Train the same model on the same rows; return its weights and what was observed."""
     model, history = tiny_gpt(dropout), observer or History()
@@ -237,9 +238,7 @@ def test_a_validation_loss_that_is_not_finite_is_told() -> None:
 def repetition() -> LanguageTask:
     tokens = join_documents([[1, 5, 2, 8, 3] * 12], END_OF_TEXT)
     windows = Windows(tokens, stride_windows(0, 60, CONTEXT, 1))
-    return LanguageTask(
-        windows, windows, batch_size=8, micro_batch_size=8, seed=0, val_bytes=60, device=CPU.device
-    )
+    return LanguageTask(windows, windows, batch_size=8, micro_batch_size=8, seed=0, val_bytes=60, device=CPU.device)
 
 
 def test_it_learns_a_repetition() -> None:
