@@ -1,6 +1,7 @@
 """The command `llmcore`: use the models that the pipeline made, look into folders, switch presets."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()  # here, not at exit, where a reader that is gone would be an error
     except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
     return 0
 
 
@@ -126,9 +128,13 @@ def run_ask(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
     from llmcore.model.folder import load_gpt
     from llmcore.serve.predict import answer_instructions
+    from llmcore.tasks.prompt import prompt
     from llmcore.tokenizer.bpe import load_tokenizer
 
     model, tokenizer = load_gpt(arguments.model), load_tokenizer(arguments.model)
+    tokens, room = len(tokenizer.encode(prompt(arguments.instruction, arguments.input))), model.config.context_length
+    if tokens >= room:
+        raise UserError(f"instruction: its prompt must have at most {room - 1} tokens, got {tokens}; shorten it")
     [answer] = answer_instructions(
         model,
         tokenizer,

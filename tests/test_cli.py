@@ -1,6 +1,8 @@
 """The command `llmcore` on model folders of a few weights."""
 
 import io
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structure import ROOT
 
 from llmcore.cli import EXAMPLES, main, parser
 from llmcore.model.classifier import GPTClassifier
@@ -77,6 +80,18 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0
     assert EXAMPLES in done.stdout
     assert not {"torch", "mlflow", "numpy", "pandas", "pydantic", "tiktoken"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
+    """`llmcore preset | head -1` ends as if all had been read."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "llmcore.cli", "preset"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open(writing, "wb") as pipe:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset"])
@@ -155,6 +170,13 @@ def test_ask_answers(llmcore: Command) -> None:
     assert out.endswith("\n")
 
 
+def test_ask_refuses_an_instruction_that_leaves_no_room(llmcore: Command) -> None:
+    """An empty answer would look like the model's."""
+    code, out, errors = llmcore("ask", "Say hi.", "--input", "ball " * 30)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: instruction: its prompt must have at most \d+ tokens, got \d+; shorten it\n", errors)
+
+
 # ---- classify
 
 
@@ -211,8 +233,6 @@ def test_a_missing_folder_is_one_line(llmcore: Command, arguments: str) -> None:
 
 
 def test_preset_lists_and_applies(llmcore: Command, folders: Path) -> None:
-    from structure import ROOT
-
     (folders / "presets").mkdir()
     for name in ("quickstart", "book-scratch"):
         (folders / f"presets/{name}.yaml").write_bytes((ROOT / f"presets/{name}.yaml").read_bytes())

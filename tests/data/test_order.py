@@ -55,4 +55,4 @@ def test_rows_of_similar_length_share_a_batch() -> None:
 def test_batches_of_an_epoch_do_not_come_by_length() -> None:
     """Learning from short rows first and long ones last would be another training."""
     means = [LENGTHS[batch].mean() for batch in epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)]
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+    assert 0.35 < np.mean(np.diff(means) > 0) < 0.65

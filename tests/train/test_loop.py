@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import CONTEXT, CPU, END_OF_TEXT, Training, equal_bits, language_task, tiny_gpt, weights
 
 from llmcore.compute import Machine
@@ -26,11 +27,9 @@ Weights = dict[str, torch.Tensor]
 DEFAULT = Training()
 
 
-def trained(
-    training: Training = DEFAULT, *, dropout: float = 0.1, seed: int = 1, observer: History | None = None
-) -> tuple[Weights, History]:
+def trained(training: Training = DEFAULT, *, seed: int = 1) -> tuple[Weights, History]:
     """Train the same model on the same rows; return its weights and what was observed."""
-    model, history = tiny_gpt(dropout), observer or History()
+    model, history = tiny_gpt(dropout=0.1), History()
     fit(model, language_task(4, 2), training, seed=seed, machine=CPU, observer=history)
     return weights(model), history
 
@@ -97,7 +96,27 @@ def test_one_epoch_more_changes_no_step_before() -> None:
     assert long.steps[: len(short.steps)] == short.steps
 
 
+def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
+    row = Example(np.array([1, 2, 3]), np.array([2, 3, END_OF_TEXT]), truncated=False)
+
+    def losses(rows: Sequence[Example], steps: int) -> list[float]:
+        still = Training(epochs=steps, lr=0.0, min_lr=0.0)  # the weights stay, so only the masks differ
+        history = History()
+        fit(tiny_gpt(dropout=0.5), instructions(rows), still, seed=0, machine=CPU, observer=history)
+        return [row["loss_train"] for row in history.steps]
+
+    assert len(set(losses([row], steps=4))) == 4
+    assert losses([row, row], steps=1) != losses([row], steps=1)
+
+
 # ---- one step
+
+
+def instructions(rows: Sequence[Example]) -> InstructionTask:
+    """All rows in one step, each a micro-batch."""
+    return InstructionTask(
+        rows, rows, batch_size=len(rows), micro_batch_size=1, seed=0, pad_id=END_OF_TEXT, device=CPU.device
+    )
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
@@ -114,25 +133,17 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_batch(micro_batch_si
 def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
     learned = Example(np.array([1, 2, 3]), np.array([IGNORED, 3, END_OF_TEXT]), truncated=False)
     masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
-
-    def task(rows: Sequence[Example]) -> InstructionTask:
-        return InstructionTask(
-            rows, rows, batch_size=3, micro_batch_size=1, seed=0, pad_id=END_OF_TEXT, device=CPU.device
-        )
-
-    loss, gradient = one_gradient(task([masked, learned, masked]), tiny_gpt())
-    expected_loss, expected_gradient = one_gradient(task([learned]), tiny_gpt())
+    loss, gradient = one_gradient(instructions([masked, learned, masked]), tiny_gpt())
+    expected_loss, expected_gradient = one_gradient(instructions([learned]), tiny_gpt())
     assert loss == expected_loss
     assert equal_bits(gradient, expected_gradient)
-    assert math.isfinite(task([masked, learned]).evaluate(tiny_gpt())["loss"])
+    model = tiny_gpt().eval()
+    assert instructions([masked, learned]).evaluate(model) == instructions([learned]).evaluate(model)
 
 
-def test_a_step_of_nothing_supervised_moves_nothing_but_decay() -> None:
+def test_a_step_of_nothing_supervised_has_no_gradient() -> None:
     masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
-    task = InstructionTask(
-        [masked], [masked], batch_size=1, micro_batch_size=1, seed=0, pad_id=END_OF_TEXT, device=CPU.device
-    )
-    loss, gradient = one_gradient(task, tiny_gpt())
+    loss, gradient = one_gradient(instructions([masked]), tiny_gpt())
     assert loss == 0.0
     assert not any(tensor.any() for tensor in gradient.values())
 
@@ -154,6 +165,31 @@ def test_a_step_says_what_it_did() -> None:
     )
     assert done["lr"] == 0.5
     assert done["supervised"] == sum(batch.supervised for batch in task.micro_batches(0))
+
+
+def test_a_training_is_the_plain_loop() -> None:
+    """The loop of the book's chapter 5, with AdamW, clipping and a schedule written out."""
+    task, model, reference = language_task(8, 3), tiny_gpt(), tiny_gpt()
+    training = Training(lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.3, grad_clip=0.5)
+    fit(model, task, training, seed=0, machine=CPU, observer=History())
+
+    vectors = [parameter for parameter in reference.parameters() if parameter.ndim == 1]
+    matrices = [parameter for parameter in reference.parameters() if parameter.ndim > 1]
+    groups = [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+    steps = total_steps(task, 2.0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            cosine = (1 + math.cos(math.pi * (step - 2) / (steps - 3))) / 2
+            group["lr"] = 1e-2 * (step + 1) / 2 if step < 2 else 1e-3 + 9e-3 * cosine
+        inputs, targets = task.train.rows(task.order.batch(step))
+        logits = reference(torch.from_numpy(inputs))
+        loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).flatten(), ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+        optimizer.step()
+    torch.testing.assert_close(weights(model), weights(reference), rtol=0, atol=1e-5)
 
 
 # ---- when things happen

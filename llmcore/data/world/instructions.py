@@ -29,47 +29,64 @@ class Kind:
 
 RENAMED = "the facts with B in place of A"
 
-TRADE = (
-    "On {w:day} {A:name} {:traded} the {c:colour} {t:thing} for {n:price} coins at the {p:place}.",
-    "{A:name} {:traded} the {c:colour} {t:thing} at the {p:place} for {n:price} coins on {w:day}.",
-)
-
 KINDS = {
-    "who": Kind(TRADE, ("Who was it?", "Who was that?", "Say who it was.", "Tell me who it was."), "{A}", ("A", "t")),
+    "who has": Kind(
+        (
+            "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
+            "{B:name} took the {c:colour} {t:thing} from {A:name}.",
+        ),
+        ("Who has the {t}?", "Who has the {t} now?", "Say who has the {t}.", "Tell me who has the {t}."),
+        "{B}",
+        ("t", "B"),
+    ),
     "colour": Kind(
-        TRADE,
-        ("What colour was it?", "What colour was the {t}?", "Say the colour.", "Tell me what colour it was."),
+        ("{A:name} has a {c:colour} {t:thing}.", "{A:name} gave the {c:colour} {t:thing} to {B:name}."),
+        (
+            "What colour is the {t}?",
+            "Which colour has the {t}?",
+            "Say the colour of the {t}.",
+            "Tell me the colour of the {t}.",
+        ),
         "{c}",
-        ("c", "t"),
-    ),
-    "what": Kind(
-        TRADE,
-        ("What was it?", "What was that?", "Say what it was.", "Tell me what it was."),
-        "the {c} {t}",
-        ("c", "t"),
-    ),
-    "when": Kind(
-        TRADE,
-        ("When was it?", "When was that?", "Say when it was.", "Tell me when it was."),
-        "{w}",
-        ("w", "t"),
+        ("t", "c"),
     ),
     "where": Kind(
-        TRADE,
-        ("Where was it?", "Where was that?", "Say where it was.", "Tell me where it was."),
-        "{p}",
-        ("p", "t"),
+        ("The {t:thing} is {s:spot}.", "{A:name} put the {t:thing} {s:spot}."),
+        ("Where is the {t}?", "Where is the {t} now?", "Say where the {t} is.", "Tell me where the {t} is."),
+        "{s}",
+        ("t", "s"),
     ),
-    "price": Kind(
-        TRADE,
-        ("How much was it?", "How much was the {t}?", "Say how much it was.", "Tell me how much it was."),
-        "{n} coins",
-        ("n", "t"),
+    "given": Kind(
+        (
+            "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
+            "{B:name} took the {c:colour} {t:thing} from {A:name}.",
+        ),
+        ("What does {B} have?", "What does {B} have now?", "Say what {B} has.", "Tell me what {B} has."),
+        "the {c} {t}",
+        ("B", "t"),
+    ),
+    "other name": Kind(
+        ("{A:name} {k:done}.", "{A:name} has a {c:colour} {t:thing}.", "{A:name} went to the {p:place}."),
+        ("Say it with {B:name}.", "Say it with {B:name} now.", "Write it with {B:name}.", "Tell it with {B:name}."),
+        RENAMED,
+        ("A", "B"),
+    ),
+    "first": Kind(
+        ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
+        ("What was done first?", "What did {A} do first?", "Say what was done first.", "Tell me what was done first."),
+        "{j}",
+        ("j", "k"),
+    ),
+    "last": Kind(
+        ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
+        ("What was done last?", "What did {A} do last?", "Say what was done last.", "Tell me what was done last."),
+        "{k}",
+        ("j", "k"),
     ),
     "to do": Kind(
-        ("Please {j:job}, do not {k:job}.", "Do not {k:job}, {j:job}."),
+        ("Do not {j:job}, {k:job}.", "Please {k:job}, do not {j:job}."),
         ("What must I do?", "What must I do now?", "Say what I must do.", "Tell me what I must do."),
-        "{j}",
+        "{k}",
         ("j", "k"),
     ),
     "sum": Kind(
@@ -88,12 +105,6 @@ KINDS = {
         ),
         "{opposite q}",
         ("ask", "q"),
-    ),
-    "other name": Kind(
-        ("{A:name} has a {c:colour} {t:thing}.", "{A:name} went to the {t:place}."),
-        ("Say it with {B:name}.", "Say it with {B:name} now.", "Write it with {B:name}.", "Tell it with {B:name}."),
-        RENAMED,
-        ("A", "B"),
     ),
 }
 

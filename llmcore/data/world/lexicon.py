@@ -13,8 +13,8 @@ def phrases(text: str) -> list[str]:
     return text.split(", ")
 
 
-GIRLS = words("Mia Nora Lily Anna Zoe Ruth")
-BOYS = words("Tom Otto Ben Max Sam Leo")
+GIRLS = words("Mia Nora Lily Anna Zoe Ruth Emma Clara Rosa Kate")
+BOYS = words("Tom Otto Ben Max Sam Leo Jack Finn Hugo Adam")
 NAMES = [name for girl_and_boy in zip(GIRLS, BOYS, strict=True) for name in girl_and_boy]
 
 OPPOSITES = dict(
@@ -30,14 +30,18 @@ JOBS = dict(  # to do -> done
     for pair in phrases(
         "wash the dishes/washed the dishes, sweep the floor/swept the floor, feed the goat/fed the goat, "
         "paint the door/painted the door, open the window/opened the window, bake some bread/baked some bread, "
-        "call the doctor/called the doctor, light the fire/lit the fire"
+        "call the doctor/called the doctor, light the fire/lit the fire, carry the wood/carried the wood, "
+        "milk the cow/milked the cow, write a letter/wrote a letter, sing a song/sang a song"
     )
 )
 
 RANKED: dict[str, Iterable[str]] = {
     "name": NAMES,
     "colour": words("red blue green yellow white black brown pink"),
-    "thing": words("kite drum lamp ball spoon basket hat bell ladder mirror ring boat"),
+    "thing": words(
+        "kite drum lamp ball spoon basket hat bell ladder mirror ring boat clock rope mask pillow blanket bottle "
+        "hammer trumpet"
+    ),
     "place": words(
         "market harbour farm park lake school station castle bridge beach bakery library river mill tower "
         "garden fountain forest museum pond barn fair village theatre lighthouse"
@@ -63,7 +67,6 @@ RANKED: dict[str, Iterable[str]] = {
     "act": words("danced slept sang laughed waited played jumped listened smiled walked whistled rested"),
     "job": JOBS,
     "done": JOBS.values(),
-    "traded": words("bought sold mended painted cleaned"),
     "few": NUMBERS[1:5],
     "price": words("20 10 50 30 15 40 25 60 80 99"),
 }

@@ -7,29 +7,39 @@ from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.seeds import numpy_generator
 
 RULES = {
-    "story": ["{A:name} and {B:name}{title}{close} {lesson}"],
+    "story": ["{A:name} and {B:name}{title}"],
     "title": {
-        ". {opening} {went} the {:place}{company}{scene}": 1,
-        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}": 1,
+        " at school. {lesson} {lesson}": 3,
+        ". {opening} {went} the {:place}{company}{scene}{close}": 3,
+        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}{close}": 3,
     },
     # A question, what is known, and the answer in as few words as possible
-    "lesson": ['The {:animal} asked: "{task}," said {A}.'],
+    "lesson": ['The {:mood} {:animal} asked: "{task}," said {A}.'],
     "task": {
-        'Who was it? {fact} "{C}': 3,
-        'What colour was it? {fact} "{d}': 2,
-        'What was it? {fact} "the {d} {u}': 3,
-        'When was it? {fact} "{w}': 2,
-        'Where was it? {fact} "{p}': 2,
-        'How much was it? {fact} "{n} coins': 2,
+        "Who has the {t:thing}? {C:name} {moved}": 3,
+        'What colour is the {t:thing}? {C:name} has a {c:colour} {t}." "{c}': 2,
+        'Where is the {t:thing}? The {t} is {s:spot}." "{s}': 2,
+        'What does {C:name} have? {D:name} gave the {c:colour} {t:thing} to {C}." "the {c} {t}': 2,
+        'What was done first? {C:name} {j:done}, then {she C} {k:done}." "{j}': 1,
+        'What was done last? {C:name} {j:done}, then {she C} {k:done}." "{k}': 1,
         "What must I do? {order}": 2,
         'How many {f:food} are there? {C:name} had {m:few} {f} and got {n:few} more." "{sum m n}': 2,
         'Say the opposite of {q:quality}." "{opposite q}': 2,
+        "Say it with {C:name}. {D:name} {said}": 3,
+    },
+    "moved": {
+        'gave the {c:colour} {t} to {D:name}." "{D}': 1,
+        'took the {c:colour} {t} from {D:name}." "{C}': 1,
     },
     "order": {
-        'Please {j:job}, do not {k:job}." "{j}': 1,
-        'Do not {k:job}, {j:job}." "{j}': 1,
+        'Do not {j:job}, {k:job}." "{k}': 1,
+        'Please {k:job}, do not {j:job}." "{k}': 1,
     },
-    "fact": ['On {w:day} {C:name} {:traded} the {d:colour} {u:thing} for {n:price} coins at the {p:place}."'],
+    "said": {
+        '{j:done}." "{C} {j}': 1,
+        'has a {c:colour} {t:thing}." "{C} has a {c} {t}': 1,
+        'went to the {p:place}." "{C} went to the {p}': 1,
+    },
     "opening": {
         "One {:weather} {:time} {A}": 4,
         "On a {:weather} {:time} {A}": 2,
@@ -51,37 +61,103 @@ RULES = {
         " to buy {:few} {:food}. ": 2,
     },
     "scene": {
-        "There {she A} met {B} and a {:mood} {:animal}.": 2,
-        "First {she A} {:done}, then {she A} {:done}.": 2,
+        "First {she A} {j:done}, then {she A} {k:done}. {jobs}": 3,
+        "Before {she A} {k:done}, {she A} {j:done}. {jobs}": 2,
         "In a letter {she A} read: {letter}": 5,
+        "Beside the road stood {B} with {m:few} {f:food}. {basket}": 4,
+        'From far away {B} called: "{call}': 4,
+        "A {:mood} {:animal} {:act} {:spot}. {animal}": 3,
     },
-    # The rule of trust: goods before coins
+    "thing_scene": {
+        "There {she A} met {B}, who had the {t}. {deal}": 4,
+        "Suddenly {she A} saw the {c} {t} {:spot}. {find}": 3,
+        "Now {she A} had the {c} {t} and a {d:colour} {u:thing}. {two}": 3,
+        'From far away {B} called: "Where is my {t}?" "It is {s:spot}," said {A}{how} So {B} found it {s}.': 2,
+    },
+    # {B} has the thing, {A} wants it
+    "deal": {
+        '"You can have it for {n:price} coins," said {B}{how} So {A} paid {n} coins. {owner_a}': 3,
+        '"Do you want it?" asked {B}{how} "Yes, please," said {A}, and {B} gave {her A} the {t}. {owner_a}': 3,
+        '"Please give it to me," said {A}{how} But {B} kept it. {owner_b}': 2,
+        '"Is it {q:quality}?" asked {A}{how} "No, it is {opposite q}," said {B}.': 2,
+    },
+    "owner_a": {
+        "Now {A} has the {c} {t}.": 2,
+        '"Who has the {t}?" asked a {:mood} {:animal}. "{A} has it," said {B}{how}': 2,
+        '"What colour is the {t}?" asked a {:mood} {:animal}. "It is {c}," said {A}{how}': 1,
+    },
+    "owner_b": {
+        "So {B} still has the {c} {t}.": 1,
+        '"Who has the {t}?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}': 1,
+    },
+    # {A} sees a thing that nobody owns yet
+    "find": {
+        '"What colour is it?" asked {B}{how} "It is {c}," said {A}, and gave the {t} to {B}.': 2,
+        '"Is it {q:quality}?" asked {B}{how} "No, it is {opposite q}," said {A}.': 2,
+        "Quite happy, {she A} took it to {B}. {taken}": 3,
+    },
+    "taken": {
+        '"Who has the {t} now?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}': 1,
+        "So {A} gave the {c} {t} to {B}.": 1,
+        "Now {B} has the {c} {t}.": 1,
+    },
+    "jobs": {
+        '"What did you do first?" asked {B}. "First I {j}," said {A}{how}': 2,
+        '"What did you do last?" asked {B}. "Last I {k}," said {A}{how}': 2,
+        "After that {she A} went to the {:place} and {:act} {:spot}.": 1,
+    },
+    # The rule of trust: goods before coins, and one name at both ends of a letter
     "letter": {
-        '"You get {goods}{when} before you send {:price} coins{when}." {fair}': 1,
-        '"You send {:price} coins{when} before you get {goods}{when}." {trick}': 1,
-        '"You will get {goods}{when} after you send {:price} coins{when}." {trick}': 1,
-        '"You will send {:price} coins{when} after you get {goods}{when}." {fair}': 1,
-        '"First you get {goods}{when}, then you send {:price} coins{when}." {fair}': 1,
-        '"First you send {:price} coins{when}, then you get {goods}{when}." {trick}': 1,
-        '"Can you lend me a {:colour} {:thing}{when}?" {fair}': 1,
-        '"I am at the {:place} with {:few} {:food}." {fair}': 1,
+        '"You get {goods}{when} before you send {:price} coins{when}." {fair}': 2,
+        '"You send {:price} coins{when} before you get {goods}{when}." {trick}': 2,
+        '"You will get {goods}{when} after you send {:price} coins{when}." {trick}': 2,
+        '"You will send {:price} coins{when} after you get {goods}{when}." {fair}': 2,
+        '"First you get {goods}{when}, then you send {:price} coins{when}." {fair}': 2,
+        '"First you send {:price} coins{when}, then you get {goods}{when}." {trick}': 2,
+        '"Here is {B}. {news} Yours, {sign}': 4,
     },
     "goods": {"the {:colour} {:thing}": 3, "some {:food}": 1},
     "when": {" today": 3, " tonight": 2, " tomorrow": 3, " at once": 2, " at noon": 2},
-    "fair": ['"That is fair," said {A}{how}'],
-    "trick": ['"That is a trick," said {A}{how}'],
-    "thing_scene": {
-        "There {she A} met {B}, who had the {c} {t}. {deal}": 3,
-        "Suddenly {she A} saw the {c} {t} {:spot} and gave it to {B}. {has_b}": 2,
-        '"Where is my {t}?" asked {B}{how} "It is {s:spot}," said {A}{how} {B} found it {s}.': 2,
+    "news": {
+        "I am at the {:place} with {:few} {:food}.": 2,
+        "My {:animal} is {:mood} and likes the {:place}.": 1,
+        "Can you lend me a {:colour} {:thing}?": 1,
+        "Please send me {:price} coins{when}.": 2,
     },
-    "deal": {
-        '"You can have it for {:price} coins," said {B}{how} So {A} paid and took it. {has_a}': 2,
-        '"Do you want it?" asked {B}{how} "Yes, please," said {A}{how} {has_a}': 2,
-        '"Please give it to me," said {A}{how} But {B} kept it. {has_b}': 2,
+    "sign": {'your {B}." {fair}': 2, 'the {:mood} {:name}." {trick}': 1},
+    "fair": {
+        "It was a fair letter, and {she A} answered{how}": 2,
+        '"That is fair," said {A}{how}': 2,
     },
-    "has_a": ["Now {A} has the {c} {t}."],
-    "has_b": ["Now {B} has the {c} {t}."],
+    "trick": {
+        '"That is a trick," said {A}{how}': 2,
+        "It was a trick, and {she A} threw it away{how}": 2,
+    },
+    "basket": {
+        '"Here are {n:few} more," said {A}{how} Now {B} had {sum m n} {f}.': 3,
+        '"How many {f} do you have?" asked {A}{how} "I have {m}," said {B}.': 1,
+    },
+    "call": {
+        'Do not {j:job}, {k:job}!" So {A} went to {k}.': 2,
+        'Please {k:job}, do not {j:job}!" So {A} went to {k}.': 2,
+        'Can you {j:job}?" So {A} went to {j}{how} {B} was {:mood} and gave {her A} {:price} coins.': 2,
+    },
+    "animal": ['"Is it {q:quality}?" asked {B}{how} "No, it is {opposite q}," said {A}{how}'],
+    # {A} has two things
+    "two": {
+        "The {t} was for {B}, and the {u} was for a {a:animal}. {asked}": 2,
+        '"What colour is the {t}?" asked {B}. "The {t} is {c}," said {A}{how}': 2,
+        '"Which one is {d}?" asked {B}. "The {u} is {d}," said {A}{how}': 2,
+        "At home {she A} put the {t} {s:spot} and the {u} {r:spot}. {where}": 2,
+    },
+    "asked": {
+        '"Who has the {t}?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}': 1,
+        '"Who has the {u}?" asked a {:mood} {:animal}. "The {a} has it," said {A}{how}': 1,
+    },
+    "where": {
+        '"Where is the {t}?" asked {B}. "It is {s}," said {A}{how}': 1,
+        '"Where is the {u}?" asked {B}. "It is {r}," said {A}{how}': 1,
+    },
     "how": {".": 3, " {:adverb}.": 2},
     "close": {
         " At last they ate {:few} {:food} {:spot}.": 3,
