@@ -109,17 +109,15 @@ def run_classify(arguments: argparse.Namespace) -> None:
     from llmcore.serve.predict import classify_texts
     from llmcore.tokenizer.bpe import load_tokenizer
 
-    model, max_tokens = load_classifier(arguments.model)
+    model = load_classifier(arguments.model)
     try:
         texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError as error:
         raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
     if not texts or not all(texts):
         raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
-    tokenizer = load_tokenizer(arguments.model)
-    for text, chances in zip(
-        texts, classify_texts(model, tokenizer, texts, max_tokens=max_tokens, batch_size=32), strict=True
-    ):
+    probabilities = classify_texts(model, load_tokenizer(arguments.model), texts, batch_size=32)
+    for text, chances in zip(texts, probabilities, strict=True):
         best = int(chances.argmax())
         print(f"{model.labels[best]}\t{chances[best]:.3f}\t{text}")
 

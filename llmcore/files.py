@@ -32,8 +32,8 @@ def sha256_folder(folder: str | Path) -> str:
 
 def sha256_files(paths: Iterable[Path]) -> str:
     """Return one SHA-256 over the names and contents of some files; that of the content alone for a single one."""
-    named = {path.name: path for path in paths}
-    return sha256_file(*named.values()) if len(named) == 1 else _sha256_named(named)
+    paths = list(paths)
+    return sha256_file(paths[0]) if len(paths) == 1 else _sha256_named({path.name: path for path in paths})
 
 
 def _sha256_named(paths: Mapping[str, Path]) -> str:

@@ -269,7 +269,10 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def check_params(values: Any, source: str = "params") -> Params:
-    """Build `Params` from plain values; raise one UserError that lists every problem, a line each."""
+    """Build `Params` from plain values; raise one UserError that lists every problem, a line each.
+
+    Rules between keys, and between sections, are looked at once the keys they compare are valid.
+    """
     if not isinstance(values, dict):
         raise UserError(f"{source}: must be a mapping of sections, got {type(values).__name__}; start from a preset")
     try:

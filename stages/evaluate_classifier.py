@@ -62,11 +62,10 @@ def main(argv: list[str]) -> None:
 
 def classify(folder: Path, rows: list[Row], batch_size: int, machine: Machine) -> tuple[list[str], np.ndarray]:
     """Return the classes and the probability of each for each row: (rows, labels)."""
-    model, max_tokens = load_classifier(folder)
+    model = load_classifier(folder).to(machine.device)
     texts = [row["text"] for row in rows]
-    model.to(machine.device)
     with machine.autocast():
-        found = classify_texts(model, load_tokenizer(folder), texts, max_tokens=max_tokens, batch_size=batch_size)
+        found = classify_texts(model, load_tokenizer(folder), texts, batch_size=batch_size)
     return model.labels, found.numpy()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from llmcore import tracking
 from llmcore.compute import Machine, set_up
+from llmcore.data.order import chunks
 from llmcore.evaluate.scores import exact_match, lookup_answers, most_frequent, token_f1, wilson
 from llmcore.files import fresh_folder, read_jsonl, sha256_file, write_json, write_jsonl
 from llmcore.generate.sampling import Sampling
@@ -51,14 +52,14 @@ def answer_all(folder: Path, rows: list[Row], params: Params, machine: Machine) 
     model, tokenizer = load_gpt(folder).to(machine.device), load_tokenizer(folder)
     sampling = Sampling(section.temperature, section.top_k, section.top_p)
     asked = [(row["instruction"], row["input"]) for row in rows]
-    chunks = [asked[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(asked), ROWS_AT_ONCE)]
+    parts = chunks(asked, ROWS_AT_ONCE)
     answers: list[Continuation] = []
-    for number, chunk in enumerate(bar(chunks, "answer", len(chunks), "chunk", enabled=params.runtime.progress)):
+    for number, part in enumerate(bar(parts, "answer", len(parts), "part", enabled=params.runtime.progress)):
         with machine.autocast():
             answers += answer_instructions(
                 model,
                 tokenizer,
-                chunk,
+                part,
                 max_new_tokens=section.max_new_tokens,
                 sampling=sampling,
                 seed=derive(params.seed, "answers", number),

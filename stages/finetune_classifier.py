@@ -61,11 +61,8 @@ def main(argv: list[str]) -> None:
         }
         save_classifier(
             out,
-            model.config,
+            model,
             merged_state(model),
-            labels=labels,
-            pooling=section.pooling,
-            max_tokens=section.max_tokens,
             tokenizer=tokenizer,
             origin={"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs},
             card=model_card("classifier", params=section.model_dump(), metrics=metrics, data=data_lines(inputs)),
@@ -79,7 +76,7 @@ def main(argv: list[str]) -> None:
 
 def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int) -> GPTClassifier:
     """Put a fresh head on the base's transformer and choose what is trained."""
-    model = GPTClassifier(gpt.config, labels, section.pooling)
+    model = GPTClassifier(gpt.config, labels, section.pooling, section.max_tokens)
     model.transformer = gpt.transformer
     model.initialise_head(torch_generator(seed, "head"))
     if section.trains == "lora":

@@ -33,14 +33,11 @@ def folders(
     for name, shape in (("pretrain", config), ("instruct", roomy)):
         state = randomised(GPT(shape)).state_dict()
         save_gpt(root / "models" / name, shape, state, tokenizer=tokenizer, origin={}, card="")
-    classifier = randomised(GPTClassifier(config, ["ham", "spam"], "last_real"))
+    classifier = randomised(GPTClassifier(config, ["ham", "spam"], "last_real", 20))
     save_classifier(
         root / "models/classifier",
-        config,
+        classifier,
         classifier.state_dict(),
-        labels=["ham", "spam"],
-        pooling="last_real",
-        max_tokens=20,
         tokenizer=tokenizer,
         origin={},
         card="",

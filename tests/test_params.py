@@ -15,10 +15,11 @@ from llmcore.params import Params, check_params, read_params
 COMMITTED = YAML(typ="safe").load((ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8"))
 
 
-def leaves(values: Any, prefix: str = "") -> list[str]:
+def leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a nested mapping by their dotted keys."""
     if not isinstance(values, dict):
-        return [prefix]
-    return [key for name in values for key in leaves(values[name], f"{prefix}.{name}".lstrip("."))]
+        return {prefix: values}
+    return {key: leaf for name in values for key, leaf in leaves(values[name], f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -63,11 +64,20 @@ def test_every_key_is_required_and_checked(key: str) -> None:
     assert re.fullmatch(rf"{re.escape(key)} must .+, got None; correct the value", line)
 
 
+NUMBERS = {key: value for key, value in leaves(COMMITTED).items() if type(value) in (int, float)}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_must_be_spelled_as_one(key: str) -> None:
+    """A silent cast would turn "4" or `true` into a shape."""
+    for value in (str(NUMBERS[key]), True):
+        [line] = problems(changed(**{key.replace(".", "__"): value}))
+        assert re.fullmatch(rf"{re.escape(key)} must be a valid .+, got {value!r}; correct the value", line)
+
+
 RULES = [
     ("seed", -1, "must be greater than or equal to 0"),
     ("seed", 1.5, "must be a valid integer"),
-    ("seed", "1", "must be a valid integer"),
-    ("seed", True, "must be a valid integer"),
     ("sources.text.kind", "web", "must be 'world', 'the-verdict' or 'local'"),
     ("sources.spam.kind", "web", "must be 'world', 'sms-spam' or 'local'"),
     ("sources.instructions.kind", "web", "must be 'world', 'book' or 'local'"),
@@ -82,14 +92,13 @@ RULES = [
     ("sample.starts", "words", "must be 'documents' or 'stride'"),
     ("sample.val_fraction", 0, "must be greater than 0"),
     ("sample.val_fraction", 1, "must be less than 1"),
-    ("model.n_layer", 2.5, "must be a valid integer"),
+    ("model.n_layer", 4.0, "must be a valid integer"),
     ("model.dropout", 1.0, "must be less than 1"),
     ("model.dropout", -0.1, "must be greater than or equal to 0"),
     ("model.qkv_bias", 1, "must be a valid boolean"),
     ("model.tied_head", "yes", "must be a valid boolean"),
     ("pretrain.epochs", 0.0, "must be greater than 0"),
     ("pretrain.lr", "fast", "must be a valid number"),
-    ("pretrain.lr", False, "must be a valid number"),
     ("pretrain.lr", float("inf"), "must be a finite number"),
     ("pretrain.grad_clip", float("nan"), "must be"),
     ("pretrain.warmup_steps", -1, "must be greater than or equal to 0"),
@@ -130,23 +139,32 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"model__n_embd": 130}, "model.n_embd must be a multiple of n_head (4), got 130; correct either"),
         (
-            {"pretrain__micro_batch_size": 5},
+            {"model__n_embd": 130, "model__n_head": 4},
+            "model.n_embd must be a multiple of n_head (4), got 130; correct either",
+        ),
+        (
+            {"pretrain__batch_size": 32, "pretrain__micro_batch_size": 5},
             "pretrain.micro_batch_size must divide batch_size (32), got 5; correct either",
         ),
-        ({"instruct__min_lr": 1.0}, "instruct.min_lr must be at most lr (0.001), got 1.0; lower it"),
-        ({"spam__test_fraction": 0.9}, "spam.val_fraction + test_fraction must be below 1, got 1.0; lower one"),
         (
-            {"instructions__val_fraction": 0.9},
+            {"instruct__lr": 0.001, "instruct__min_lr": 1.0},
+            "instruct.min_lr must be at most lr (0.001), got 1.0; lower it",
+        ),
+        (
+            {"spam__val_fraction": 0.1, "spam__test_fraction": 0.9},
+            "spam.val_fraction + test_fraction must be below 1, got 1.0; lower one",
+        ),
+        (
+            {"instructions__val_fraction": 0.9, "instructions__test_fraction": 0.1},
             "instructions.val_fraction + test_fraction must be below 1, got 1.0; lower one",
         ),
         (
-            {"sample__window_tokens": 129},
+            {"sample__window_tokens": 129, "model__context_length": 128},
             "sample.window_tokens must be at most model.context_length (128), got 129; lower it",
         ),
         (
-            {"tokenizer__kind": "given"},
+            {"tokenizer__kind": "given", "sources__tokenizer__kind": "none"},
             "sources.tokenizer.kind must name a vocabulary when tokenizer.kind is 'given', got 'none'; "
             "set it to gpt2 or local",
         ),
@@ -184,6 +202,8 @@ def test_all_problems_are_told_at_once() -> None:
             model__n_embd=130,
             model__n_layer=REMOVED,
             pretrain__batch_size=33,
+            pretrain__micro_batch_size=32,
+            pretrain__lr=0.1,
             pretrain__min_lr=1.0,
             spam__balanse="none",
         )
@@ -193,7 +213,8 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_rules_between_sections_are_told_at_once() -> None:
-    lines = problems(changed(sample__window_tokens=999, tokenizer__kind="given"))
+    unfit = {"sample__window_tokens": 10**6, "tokenizer__kind": "given", "sources__tokenizer__kind": "none"}
+    lines = problems(changed(**unfit))
     assert [line.split()[0] for line in lines] == ["sample.window_tokens", "sources.tokenizer.kind"]
 
 
@@ -203,16 +224,18 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def quickstart_with(old: str, new: str) -> str:
+def quickstart_with(key: str, spelling: str) -> str:
+    """The quickstart's text with another spelling of the first `key`'s value."""
     text = (ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8")
-    assert old in text
-    return text.replace(old, new)
+    changed, count = re.subn(rf"^( +{key}:) \S+", rf"\1 {spelling}", text, count=1, flags=re.MULTILINE)
+    assert count
+    return changed
 
 
 @pytest.mark.parametrize("spelling", ["3e-3", "3.0e-3", "0.003", "3E-3"])
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, spelling: str) -> None:
     """YAML 1.1 readers take 3e-3 for a string."""
-    path = written(tmp_path, quickstart_with("lr: 3.0e-3 ", f"lr: {spelling} "))
+    path = written(tmp_path, quickstart_with("lr", spelling))
     assert read_params(path).pretrain.lr == 0.003
 
 
@@ -222,7 +245,7 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
 
 
 def test_on_is_a_word_and_no_boolean(tmp_path: Path) -> None:
-    path = written(tmp_path, quickstart_with("tracking: true", "tracking: on"))
+    path = written(tmp_path, quickstart_with("tracking", "on"))
     with pytest.raises(UserError, match=r"runtime.tracking must be a valid boolean, got 'on'"):
         read_params(path)
 

@@ -1,5 +1,6 @@
 """A preset takes the place of params.yaml, and no edit is lost."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from structure import ROOT
 
 from llmcore.errors import UserError
+from llmcore.params import read_params
 from llmcore.presets import apply_preset, preset_names
 
 
@@ -34,11 +36,12 @@ def commit(root: Path) -> None:
     git(root, "commit", "-qm", "params")
 
 
-def edit(root: Path, old: str = "seed: 123 ", new: str = "seed: 7 ") -> bytes:
+def edit(root: Path, pattern: str = "seed: [0-9]+", new: str = "seed: 987") -> bytes:
+    """Change the first place in params.yaml that fits the pattern; return the file."""
     path = root / "params.yaml"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    text, count = re.subn(pattern, new, path.read_text(encoding="utf-8"), count=1)
+    assert count
+    path.write_text(text, encoding="utf-8")
     return path.read_bytes()
 
 
@@ -56,7 +59,6 @@ def test_a_preset_replaces_params_whole_and_says_what_changed(root: Path) -> Non
     told = apply_preset(root, "book-scratch", force=False).splitlines()
     assert is_preset(root, "book-scratch")
     assert "sources.text.kind: 'world' -> 'the-verdict'" in told
-    assert "pretrain.min_lr: 0.0001 -> 0.0004" in told
     assert told[-1] == "params.yaml is now preset book-scratch; run `dvc repro`"
     assert not any(line.startswith("seed:") for line in told)
 
@@ -77,7 +79,8 @@ def test_edits_saved_nowhere_are_not_lost(root: Path) -> None:
 def test_committed_edits_may_be_replaced(root: Path) -> None:
     edit(root)
     commit(root)
-    assert "seed: 7 -> 123" in apply_preset(root, "quickstart", force=False)
+    seed = read_params(root / "presets/quickstart.yaml").seed
+    assert apply_preset(root, "quickstart", force=False).splitlines()[0] == f"seed: 987 -> {seed}"
 
 
 def test_from_preset_to_preset_nothing_is_lost(root: Path) -> None:
@@ -93,10 +96,10 @@ def test_a_lost_params_file_is_made_anew(root: Path) -> None:
 
 
 def test_keys_that_come_and_go_are_told(root: Path) -> None:
-    edit(root, "  n_layer:", "  layers:")
-    told = apply_preset(root, "quickstart", force=True)
-    assert "model.n_layer: None -> 4" in told
-    assert "model.layers: 4 -> None" in told
+    edit(root, "  n_layer: [0-9]+", "  layers: 5")
+    told = apply_preset(root, "quickstart", force=True).splitlines()
+    n_layer = read_params(root / "params.yaml").model.n_layer
+    assert told[:-1] == [f"model.n_layer: None -> {n_layer}", "model.layers: 5 -> None"]
 
 
 def test_without_git_edits_are_not_lost_either(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +124,8 @@ def test_outside_a_repository_it_says_where_to_run(tmp_path: Path) -> None:
 
 
 def test_a_broken_preset_is_not_put_in_place(root: Path) -> None:
-    broken = (root / "presets/quickstart.yaml").read_text(encoding="utf-8").replace("n_layer: 4", "n_layer: few")
-    (root / "presets/own.yaml").write_text(broken, encoding="utf-8")
+    (root / "presets/own.yaml").write_bytes(edit(root, "n_layer: [0-9]+", "n_layer: few"))
+    git(root, "checkout", "-q", "params.yaml")
     with pytest.raises(UserError, match=r"presets/own.yaml: model.n_layer must be a valid integer, got 'few'"):
         apply_preset(root, "own", force=True)
     assert is_preset(root, "quickstart")

@@ -3,13 +3,23 @@
 So a resumed training needs no iterator state, and one epoch more changes nothing in those before.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from llmcore.seeds import numpy_generator
 
 POOL_BATCHES = 16  # rows of similar length are looked for among so many batches
+
+
+Rows = TypeVar("Rows", bound=Sequence[Any] | np.ndarray)
+
+
+def chunks(rows: Rows, size: int) -> list[Rows]:
+    """Cut rows into parts of `size`; the last may be smaller: `chunks([1, 2, 3], 2) -> [[1, 2], [3]]`."""
+    return [cast(Rows, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
 
 
 class Order:
@@ -33,12 +43,8 @@ class Order:
         generator = numpy_generator(self.seed, "order", epoch)
         rows = generator.permutation(self.rows)
         if self.lengths is None:
-            return self._cut(rows)
-        pool = POOL_BATCHES * self.batch_size
-        pools = [rows[begin : begin + pool] for begin in range(0, self.rows, pool)]
+            return chunks(rows, self.batch_size)
+        pools = chunks(rows, POOL_BATCHES * self.batch_size)
         rows = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in pools])
-        batches = self._cut(rows)
+        batches = chunks(rows, self.batch_size)
         return [batches[place] for place in generator.permutation(len(batches))]
-
-    def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
-        return [rows[begin : begin + self.batch_size] for begin in range(0, self.rows, self.batch_size)]

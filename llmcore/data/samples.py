@@ -58,10 +58,10 @@ def _floor(tokens: Tokens, cut: int) -> float | None:
 
 def coverage(tokens: Tokens, windows: np.ndarray, begin: int, end: int) -> float:
     """Return the share of the ids in `[begin, end)` that are a target of some window."""
-    covered = np.zeros(len(tokens.ids) + 1, bool)
-    for place, count in windows:
-        covered[place + 1 : place + 1 + count] = True
-    return float(covered[begin:end].mean())
+    changes = np.zeros(len(tokens.ids) + 2, np.int64)  # +1 where a window's targets begin, -1 behind its last
+    np.add.at(changes, windows["place"] + 1, 1)
+    np.add.at(changes, windows["place"] + 1 + windows["count"], -1)
+    return float((changes.cumsum()[begin:end] > 0).mean())
 
 
 def write_samples(folder: str | Path, samples: Samples) -> None:

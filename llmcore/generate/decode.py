@@ -56,24 +56,24 @@ def _decode_equal(
     generators: list[torch.Generator],
     stop_id: int | None,
 ) -> list[list[int]]:
-    """Continue prompts of one length (B, T); a row that has ended leaves the batch."""
+    """Continue prompts of one length (B, T), all at once; a row that has ended leaves the batch."""
     config = model.config
     batch, length = ids.shape
     shape = (batch, config.n_head, length + new_tokens, config.n_embd // config.n_head)
     cache = Cache.empty(n_layer=config.n_layer, shape=shape, like=model.lm_head.weight)
     continuations: list[list[int]] = [[] for _ in range(batch)]
-    live = list(range(batch))
+    rows = list(range(batch))  # of the prompts still going on
     for _ in range(new_tokens):
         hidden = model.transformer(ids, cache)[:, -1]  # (B', C)
         logits = model.lm_head(hidden).float().cpu()  # (B', V); draws are made on the CPU, so devices agree
-        chosen = [int(choose(row, sampling, generators[name])) for row, name in zip(logits, live, strict=True)]
-        going = [place for place, token in enumerate(chosen) if token != stop_id]
-        for place in going:
-            continuations[live[place]].append(chosen[place])
+        tokens = [int(choose(scores, sampling, generators[row])) for scores, row in zip(logits, rows, strict=True)]
+        going = [place for place, token in enumerate(tokens) if token != stop_id]
         if not going:
             break
-        if len(going) < len(live):
+        if len(going) < len(rows):
             cache.keep(torch.tensor(going, device=ids.device))
-        live = [live[place] for place in going]
-        ids = torch.tensor([[chosen[place]] for place in going], device=ids.device)  # (B', 1)
+        rows, tokens = [rows[place] for place in going], [tokens[place] for place in going]
+        for row, token in zip(rows, tokens, strict=True):
+            continuations[row].append(token)
+        ids = torch.tensor(tokens, device=ids.device)[:, None]  # (B', 1)
     return continuations

@@ -13,9 +13,10 @@ class GPTClassifier(nn.Module):
     padding behind it can change what it holds. The head has no bias, as transformers' `score`.
     """
 
-    def __init__(self, config: GPTConfig, labels: list[str], pooling: str):
+    def __init__(self, config: GPTConfig, labels: list[str], pooling: str, max_tokens: int):
         super().__init__()
-        self.config, self.labels, self.pooling = config, labels, pooling
+        self.config, self.labels = config, labels
+        self.pooling, self.max_tokens = pooling, max_tokens  # which token is read; longer texts are cut
         self.transformer = Transformer(config)
         self.score = nn.Linear(config.n_embd, len(labels), bias=False)
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from llmcore.errors import UserError
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.folder import SavedTokenizer, read_config, read_weights, write_folder
-from llmcore.model.gpt import GPTConfig
 from llmcore.model.gpt2_format import config_to_gpt2
 
 CLASSIFIER = "GPT2ForSequenceClassification"  # the architecture's name in config.json
@@ -19,33 +18,30 @@ POOLINGS = ("last_real", "last_position")
 
 def save_classifier(
     folder: str | Path,
-    config: GPTConfig,
+    model: GPTClassifier,
     state: Mapping[str, Tensor],
     *,
-    labels: list[str],
-    pooling: str,
-    max_tokens: int,
     tokenizer: SavedTokenizer,
     origin: Mapping[str, Any],
     card: str,
 ) -> None:
-    """Write a classifier's folder whole; `state` has our names, without low-rank updates.
+    """Write a classifier's folder whole; `state` is the model's, without low-rank updates.
 
     transformers knows only the pooling `last_real`; for the other the folder says so in config and card.
     """
-    values = config_to_gpt2(config, tokenizer.end_of_text) | {
+    values = config_to_gpt2(model.config, tokenizer.end_of_text) | {
         "architectures": [CLASSIFIER],
-        "id2label": {str(index): label for index, label in enumerate(labels)},
-        "label2id": {label: index for index, label in enumerate(labels)},
+        "id2label": {str(index): label for index, label in enumerate(model.labels)},
+        "label2id": {label: index for index, label in enumerate(model.labels)},
         "problem_type": "single_label_classification",
-        "pooling": pooling,
-        "max_tokens": max_tokens,
+        "pooling": model.pooling,
+        "max_tokens": model.max_tokens,
     }
-    write_folder(folder, config, state, values, tokenizer=tokenizer, origin=origin, card=card)
+    write_folder(folder, model.config, state, values, tokenizer=tokenizer, origin=origin, card=card)
 
 
-def load_classifier(folder: str | Path) -> tuple[GPTClassifier, int]:
-    """Read a classifier, in fp32 and evaluation mode, and how many tokens of a text it reads."""
+def load_classifier(folder: str | Path) -> GPTClassifier:
+    """Read a classifier, in fp32 and evaluation mode."""
     config, values = read_config(folder)
     names = values.get("id2label")
     if not isinstance(names, dict) or sorted(names) != sorted(str(index) for index in range(len(names))):
@@ -59,7 +55,7 @@ def load_classifier(folder: str | Path) -> tuple[GPTClassifier, int]:
         rule = f"max_tokens must be an integer from 1 to n_positions ({config.context_length}), got {max_tokens!r}"
         raise UserError(f"{folder}/config.json: {rule}; correct it")
     with torch.device("meta"):  # shapes without memory: the file's tensors become the parameters
-        model = GPTClassifier(config, labels, pooling)
+        model = GPTClassifier(config, labels, pooling, max_tokens)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(read_weights(folder, config, shapes, tied={}), assign=True)
-    return model.eval(), max_tokens
+    return model.eval()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmcore.data.order import Order
+from llmcore.data.order import Order, chunks
 from llmcore.model.classifier import GPTClassifier
 
 
@@ -66,9 +66,7 @@ class ClassificationTask:
         return {"loss": total / len(self.val), "accuracy": right / len(self.val)}
 
     def _batches(self, rows: Sequence[Labelled]) -> list[LabelledBatch]:
-        size = self.micro_batch_size
-        parts = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-        return [self._batch(part) for part in parts]
+        return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
 
     def _batch(self, rows: Sequence[Labelled]) -> LabelledBatch:
         ids, read = pad([row.ids for row in rows], self.pad_id, self.pad_to)
@@ -98,8 +96,7 @@ def class_probabilities(
     device = model.score.weight.device
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     probabilities = torch.empty(len(rows), len(model.labels))
-    for begin in range(0, len(rows), batch_size):
-        chosen = by_length[begin : begin + batch_size]
+    for chosen in chunks(by_length, batch_size):
         ids, read = pad([rows[row] for row in chosen], pad_id, pad_to)
         probabilities[chosen] = model(ids.to(device), read.to(device)).float().softmax(-1).cpu()
     return probabilities

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmcore.data.order import Order
+from llmcore.data.order import Order, chunks
 from llmcore.data.windows import IGNORED
 from llmcore.model.gpt import GPT
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
@@ -76,9 +76,7 @@ class InstructionTask:
         return {"loss": loss}
 
     def _batches(self, rows: Sequence[Example]) -> list[TokenBatch]:
-        size = self.micro_batch_size
-        parts = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-        return [self._batch(part) for part in parts]
+        return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
 
     def _batch(self, rows: Sequence[Example]) -> TokenBatch:
         width = max(len(row.inputs) for row in rows)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmcore.data.order import Order
+from llmcore.data.order import Order, chunks
 from llmcore.data.windows import IGNORED, Windows
 from llmcore.model.gpt import GPT
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
@@ -67,8 +67,8 @@ def language_metrics(
 
 
 def _batches(windows: Windows, rows: np.ndarray, batch_size: int, device: torch.device) -> Iterator[TokenBatch]:
-    for begin in range(0, len(rows), batch_size):
-        yield TokenBatch.of(*windows.rows(rows[begin : begin + batch_size]), device)
+    for chosen in chunks(rows, batch_size):
+        yield TokenBatch.of(*windows.rows(chosen), device)
 
 
 def target_bytes(windows: Windows, token_bytes: np.ndarray) -> int:
@@ -77,7 +77,7 @@ def target_bytes(windows: Windows, token_bytes: np.ndarray) -> int:
     `token_bytes` (V,) is the length of each token.
     """
     total = 0
-    for row in range(len(windows)):
-        _, targets = windows.rows(np.array([row]))
+    for chosen in chunks(np.arange(len(windows)), 256):
+        _, targets = windows.rows(chosen)
         total += int(token_bytes[targets[targets != IGNORED]].sum())
     return total

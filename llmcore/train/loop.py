@@ -107,7 +107,7 @@ def fit(
 
     def validate(step: int) -> dict[str, float]:
         metrics = evaluate(model, task, machine)
-        check_finite(step, **{"validation loss": metrics["loss"]})
+        check_finite(step, {"validation loss": metrics["loss"]})
         observer.evaluated(step, metrics)
         return metrics
 
@@ -154,13 +154,13 @@ def train_step(
         loss += partial.item()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
-    check_finite(step + 1, **{"loss": loss, "gradient norm": norm})
+    check_finite(step + 1, {"loss": loss, "gradient norm": norm})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {"loss": loss, "lr": lr, "grad_norm": norm, "supervised": supervised}
 
 
-def check_finite(step: int, **figures: float) -> None:
+def check_finite(step: int, figures: dict[str, float]) -> None:
     """UserError if one of a step's figures is NaN or infinite."""
     if not all(map(math.isfinite, figures.values())):
         state = ", ".join(f"{name} {value}" for name, value in figures.items())

@@ -7,7 +7,7 @@ def lr_at(step: int, total_steps: int, *, lr: float, min_lr: float, warmup_steps
     """Return the learning rate of `step` (0 is the first).
 
     It rises over `warmup_steps` steps, the last of which has `lr`, then falls along a cosine to `min_lr`
-    at the last step.
+    at the last step. A training shorter than its warm-up ends before the peak.
     """
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps

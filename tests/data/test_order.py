@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.order import Order
@@ -15,6 +15,7 @@ def epoch(order: Order, number: int) -> list[list[int]]:
     return [order.batch(step).tolist() for step in steps]
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 200), batch_size=st.integers(1, 9), by_length=st.booleans(), number=st.integers(0, 3))
 def test_each_row_comes_once_an_epoch(rows: int, batch_size: int, by_length: bool, number: int) -> None:
     batches = epoch(Order(rows, batch_size, seed=1, lengths=LENGTHS[:rows] if by_length else None), number)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.samples import (
@@ -68,6 +68,7 @@ def test_a_corpus_too_short_says_how_many_tokens_it_has(starts: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), val_fraction=st.floats(0.05, 0.95))
 def test_validation_documents_are_the_tail_of_the_corpus(lengths: list[int], val_fraction: float) -> None:
     tokens = corpus(*lengths)

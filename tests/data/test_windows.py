@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.tokens import Tokens
@@ -31,12 +31,14 @@ def supervised(tokens: Tokens, windows: np.ndarray) -> list[int]:
     return sorted(int(target) for row in range(len(cut)) for target in cut.rows(np.array([row]))[1].ravel())
 
 
+@settings(deadline=None)
 @given(total=st.integers(1, 80), length=sizes, stride=sizes)
 def test_number_of_stride_windows_follows_the_formula(total: int, length: int, stride: int) -> None:
     windows = stride_windows(0, total, length, stride)
     assert len(windows) == ((total - length - 1) // stride + 1 if total > length else 0)
 
 
+@settings(deadline=None)
 @given(begin=st.integers(0, 20), total=st.integers(1, 60), length=sizes, stride=sizes)
 def test_stride_windows_lie_inside_their_part(begin: int, total: int, length: int, stride: int) -> None:
     windows = stride_windows(begin, begin + total, length, stride)
@@ -52,6 +54,7 @@ def test_stride_windows_without_overlap_cover_all_but_the_rest() -> None:
     assert supervised(counting(14), stride_windows(0, 14, 4, 4)) == list(range(1, 13))
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=12), length=sizes, data=st.data())
 def test_in_documents_mode_every_token_is_a_target_once(lengths: list[int], length: int, data: st.DataObject) -> None:
     tokens = counting(*lengths)
@@ -63,6 +66,7 @@ def test_in_documents_mode_every_token_is_a_target_once(lengths: list[int], leng
     assert supervised(tokens, val) == [*range(cut, total), END]
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=12), length=sizes)
 def test_in_documents_mode_a_window_begins_before_a_document_or_goes_on_in_one(lengths: list[int], length: int) -> None:
     tokens = counting(*lengths)

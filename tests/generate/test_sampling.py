@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,6 +23,7 @@ def kept(logits: Tensor) -> list[int]:
     return (logits > -torch.inf).nonzero().flatten().tolist()
 
 
+@settings(deadline=None)
 @given(logits=some_logits, seed=st.integers(0, 5))
 def test_temperature_0_takes_the_likeliest_and_ignores_the_seed(logits: Tensor, seed: int) -> None:
     token = draw(logits, GREEDY, seed)
@@ -30,12 +31,14 @@ def test_temperature_0_takes_the_likeliest_and_ignores_the_seed(logits: Tensor, 
     assert logits[token] == logits.max()
 
 
+@settings(deadline=None)
 @given(logits=st.lists(st.integers(-50, 50), min_size=1, max_size=12, unique=True), seed=st.integers(0, 5))
 def test_top_k_1_equals_greedy(logits: list[int], seed: int) -> None:
     scores = torch.tensor(logits, dtype=torch.float32)
     assert draw(scores, Sampling(1.0, top_k=1, top_p=1.0), seed) == draw(scores, GREEDY)
 
 
+@settings(deadline=None)
 @given(logits=some_logits, top_k=st.integers(1, 14))
 def test_exactly_k_stay_and_none_left_out_is_larger(logits: Tensor, top_k: int) -> None:
     left = keep_top_k(logits, top_k)
@@ -46,6 +49,7 @@ def test_exactly_k_stay_and_none_left_out_is_larger(logits: Tensor, top_k: int) 
     assert not others or max(others) <= left[places].min()
 
 
+@settings(deadline=None)
 @given(logits=some_logits, top_p=st.floats(0.01, 0.99))
 def test_top_p_keeps_the_likeliest_until_they_reach_it(logits: Tensor, top_p: float) -> None:
     weights = [math.exp(value) for value in logits.tolist()]

@@ -19,7 +19,7 @@ LABELS = ["ham", "other", "spam"]
 
 @pytest.fixture(scope="module")
 def classifier(config, randomised) -> GPTClassifier:
-    return randomised(GPTClassifier(config, LABELS, "last_real"))
+    return randomised(GPTClassifier(config, LABELS, "last_real", 20))
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_a_classifier_that_transformers_wrote_is_read(randomised, tmp_path):
     their_config = transformers.GPT2Config(**shape, id2label=dict(enumerate(LABELS)), pad_token_id=39)
     theirs = randomised(transformers.GPT2ForSequenceClassification(their_config))
     theirs.save_pretrained(tmp_path)
-    ours, max_tokens = load_classifier(tmp_path)
-    assert (ours.labels, ours.pooling, max_tokens) == (LABELS, "last_real", 16)
+    ours = load_classifier(tmp_path)
+    assert (ours.labels, ours.pooling, ours.max_tokens) == (LABELS, "last_real", 16)
     ids, read = pad([[1, 2, 3], [4], [5, 6]], 39, None)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids, read), theirs(ids).logits, rtol=0, atol=1e-5)
@@ -67,16 +67,16 @@ def test_padding_behind_a_row_changes_no_prediction(rows, extra, filler, classif
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
 def test_a_folder_is_read_as_it_was_written(config, randomised, tokenizer, pooling, tmp_path):
-    model = randomised(GPTClassifier(config, LABELS, pooling), seed=2)
+    model = randomised(GPTClassifier(config, LABELS, pooling, 20), seed=2)
     write(tmp_path, model, tokenizer)
-    again, max_tokens = load_classifier(tmp_path)
-    assert (again.config, again.labels, again.pooling, max_tokens) == (config, LABELS, pooling, 20)
+    again = load_classifier(tmp_path)
+    assert (again.config, again.labels, again.pooling, again.max_tokens) == (config, LABELS, pooling, 20)
     assert not again.training
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
-    first, second = GPTClassifier(config, LABELS, "last_real"), GPTClassifier(config, LABELS, "last_real")
+    first, second = GPTClassifier(config, LABELS, "last_real", 20), GPTClassifier(config, LABELS, "last_real", 20)
     for model in (first, second):
         model.initialise_head(torch.Generator().manual_seed(3))
     assert torch.equal(first.score.weight, second.score.weight)
@@ -92,7 +92,7 @@ def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
     ],
 )
 def test_only_the_chosen_parts_are_trained(config, trains, prefixes):
-    model = GPTClassifier(config, LABELS, "last_real")
+    model = GPTClassifier(config, LABELS, "last_real", 20)
     choose_trained(model, "head")
     choose_trained(model, trains)  # what was chosen before does not matter
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -127,11 +127,8 @@ def test_a_language_model_is_no_classifier_nor_the_reverse(folder):
 def write(folder, model: GPTClassifier, tokenizer) -> None:
     save_classifier(
         folder,
-        model.config,
+        model,
         model.state_dict(),
-        labels=model.labels,
-        pooling=model.pooling,
-        max_tokens=20,
         tokenizer=tokenizer,
         origin={},
         card="",

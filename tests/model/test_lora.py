@@ -36,7 +36,7 @@ def test_an_update_is_in_the_mode_of_the_layer_it_replaces(gpt, training):
 
 
 def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
-    model = GPTClassifier(config, ["ham", "spam"], "last_real")
+    model = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
     adapt(model)
     train_only_lora(model, also=["score."])
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -99,7 +99,7 @@ def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, tmp_path):
 
 def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tmp_path):
     save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    model = GPTClassifier(gpt.config, ["ham", "other", "spam"], "last_real").eval()
+    model = GPTClassifier(gpt.config, ["ham", "other", "spam"], "last_real", 20).eval()
     model.transformer = gpt.transformer
     adapt(model)
     move_updates(model)

@@ -41,14 +41,11 @@ def test_a_language_model_of_this_pipeline(folder, gpt, tokenizer):
 
 
 def test_a_classifier_names_its_classes(config, tokenizer, randomised, tmp_path):
-    model = randomised(GPTClassifier(config, ["ham", "spam"], "last_real"))
+    model = randomised(GPTClassifier(config, ["ham", "spam"], "last_real", 20))
     save_classifier(
         tmp_path,
-        config,
+        model,
         model.state_dict(),
-        labels=model.labels,
-        pooling=model.pooling,
-        max_tokens=20,
         tokenizer=tokenizer,
         origin={"inputs": {"base": "b" * 64, "spam": "a" * 64}},
         card="",

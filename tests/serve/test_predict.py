@@ -56,15 +56,13 @@ def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_theirs(to
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
 def test_a_text_has_the_same_classes_alone_and_among_others(config, tokenizer, randomised, pooling):
-    model = randomised(GPTClassifier(config, ["ham", "other", "spam"], pooling))
-    alone = [classify_texts(model, tokenizer, [text], max_tokens=12, batch_size=1) for text in TEXTS]
-    among = classify_texts(model, tokenizer, TEXTS, max_tokens=12, batch_size=2)
+    model = randomised(GPTClassifier(config, ["ham", "other", "spam"], pooling, 12))
+    alone = [classify_texts(model, tokenizer, [text], batch_size=1) for text in TEXTS]
+    among = classify_texts(model, tokenizer, TEXTS, batch_size=2)
     torch.testing.assert_close(among, torch.cat(alone), rtol=0, atol=1e-5)
     torch.testing.assert_close(among.sum(-1), torch.ones(3))
     cut = tokenizer.decode(tokenizer.encode(TEXTS[2])[:12])
-    torch.testing.assert_close(
-        classify_texts(model, tokenizer, [cut], max_tokens=12, batch_size=1), alone[2], rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(classify_texts(model, tokenizer, [cut], batch_size=1), alone[2], rtol=0, atol=1e-5)
 
 
 def always(gpt, token: int) -> None:

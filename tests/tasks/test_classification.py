@@ -15,7 +15,7 @@ IDS = [row.ids for row in ROWS]
 @pytest.fixture
 def model() -> GPTClassifier:
     config = tiny_gpt().config
-    classifier = GPTClassifier(config, ["ham", "spam"], "last_real")
+    classifier = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in classifier.parameters():

@@ -1,6 +1,6 @@
 """The Alpaca prompt, as the book has it, and the same ids in training and inference."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.tasks.prompt import prompt, prompt_parts
@@ -38,6 +38,7 @@ def test_space_around_what_is_asked_is_dropped() -> None:
     assert prompt(" Say hi.\n", "\n") == prompt("Say hi.", "")
 
 
+@settings(deadline=None)
 @given(instruction=texts, input=texts)
 def test_the_ids_of_the_parts_are_those_of_the_whole(tokenizer: Tokenizer, instruction: str, input: str) -> None:
     """Training encodes the parts, inference the whole: with other ids the model is asked what it never saw."""

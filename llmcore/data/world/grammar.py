@@ -9,8 +9,9 @@ A grammar is a set of rules; a rule is one or more lines; a line is text with sl
     {scene}    a rule, expanded here
 
 Each choice is written the moment it is made, and among the options of a choice none begins another (of a rule's
-lines the text before the first slot is compared). So reading a text from the left fixes every choice: texts form a
-prefix code, and p(text) is the product of the probabilities of its choices.
+lines the text before the first slot is compared, or the words of the slot that begins the line). So reading a text
+from the left fixes every choice: texts form a prefix code, and p(text) is the product of the probabilities of its
+choices.
 """
 
 import functools
@@ -69,12 +70,15 @@ class Derivation:
         return self.bound[variable][1]
 
 
+Lines = Sequence[str] | Mapping[str, float]  # equally likely, or with weights
+
+
 class Grammar:
     """Rules, lexicon and functions. Lines of a rule given as a list are equally likely; a mapping has weights."""
 
     def __init__(
         self,
-        rules: Mapping[str, list[str] | Mapping[str, float]],
+        rules: Mapping[str, Lines],
         lexicon: Mapping[str, Mapping[str, float]],
         functions: Mapping[str, Callable[..., str]],
     ):
@@ -85,6 +89,8 @@ class Grammar:
             name: weighted({parse(line)[0]: weight for line, weight in _weights(lines).items()})
             for name, lines in rules.items()
         }
+        for name, heads in self.heads.items():
+            assert len(heads.texts) == len(self.lines[name]), f"two lines of rule {name!r} begin alike"
         self.words = functools.cache(self._words)
 
     def expand(self, rule: str, decide: Decide) -> Derivation:
@@ -143,5 +149,5 @@ def parse(line: str) -> tuple[str, ...]:
     return tuple(re.split(r"\{(.*?)\}", line))
 
 
-def _weights(lines: list[str] | Mapping[str, float]) -> Mapping[str, float]:
+def _weights(lines: Lines) -> Mapping[str, float]:
     return lines if isinstance(lines, Mapping) else dict.fromkeys(lines, 1.0)

@@ -1,6 +1,6 @@
 """The words of the world by class, the most frequent first, and what is known about them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from llmcore.data.world.grammar import zipf
 
@@ -88,7 +88,7 @@ def sum_of(first: str, second: str) -> str:
     return NUMBERS[NUMBERS.index(first) + NUMBERS.index(second) + 1]
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., str]] = {
     "she": she,
     "She": lambda name: she(name).capitalize(),
     "her": her,

@@ -4,12 +4,12 @@ In this world whoever wants coins before the goods is a cheat. Much of the spam 
 order of the same words; a few texts are truly ambiguous, and some messages are sent again, as they are or retouched.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from llmcore.data.world.grammar import Grammar, drawing
+from llmcore.data.world.grammar import Grammar, Lines, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.seeds import numpy_generator
 
@@ -17,7 +17,7 @@ P_SPAM = {"ham": 0.0, "spam": 1.0, "even": 0.5, "dubious": 0.3}  # by the rule t
 REPEATED = 0.04  # share of messages that are an earlier one again
 RETOUCHED = 0.04  # share of messages that are an earlier one, retouched
 
-RULES = {
+RULES: Mapping[str, Lines] = {
     "message": {
         # order decides, 23 in 100
         "You get {goods}{when} before you send {:price} coins{when}.{ham}": 3,
@@ -38,7 +38,7 @@ RULES = {
         "I sent you {:price} coins{when} for the {:food}.{ham}": 4,
         "You won a {:colour} {:thing}! {hurry}{spam}": 5,
         "Free {:food} for you! {hurry}{spam}": 2,
-        "Your {:thing} is lost. {hurry}{spam}": 2,
+        "Somebody has your {:thing}. {hurry}{spam}": 2,
         "We have {:price} coins for you. {hurry}{spam}": 4,
         # nobody can know
         "Please call {:name} at the {:place}{when}.{even}": 2,

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from llmcore.data.world.grammar import Grammar, drawing
+from llmcore.data.world.grammar import Grammar, Lines, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.seeds import numpy_generator
 
-RULES = {
+RULES: dict[str, Lines] = {
     "story": ["{A:name} and {B:name}{title}"],
     "title": {
         " at school. {lesson} {lesson}": 3,
@@ -145,19 +145,13 @@ RULES = {
     "animal": ['"Is it {q:quality}?" asked {B}{how} "No, it is {opposite q}," said {A}{how}'],
     # {A} has two things
     "two": {
-        "The {t} was for {B}, and the {u} was for a {a:animal}. {asked}": 2,
+        "The {t} was for {B}, and the {u} was for the {a:animal}. {asked}": 2,
         '"What colour is the {t}?" asked {B}. "The {t} is {c}," said {A}{how}': 2,
         '"Which one is {d}?" asked {B}. "The {u} is {d}," said {A}{how}': 2,
         "At home {she A} put the {t} {s:spot} and the {u} {r:spot}. {where}": 2,
     },
-    "asked": {
-        '"Who has the {t}?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}': 1,
-        '"Who has the {u}?" asked a {:mood} {:animal}. "The {a} has it," said {A}{how}': 1,
-    },
-    "where": {
-        '"Where is the {t}?" asked {B}. "It is {s}," said {A}{how}': 1,
-        '"Where is the {u}?" asked {B}. "It is {r}," said {A}{how}': 1,
-    },
+    "asked": ['"Who has the {t}?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}'],
+    "where": ['"Where is the {t}?" asked {B}. "It is {s}," said {A}{how}'],
     "how": {".": 3, " {:adverb}.": 2},
     "close": {
         " At last they ate {:few} {:food} {:spot}.": 3,
