@@ -88,11 +88,10 @@ def _decoding(
 
 def run_generate(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
-    from llmcore.model.folder import load_gpt
-    from llmcore.serve.predict import continue_texts
-    from llmcore.tokenizer.bpe import load_tokenizer
+    from llmcore.serve.open import open_gpt
+    from llmcore.serve.write import continue_texts
 
-    model, tokenizer = load_gpt(arguments.model), load_tokenizer(arguments.model)
+    model, tokenizer = open_gpt(arguments.model)
     [written] = continue_texts(
         model,
         tokenizer,
@@ -105,18 +104,17 @@ def run_generate(arguments: argparse.Namespace) -> None:
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
-    from llmcore.model.classifier_folder import load_classifier
-    from llmcore.serve.predict import classify_texts
-    from llmcore.tokenizer.bpe import load_tokenizer
+    from llmcore.serve.classify import classify_texts
+    from llmcore.serve.open import open_classifier
 
-    model = load_classifier(arguments.model)
+    model, tokenizer = open_classifier(arguments.model)
     try:
         texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError as error:
         raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
     if not texts or not all(texts):
         raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
-    probabilities = classify_texts(model, load_tokenizer(arguments.model), texts, batch_size=32)
+    probabilities = classify_texts(model, tokenizer, texts, batch_size=32)
     for text, chances in zip(texts, probabilities, strict=True):
         best = int(chances.argmax())
         print(f"{model.labels[best]}\t{chances[best]:.3f}\t{text}")
@@ -124,12 +122,11 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
-    from llmcore.model.folder import load_gpt
-    from llmcore.serve.predict import answer_instructions
+    from llmcore.serve.open import open_gpt
+    from llmcore.serve.write import answer_instructions
     from llmcore.tasks.prompt import prompt
-    from llmcore.tokenizer.bpe import load_tokenizer
 
-    model, tokenizer = load_gpt(arguments.model), load_tokenizer(arguments.model)
+    model, tokenizer = open_gpt(arguments.model)
     tokens, room = len(tokenizer.encode(prompt(arguments.instruction, arguments.input))), model.config.context_length
     if tokens >= room:
         raise UserError(f"instruction: its prompt must have at most {room - 1} tokens, got {tokens}; shorten it")

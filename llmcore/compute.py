@@ -3,24 +3,14 @@
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
 from llmcore.errors import UserError
 
-
-class ComputeSection(Protocol):
-    """The `compute` section of params.yaml."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def determinism(self) -> str: ...
+if TYPE_CHECKING:
+    from llmcore.params import Compute
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
-def set_up(section: ComputeSection) -> Machine:
+def set_up(section: "Compute") -> Machine:
     """Prepare this process as `compute` says, once, before anything is computed.
 
     UserError if the device is not there.

@@ -1,11 +1,13 @@
 """Files at the edges: atomic writes, hashes, JSON with one spelling."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,7 @@ def _sha256_named(paths: Mapping[str, Path]) -> str:
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
-    path = Path(path)
-    with writing(path) as temporary:
+    with writing(Path(path)) as temporary, user_errors(path):
         temporary.write_bytes(data)
 
 
@@ -69,7 +70,19 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically; key order is the caller's."""
     with writing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+            with user_errors(path):
+                file.write(line)
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV: columns in the order they first appear, empty cells where a row has none."""
+    text = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_json(path: str | Path) -> Any:
@@ -111,7 +124,8 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    The temporary name ends like `path`, because some writers choose the format by the suffix.
+    The body's own errors go on as they are, for they need not be about `path`. The temporary name ends
+    like `path`, because some writers choose the format by the suffix.
     """
     with user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +133,8 @@ def writing(path: Path) -> Iterator[Path]:
         os.close(handle)
     temporary = Path(name)
     try:
+        yield temporary
         with user_errors(path):
-            yield temporary
             os.chmod(temporary, 0o644)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -130,7 +144,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def user_errors(path: Path) -> Iterator[None]:
+def user_errors(path: str | Path) -> Iterator[None]:
     """Turn an operating system's refusal to write `path` (no permission, full disk) into a UserError."""
     try:
         yield

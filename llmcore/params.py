@@ -178,6 +178,7 @@ class Classifier(Training):
     trains: Literal["lora", "last_block", "head", "all"]
     pooling: Literal["last_real", "last_position"]
     max_tokens: PositiveInt  # longer messages are cut; at most the base's context
+    dropout: Probability
     lora: Lora
 
 
@@ -190,6 +191,7 @@ class Instruct(Training):
     trains: Literal["lora", "all"]
     mask: Literal["none", "instruction", "instruction+input"]
     max_tokens: PositiveInt  # longer rows are cut; at most the base's context
+    dropout: Probability
     lora: Lora
 
 
@@ -244,6 +246,10 @@ class Params(Section):
         if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
             rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
             problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
+        published = Path(self.weights.path)
+        if published.parent == Path("data/raw/weights") and published.name not in self.weights.download:
+            rule = f"must name {published.name!r} when weights.path is {self.weights.path!r}"
+            problems.append(f"weights.download {rule}, got {self.weights.download!r}; add it")
         if problems:
             raise ValueError("\n".join(problems))
         return self

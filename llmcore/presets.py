@@ -30,9 +30,17 @@ def apply_preset(root: Path, name: str, *, force: bool) -> str:
     if not force and before and not _saved_elsewhere(root, before):
         rule = "holds edits that neither a commit nor a preset has"
         raise UserError(f"{PARAMS_FILE}: {rule}; commit them, or call with --force to lose them")
-    changes = _differences(_flat(read_yaml(target)) if before else {}, _flat(values))
+    changes = _differences(_flat(_read_old(target)), _flat(values))
     write_bytes(target, source.read_bytes())
     return "\n".join([*changes, f"{PARAMS_FILE} is now preset {name}; run `dvc repro`"])
+
+
+def _read_old(path: Path) -> Any:
+    """Return the values about to be replaced; a missing or broken file has none."""
+    try:
+        return read_yaml(path)
+    except UserError:
+        return {}
 
 
 def _saved_elsewhere(root: Path, content: bytes) -> bool:

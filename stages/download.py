@@ -1,6 +1,7 @@
 """Download. in: network, mirror, own file or the world | params: sources.<item> | out: data/raw/<item>, metrics."""
 
 import functools
+import time
 from pathlib import Path
 
 from llmcore import tracking
@@ -22,11 +23,11 @@ def main(argv: list[str]) -> None:
     scratch = project_root() / ".ckpt" / "download"
     get = functools.partial(fetch, scratch=scratch, progress=params.runtime.progress)
     with tracking.run(f"download@{item}", params, [f"sources.{item}"]) as tracker:
+        started = time.perf_counter()
         meta = fill(params.sources, item, fresh_folder(out), get)
         metrics: dict[str, float] = {key: meta[key] for key in COUNTS if key in meta}
-        metrics["files"] = files_in(meta)
         write_json(metrics_path, metrics)
-        tracker.log_metrics(metrics)
+        tracker.log_metrics(metrics | {"seconds": time.perf_counter() - started})
         tracker.log_dataset(item, meta["kind"], sha256_folder(out))
 
 
@@ -35,11 +36,6 @@ def fill(sources: Sources, item: str, folder: Path, get: Get) -> Meta:
     if isinstance(source, TokenizerSource):
         return fill_tokenizer(folder, source.kind, Path(source.path), get)
     return FILL[item](folder, source.kind, Path(source.path), source.size, source.seed, get)
-
-
-def files_in(meta: Meta) -> int:
-    """Return how many source files there were; the built-in world has none for text."""
-    return len(meta["files"]) if "files" in meta else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Download weights. in: network or mirror | params: none, argv names them | out: data/raw/weights/<name>, metrics."""
 
+import time
 from pathlib import Path
 
 from llmcore import tracking
@@ -24,10 +25,11 @@ def main(argv: list[str]) -> None:
         return fetched
 
     with tracking.run(f"download_weights@{name}", params, []) as tracker:
+        started = time.perf_counter()
         meta = fill_weights(fresh_folder(out), name, get)
         counts = {"bytes": meta["bytes"], "files": len(meta["files"])}
-        write_json(metrics_path, counts | recorded)
-        tracker.log_metrics(counts)
+        write_json(metrics_path, counts)
+        tracker.log_metrics(counts | {"seconds": time.perf_counter() - started})
         tracker.log_params({"revision": meta["revision"], **recorded})
         tracker.log_dataset(name, meta["files"][0]["url"], sha256_folder(out))
 

@@ -9,16 +9,16 @@ from llmcore.files import read_json, read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import save_classifier
-from llmcore.model.folder import WEIGHTS_FILE, load_gpt
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.params import Classifier, read_params
 from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
+from llmcore.serve.open import open_gpt
 from llmcore.tasks.classification import ClassificationTask, Labelled
-from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, check_length, data_lines, inputs_of, report_model, run, write_history
+from llmcore.tokenizer.bpe import Tokenizer
+from stages.common import run
+from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
 
 SECTIONS = ["seed", "classifier", "compute"]
 
@@ -28,16 +28,16 @@ def main(argv: list[str]) -> None:
     params = read_params()
     section = params.classifier
     machine = set_up(params.compute)
-    tokenizer, labels = load_tokenizer(base), read_json(data / "meta.json")["labels"]
+    labels = read_json(data / "meta.json")["labels"]
     with tracking.run("finetune_classifier", params, SECTIONS) as tracker:
         inputs = inputs_of(tracker, base=base, spam=data)
-        gpt = load_gpt(base)
+        gpt, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
-        train, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
+        rows, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
         val, _ = read_rows(data / "val.jsonl", tokenizer, labels, section.max_tokens)
         model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
         task = ClassificationTask(
-            train,
+            rows,
             val,
             batch_size=section.batch_size,
             micro_batch_size=section.micro_batch_size,
@@ -46,32 +46,16 @@ def main(argv: list[str]) -> None:
             pad_to=section.max_tokens if section.pooling == "last_position" else None,
             device=machine.device,
         )
-        steps = total_steps(task, section.epochs)
-        watch = Watch("finetune_classifier", steps, tracker, progress=params.runtime.progress)
-        fitted = fit(model, task, section, seed=params.seed, machine=machine, observer=watch)
-        watch.close()
-
-        metrics = {
-            **parameter_counts(model),
-            "steps": fitted.steps,
-            "train_rows": len(train),
-            "truncated_rows": cut,
-            "train_loss": watch.history.mean_loss(task.steps_per_epoch),
-            **{f"val_{name}": value for name, value in fitted.metrics.items()},
-        }
-        save_classifier(
-            out,
-            model,
-            merged_state(model),
-            tokenizer=tokenizer,
-            origin={"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs},
-            card=model_card("classifier", params=section.model_dump(), metrics=metrics, data=data_lines(inputs)),
-        )
+        last, history = train("finetune_classifier", model, task, section, params, machine=machine, tracker=tracker)
+        metrics = parameter_counts(model) | {"train_rows": len(rows), "truncated_rows": cut} | last
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
+        card = model_card("classifier", params=section.model_dump(), metrics=metrics, data=card_lines(inputs))
+        save_classifier(out, model, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
             save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)
         write_json(metrics_file, metrics)
-        write_history(plots, watch.history)
-        report_model(tracker, metrics, plots, out / WEIGHTS_FILE)
+        write_history(plots, history)
+        track_model(tracker, metrics, plots, out)
 
 
 def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int) -> GPTClassifier:

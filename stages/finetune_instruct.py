@@ -8,16 +8,17 @@ from llmcore.compute import set_up
 from llmcore.errors import UserError
 from llmcore.files import read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
-from llmcore.model.folder import WEIGHTS_FILE, load_gpt, save_gpt
+from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.params import Instruct, read_params
 from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
+from llmcore.serve.open import open_gpt
 from llmcore.tasks.instructions import Example, InstructionTask, make_example
-from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, check_length, data_lines, inputs_of, report_model, run, write_history
+from llmcore.tokenizer.bpe import Tokenizer
+from stages.common import run
+from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
 
 SECTIONS = ["seed", "instruct", "compute"]
 
@@ -27,46 +28,39 @@ def main(argv: list[str]) -> None:
     params = read_params()
     section = params.instruct
     machine = set_up(params.compute)
-    tokenizer = load_tokenizer(base)
     with tracking.run("finetune_instruct", params, SECTIONS) as tracker:
         inputs = inputs_of(tracker, base=base, instructions=data)
-        model = load_gpt(base)
+        model, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("instruct.max_tokens", section.max_tokens, model.config.context_length)
         choose_trained(model, section, params.seed)
         model.to(machine.device)
-        train = read_examples(data / "train.jsonl", tokenizer, section)
+        examples = read_examples(data / "train.jsonl", tokenizer, section)
+        kept = answered(examples, f"{data}/train.jsonl")
         task = InstructionTask(
-            train,
-            read_examples(data / "val.jsonl", tokenizer, section),
+            kept,
+            answered(read_examples(data / "val.jsonl", tokenizer, section), f"{data}/val.jsonl"),
             batch_size=section.batch_size,
             micro_batch_size=section.micro_batch_size,
             seed=params.seed,
             pad_id=tokenizer.end_of_text,
             device=machine.device,
         )
-        steps = total_steps(task, section.epochs)
-        watch = Watch("finetune_instruct", steps, tracker, progress=params.runtime.progress)
-        fitted = fit(model, task, section, seed=params.seed, machine=machine, observer=watch)
-        watch.close()
-
-        supervised = sum(example.supervised for example in train)
-        metrics = {
-            **parameter_counts(model),
-            "steps": fitted.steps,
-            "train_rows": len(train),
-            "truncated_rows": sum(example.truncated for example in train),
-            "supervised_share": supervised / sum(len(example.targets) for example in train),
-            "train_loss": watch.history.mean_loss(task.steps_per_epoch),
-            **{f"val_{name}": value for name, value in fitted.metrics.items()},
+        last, history = train("finetune_instruct", model, task, section, params, machine=machine, tracker=tracker)
+        rows = {
+            "train_rows": len(kept),
+            "truncated_rows": sum(example.truncated for example in examples),
+            "dropped_rows": len(examples) - len(kept),
+            "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
         }
+        metrics = parameter_counts(model) | rows | last
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
-        card = model_card("instruct", params=section.model_dump(), metrics=metrics, data=data_lines(inputs))
+        card = model_card("instruct", params=section.model_dump(), metrics=metrics, data=card_lines(inputs))
         save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
             save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)
         write_json(metrics_file, metrics)
-        write_history(plots, watch.history)
-        report_model(tracker, metrics, plots, out / WEIGHTS_FILE)
+        write_history(plots, history)
+        track_model(tracker, metrics, plots, out)
 
 
 def choose_trained(model: GPT, section: Instruct, seed: int) -> None:
@@ -77,8 +71,8 @@ def choose_trained(model: GPT, section: Instruct, seed: int) -> None:
 
 
 def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> list[Example]:
-    """Return the rows as examples; one that is cut before its answer teaches nothing and is left out."""
-    examples = [
+    """Return the rows as examples, cut to `max_tokens`."""
+    return [
         make_example(
             row,
             tokenizer.encode,
@@ -88,9 +82,14 @@ def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> list[E
         )
         for row in read_jsonl(path)
     ]
+
+
+def answered(examples: list[Example], source: str) -> list[Example]:
+    """Return the examples with something to learn: one that is cut before its answer has nothing."""
     kept = [example for example in examples if example.supervised]
     if not kept:
-        rule = f"must leave part of an answer in at least one row of {path}, got {section.max_tokens}"
+        longest = max(len(example.inputs) for example in examples)
+        rule = f"must leave part of an answer in at least one row of {source}, got {longest}"
         raise UserError(f"instruct.max_tokens {rule}; raise it")
     return kept
 

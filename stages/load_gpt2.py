@@ -8,15 +8,16 @@ from llmcore.compute import Machine, set_up
 from llmcore.data.samples import read_samples, validation_documents
 from llmcore.data.tokens import join_documents, open_tokens
 from llmcore.data.windows import Windows, document_windows
-from llmcore.errors import UserError
-from llmcore.files import sha256_file, sha256_files, write_json
-from llmcore.model.folder import WEIGHTS_FILE, load_gpt, save_gpt, weight_files
+from llmcore.files import sha256_file, write_json
+from llmcore.model.folder import WEIGHTS_FILE, save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.params import read_params
 from llmcore.report.card import model_card
+from llmcore.serve.open import open_gpt
 from llmcore.tasks.language import language_metrics
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from stages.common import data_lines, run
+from stages.common import run
+from stages.training import card_lines, inputs_of
 
 BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
 
@@ -26,13 +27,8 @@ def main(argv: list[str]) -> None:
     params = read_params()
     machine = set_up(params.compute)
     with tracking.run("load_gpt2", params, ["weights", "compute"], note=f"The base is {path.as_posix()}.") as tracker:
-        model, tokenizer = load_gpt(path), load_tokenizer(path)
-        if tokenizer.vocab_size != model.config.vocab_size:
-            rule = f"must have the model's {model.config.vocab_size} tokens, got {tokenizer.vocab_size}"
-            raise UserError(f"{path}: the tokenizer {rule}; give files that belong together")
-        source = sha256_files(weight_files(path))
-        tracker.log_dataset("weights", path.as_posix(), source)
-
+        model, tokenizer = open_gpt(path)
+        inputs = inputs_of(tracker, weights=path)
         samples = read_samples(samples_folder)
         corpus = load_tokenizer(tokenizer_folder)
         texts = [corpus.decode(ids) for ids in validation_documents(open_tokens(tokens_folder), samples)]
@@ -43,12 +39,12 @@ def main(argv: list[str]) -> None:
             "context_length": model.config.context_length,
             **{f"val_{name}": value for name, value in loss.items()},
         }
-        origin = {"weights": path.as_posix(), "inputs": {"weights": source}}
-        card = model_card("base", params={"weights": path.as_posix()}, metrics={}, data=data_lines({"weights": source}))
-        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
+        card = model_card("base", params={}, metrics={}, data=card_lines(inputs))
+        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin={"inputs": inputs}, card=card)
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)
         tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
+    print(f"The base of fine-tuning, {out.as_posix()}, is {path.as_posix()}.")
 
 
 def text_loss(

@@ -14,7 +14,7 @@ from llmcore.data.windows import Windows
 from llmcore.files import write_json, write_text
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
-from llmcore.model.folder import WEIGHTS_FILE, save_gpt
+from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
 from llmcore.params import Params, read_params
 from llmcore.report import figures
@@ -22,8 +22,8 @@ from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
 from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from llmcore.train.loop import fit, total_steps
-from stages.common import Watch, data_lines, inputs_of, report_model, run, write_history
+from stages.common import run
+from stages.training import card_lines, inputs_of, track_model, train, write_history
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 
@@ -37,14 +37,14 @@ def main(argv: list[str]) -> None:
     tokenizer = load_tokenizer(tokenizer_folder)
     samples = read_samples(samples_folder)
     tokens = open_tokens(tokens_folder)
-    train, val = Windows(tokens, samples.train), Windows(tokens, samples.val)
+    val = Windows(tokens, samples.val)
     val_bytes = target_bytes(val, np.array(tokenizer.token_bytes))
 
     with tracking.run("pretrain", params, SECTIONS) as tracker:
         inputs = inputs_of(tracker, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder)
         model = make_model(params, tokenizer.vocab_size).to(machine.device)
         task = LanguageTask(
-            train,
+            Windows(tokens, samples.train),
             val,
             batch_size=params.pretrain.batch_size,
             micro_batch_size=params.pretrain.micro_batch_size,
@@ -52,29 +52,26 @@ def main(argv: list[str]) -> None:
             val_bytes=val_bytes,
             device=machine.device,
         )
-        steps = total_steps(task, params.pretrain.epochs)
-        watch = Watch(
-            "pretrain", steps, tracker, progress=params.runtime.progress, sample=lambda: story(model, tokenizer, params)
+        last, history = train(
+            "pretrain",
+            model,
+            task,
+            params.pretrain,
+            params,
+            machine=machine,
+            tracker=tracker,
+            sample=lambda: story(model, tokenizer, params),
         )
-        fitted = fit(model, task, params.pretrain, seed=params.seed, machine=machine, observer=watch)
-        watch.close()
-
-        metrics = {
-            "parameters": parameter_counts(model)["parameters"],
-            "steps": fitted.steps,
-            "train_loss": watch.history.mean_loss(task.steps_per_epoch),
-            **{f"val_{name}": value for name, value in fitted.metrics.items()},
-            **distance_to_floor(samples, fitted.metrics["nats_per_byte"], val_bytes),
-        }
-        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics, data=data_lines(inputs))
+        metrics = parameter_counts(model) | last | distance_to_floor(samples, last["val_nats_per_byte"], val_bytes)
+        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics, data=card_lines(inputs))
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)
-        floor = samples.floor_nats and samples.floor_nats / int(samples.val["count"].sum())
-        write_history(plots, watch.history, floor=floor)
-        write_text(plots / "sample.txt", watch.sampled + "\n")
-        draw_insides(plots, model, tokenizer, watch.sampled)
-        report_model(tracker, metrics, plots, out / WEIGHTS_FILE)
+        write_history(plots, history, floor=samples.floor_per(int(samples.val["count"].sum())))
+        text = story(model, tokenizer, params)
+        write_text(plots / "sample.txt", text + "\n")
+        draw_insides(plots, model, tokenizer, text)
+        track_model(tracker, metrics, plots, out)
 
 
 def make_model(params: Params, vocab_size: int) -> GPT:
@@ -114,10 +111,8 @@ def draw_insides(plots: Path, model: GPT, tokenizer: Tokenizer, text: str) -> No
 
 def distance_to_floor(samples: Samples, nats_per_byte: float, val_bytes: int) -> dict[str, float]:
     """Return the floor of the validation loss and how far above it the model is; nothing where it is unknown."""
-    if samples.floor_nats is None:
-        return {}
-    floor = samples.floor_nats / val_bytes
-    return {"floor_nats_per_byte": floor, "above_floor": nats_per_byte / floor - 1}
+    floor = samples.floor_per(val_bytes)
+    return {} if floor is None else {"floor_nats_per_byte": floor, "above_floor": nats_per_byte / floor - 1}
 
 
 if __name__ == "__main__":

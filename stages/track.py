@@ -1,7 +1,6 @@
 """The ledger: one run in MLflow about the whole pipeline, also when its trainings were restored from DVC's cache.
-in: reports, models (all metrics and model folders) | params: none | out: none."""
+in: models, all metrics | params: none | out: none."""
 
-import hashlib
 from pathlib import Path
 
 from llmcore import tracking
@@ -10,7 +9,6 @@ from llmcore.params import Params, read_params
 from llmcore.tracking import Tracker
 from stages.common import run
 
-LOCK = Path("dvc.lock")
 SECTIONS = [name for name in Params.model_fields if name != "runtime"]
 MAKERS = {
     "pretrain": "pretrain",
@@ -21,18 +19,15 @@ MAKERS = {
 
 
 def main(argv: list[str]) -> None:
-    reports, models = map(Path, argv)
+    models, *reports = map(Path, argv)
     with tracking.run("track", read_params(), SECTIONS, note="All results of one state of the pipeline.") as tracker:
         tracker.log_metrics(all_metrics(reports))
         identify_models(tracker, models)
-        if LOCK.is_file():
-            tracker.set_tags({"dvc.lock_md5": hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()})
 
 
-def all_metrics(reports: Path) -> dict[str, float]:
-    """Return every number of `<stage>/metrics.json` as `<stage>.<metric>`."""
-    files = sorted(reports.glob("*/metrics.json"))
-    named = {f"{file.parent.name}.{key}": value for file in files for key, value in read_json(file).items()}
+def all_metrics(reports: list[Path]) -> dict[str, float]:
+    """Return every number of each `<stage>/metrics.json` as `<stage>.<metric>`."""
+    named = {f"{file.parent.name}.{key}": value for file in reports for key, value in read_json(file).items()}
     return {key: value for key, value in named.items() if isinstance(value, int | float)}
 
 

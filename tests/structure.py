@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Files that change no byte of an out: they check, track, display. An edit there must not retrain anything.
+# Files that change no byte of an out: they check, track, show. An edit there must not retrain anything.
 EXEMPT = {
     "llmcore/errors.py": "words of messages",
     "llmcore/mlflow_store.py": "tracking",
@@ -19,7 +19,6 @@ EXEMPT = {
     "llmcore/tracking.py": "tracking",
     "stages/common.py": "error lines, progress, tracking",
 }
-EXEMPT_FOLDERS = ("llmcore/report/",)  # figures and pages for people
 
 
 @cache
@@ -42,14 +41,10 @@ def code_deps(script: str) -> set[str]:
     waiting = [script]
     while waiting:
         current = waiting.pop()
-        if current not in seen and not is_exempt(current):
+        if current not in seen and current not in EXEMPT:
             seen.add(current)
             waiting.extend(imports(current))
     return seen
-
-
-def is_exempt(path: str) -> bool:
-    return path in EXEMPT or path.startswith(EXEMPT_FOLDERS)
 
 
 def params_read(script: str) -> set[str]:

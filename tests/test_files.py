@@ -16,6 +16,7 @@ from llmcore.files import (
     sha256_files,
     sha256_folder,
     write_bytes,
+    write_csv,
     write_json,
     write_jsonl,
     write_text,
@@ -181,3 +182,14 @@ def test_the_hash_of_one_file_among_some_is_its_own(tmp_path: Path) -> None:
 def test_the_hash_of_some_files_is_that_of_a_folder_of_them(tmp_path: Path) -> None:
     folder = fill(tmp_path / "folder", {"a": "1", "b": "2"})
     assert sha256_files([tmp_path / "folder/b", tmp_path / "folder/a"]) == folder
+
+
+def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
+    rows: list[dict[str, float | None]] = [
+        {"step": 1, "loss_train": 2.5},
+        {"step": 2, "loss_train": 2.0, "loss_val": 2.25},
+        {"step": 3, "loss_val": None},
+    ]
+    write_csv(tmp_path / "history.csv", rows)
+    wanted = b"step,loss_train,loss_val\n1,2.5,\n2,2.0,2.25\n3,,\n"
+    assert (tmp_path / "history.csv").read_bytes() == wanted

@@ -1,6 +1,6 @@
 """What the tests of tasks, training and decoding share: a corpus of few tokens, a model of few weights."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from llmcore.compute import Machine
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, document_windows
 from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.params import Training
 from llmcore.seeds import torch_generator
 from llmcore.tasks.language import LanguageTask
 
@@ -18,19 +19,22 @@ CONTEXT = 12
 CPU = Machine(torch.device("cpu"), "fp32")
 
 
-@dataclass(frozen=True)
-class Training:
+def training(**changes: Any) -> Training:
     """The keys of a training, with numbers for tests."""
-
-    epochs: float = 2.0
-    lr: float = 1e-2
-    min_lr: float = 1e-2
-    warmup_steps: int = 0
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.99
-    grad_clip: float = 1.0
-    eval_interval_steps: int = 1000
+    numbers = {
+        "epochs": 2.0,
+        "batch_size": 1,  # the tests' tasks are given their own
+        "micro_batch_size": 1,
+        "lr": 1e-2,
+        "min_lr": 1e-2,
+        "warmup_steps": 0,
+        "weight_decay": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "grad_clip": 1.0,
+        "eval_interval_steps": 1000,
+    }
+    return Training(**(numbers | changes))
 
 
 def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: bool = True) -> GPT:

@@ -5,18 +5,16 @@ the meta are file names, never paths, so that the folder's bytes do not depend o
 lies.
 """
 
-import csv
 import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llmcore.data.published import Get, Meta, remote_entry, write_meta
 from llmcore.data.reading import read_alpaca, read_table, read_text, text_files
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
 from llmcore.errors import UserError
-from llmcore.files import sha256_file, user_errors, write_jsonl, writing
+from llmcore.files import sha256_file, user_errors, write_csv, write_jsonl
 
 WORLD_LICENCE = "generated here; no rights reserved"
 LOCAL_LICENCE = "the user's own file; see its source"
@@ -52,7 +50,7 @@ def fill_spam(folder: Path, kind: str, path: Path, size: int, seed: int, get: Ge
         from llmcore.data.world.messages import write_messages
 
         file = folder / "messages.csv"
-        _write_csv(file, [dataclasses.asdict(message) for message in write_messages(size, seed)])
+        write_csv(file, [dataclasses.asdict(message) for message in write_messages(size, seed)])
         return _write_table_meta(folder, kind, file, WORLD_LICENCE, rows=len(read_table(file)))
     if kind == "sms-spam":
         file = folder / SMS_SPAM.name
@@ -107,13 +105,6 @@ def _write_table_meta(folder: Path, kind: str, file: Path, licence: str, *, rows
     return write_meta(
         folder, kind, licence, file=file.name, bytes=entry["bytes"], sha256=entry["sha256"], rows=rows, url=url
     )
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _require_file(path: Path, key: str, suffixes: Sequence[str]) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from llmcore.data.tokens import Tokens
+from llmcore.data.tokens import Tokens, write_array
 from llmcore.data.windows import cut_corpus, document_windows, stride_windows
 from llmcore.errors import UserError
-from llmcore.files import fresh_folder, read_json, write_json, writing
+from llmcore.files import fresh_folder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Samples:
     window_tokens: int
     val_position: int
     floor_nats: float | None
+
+    def floor_per(self, units: int) -> float | None:
+        """Return the floor of the loss in nats per token, byte, ... where validation has `units` of them."""
+        return None if self.floor_nats is None else self.floor_nats / units
 
 
 def choose_samples(
@@ -68,8 +72,7 @@ def write_samples(folder: str | Path, samples: Samples) -> None:
     """Write `train.npy`, `val.npy` and `meta.json`."""
     folder = fresh_folder(folder)
     for name, windows in (("train", samples.train), ("val", samples.val)):
-        with writing(folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, windows)
+        write_array(folder / f"{name}.npy", windows)
     meta = {
         "window_tokens": samples.window_tokens,
         "val_position": samples.val_position,

@@ -105,4 +105,6 @@ def _book_split(
     train_end = int(len(shuffled) * 0.7)
     val_end = train_end + int(len(shuffled) * 0.1)
     parts = zip(SPLITS, (0, train_end, val_end), (train_end, val_end, len(shuffled)), strict=True)
-    return {name: shuffled.iloc[start:end] for name, start, end in parts}
+    split = {name: shuffled.iloc[start:end] for name, start, end in parts}
+    _check_classes(frame, split)
+    return split

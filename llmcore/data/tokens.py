@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llmcore.errors import UserError
-from llmcore.files import fresh_folder, read_json, write_json, writing
+from llmcore.files import fresh_folder, read_json, user_errors, write_json, writing
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,17 @@ def write_tokens(
     folder = fresh_folder(folder)
     dtype = np.dtype("<u2") if end_of_text < 1 << 16 else np.dtype("<u4")
     starts: list[int] = []
-    position = 0
-    with writing(folder / "tokens.bin") as temporary, open(temporary, "wb") as file:
+    position, path = 0, folder / "tokens.bin"
+    with writing(path) as temporary, open(temporary, "wb") as file:
         for ids in documents:
-            if starts:
-                file.write(np.array([end_of_text], dtype).tobytes())
-                position += 1
-            starts.append(position)
-            file.write(np.asarray(ids, dtype).tobytes())
-            position += len(ids)
-    _write_array(folder / "documents.npy", np.array(starts, "<i8"))
+            separator = [end_of_text] if starts else []
+            starts.append(position + len(separator))
+            position += len(separator) + len(ids)
+            with user_errors(path):
+                file.write(np.array([*separator, *ids], dtype).tobytes())
+    write_array(folder / "documents.npy", np.array(starts, "<i8"))
     if document_nats is not None:
-        _write_array(folder / "document_nats.npy", np.array(document_nats, "<f8"))
+        write_array(folder / "document_nats.npy", np.array(document_nats, "<f8"))
     meta = {
         "dtype": dtype.str,
         "tokens": position,
@@ -94,6 +93,7 @@ def open_tokens(folder: str | Path) -> Tokens:
     )
 
 
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with writing(path) as temporary, open(temporary, "wb") as file:
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as `.npy`, atomically."""
+    with writing(path) as temporary, user_errors(path), open(temporary, "wb") as file:
         np.save(file, array)

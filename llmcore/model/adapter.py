@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from llmcore.files import fresh_folder, write_json, writing
+from llmcore.files import fresh_folder, user_errors, write_json, writing
 from llmcore.model.lora import lora_layers
 
 PREFIX = "base_model.model."
@@ -41,6 +41,7 @@ def save_adapter(folder: str | Path, model: nn.Module, *, base: str | Path, alph
         "inference_mode": True,
     }
     write_json(folder / "adapter_config.json", config)
-    with writing(folder / "adapter_model.safetensors") as temporary:
+    weights = folder / "adapter_model.safetensors"
+    with writing(weights) as temporary, user_errors(weights):
         stored = {key: tensor.detach().to("cpu", torch.float32).contiguous() for key, tensor in sorted(tensors.items())}
         save_file(stored, temporary, metadata={"format": "pt"})

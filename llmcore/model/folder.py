@@ -6,6 +6,7 @@ of the data that shaped it) and a model card. No pickle is read or written.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llmcore.errors import UserError
-from llmcore.files import fresh_folder, read_json, write_json, write_text, writing
+from llmcore.files import fresh_folder, read_json, sha256_files, user_errors, write_json, write_text, writing
 from llmcore.model.gpt import GPT, GPTConfig
 from llmcore.model.gpt2_format import config_from_gpt2, config_to_gpt2, our_name, stored_shape, transposed
 
@@ -24,9 +25,14 @@ INDEX_FILE = "model.safetensors.index.json"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def load_gpt(folder: str | Path) -> GPT:
-    """Read a language model, in fp32 and evaluation mode; every key and shape must fit its config."""
+def load_gpt(folder: str | Path, dropout: float | None = None) -> GPT:
+    """Read a language model, in fp32 and evaluation mode; every key and shape must fit its config.
+
+    `dropout`, if given, is used in training in place of the config's.
+    """
     config, _ = read_config(folder)
+    if dropout is not None:
+        config = replace(config, dropout=dropout)
     with torch.device("meta"):  # shapes without memory: the file's tensors become the parameters
         model = GPT(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -133,7 +139,8 @@ def write_weights(folder: str | Path, state: Mapping[str, Tensor], config: GPTCo
     if not config.qkv_bias:
         for layer in range(config.n_layer):
             stored[f"transformer.h.{layer}.attn.c_attn.bias"] = torch.zeros(3 * config.n_embd)
-    with writing(Path(folder) / WEIGHTS_FILE) as temporary:
+    path = Path(folder) / WEIGHTS_FILE
+    with writing(path) as temporary, user_errors(path):
         save_file(stored, temporary, metadata={"format": "pt"})
 
 
@@ -189,6 +196,13 @@ def weight_files(folder: Path) -> list[Path]:
         remedy = f'convert it once: python -c "from transformers import {architectures[0]}; {convert}"'
         raise UserError(f"{pickles[0]}: a pickle can run any code and is not read; {remedy}")
     raise UserError(f"{folder}: has no {WEIGHTS_FILE}; run `dvc repro` to build it, or correct the path")
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return the SHA-256 of what a model folder computes: config, weights, tokenizer; not of its card or origin."""
+    folder = Path(folder)
+    files = [folder / name for name in ("config.json", "vocab.json", "merges.txt")]
+    return sha256_files([file for file in files if file.is_file()] + weight_files(folder))
 
 
 def describe_weights(folder: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:

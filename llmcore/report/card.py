@@ -118,7 +118,8 @@ def _use(about: About) -> list[str]:
             "print(model.config.id2label[int(logits.argmax())])",
         ]
     return [
-        'ids = model.generate(**tokenizer("One", return_tensors="pt"), max_new_tokens=40, pad_token_id=0)',
+        'prompt = tokenizer(tokenizer.bos_token + "One", return_tensors="pt")  # a document begins with this token',
+        "ids = model.generate(**prompt, max_new_tokens=40)",
         "print(tokenizer.decode(ids[0]))",
     ]
 

@@ -4,7 +4,6 @@ Every function draws one figure and writes it as PNG to `path`. Colours are thos
 the map cividis, which colour-blind readers can tell apart; fonts come with matplotlib.
 """
 
-import csv
 import io
 import textwrap
 import warnings
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcore.files import write_bytes, write_text
+from llmcore.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,16 +158,6 @@ def token_probabilities(
                 column += len(text)
         scale = ScalarMappable(Normalize(0, 1), colours)
         figure.colorbar(scale, ax=axes, label="probability", location="bottom", aspect=50, fraction=0.04)
-
-
-def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV for `dvc plots`: columns in the order they first appear, empty cells where a row has none."""
-    text = io.StringIO()
-    columns = dict.fromkeys(key for row in rows for key in row)
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 @contextmanager

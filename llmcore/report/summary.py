@@ -9,20 +9,23 @@ from typing import Any
 from llmcore.files import read_json, read_jsonl
 
 WIDTH = 98
-STAGES = (
-    "tokenize",
-    "sample",
-    "pretrain",
-    "load_gpt2",
-    "prepare_spam",
-    "prepare_instructions",
-    "finetune_classifier",
-    "evaluate_classifier",
-    "finetune_instruct",
-    "evaluate_instruct",
-)
 AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")
-SHOWN = {"prepare_spam": AUDIT, "prepare_instructions": AUDIT}  # of other stages, everything
+BASELINES = ("majority_accuracy", "tfidf_accuracy", "best_possible_accuracy")
+SHOWN = {  # the numbers that tell how a stage went; all stand in its metrics.json
+    "download_text": ("documents", "bytes"),
+    "download_spam": ("rows", "bytes"),
+    "download_instructions": ("rows", "bytes"),
+    "tokenize": ("tokens", "vocab_size", "bytes_per_token"),
+    "sample": ("train_windows", "val_windows", "train_tokens", "val_tokens"),
+    "pretrain": ("parameters", "steps", "val_loss", "val_nats_per_byte", "floor_nats_per_byte", "above_floor"),
+    "load_gpt2": ("parameters", "vocab_size", "val_nats_per_byte"),
+    "prepare_spam": AUDIT,
+    "prepare_instructions": AUDIT,
+    "finetune_classifier": ("trained_parameters", "steps", "val_loss", "val_accuracy"),
+    "evaluate_classifier": ("rows", "accuracy", "macro_f1", *BASELINES),
+    "finetune_instruct": ("trained_parameters", "steps", "val_loss"),
+    "evaluate_instruct": ("rows", "exact_match", "checkable_accuracy", "lookup_exact_match"),
+}
 NAME_WIDTH = 24
 TEXT_LINES = 5  # shown of a sample
 
@@ -53,13 +56,13 @@ def summary(root: str | Path = ".") -> str:
 
 def _results(reports: Path) -> Iterator[str]:
     missing = []
-    for stage in STAGES:
+    for stage, shown in SHOWN.items():
         file = reports / stage / "metrics.json"
         if not file.is_file():
             missing.append(stage)
             continue
         metrics = _cells(read_json(file))
-        cells = [f"{name} {metrics[name]}" for name in SHOWN.get(stage, metrics) if name in metrics]
+        cells = [f"{name} {metrics[name]}" for name in shown if name in metrics]
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])

@@ -72,8 +72,7 @@ def _origin(folder: Path) -> str:
         return "not from this pipeline (no origin.json)"
     origin: dict[str, Any] = read_json(folder / "origin.json")
     inputs = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(origin.get("inputs", {}).items()))
-    source = f"{origin['weights']}; " if "weights" in origin else ""
-    return f"{source}inputs by hash: {inputs}"
+    return f"inputs by hash: {inputs}"
 
 
 def _attempt(load: Callable[[], object]) -> str:

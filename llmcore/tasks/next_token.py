@@ -36,6 +36,7 @@ def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
     return F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="sum")
 
 
+@torch.no_grad()
 def mean_loss(model: GPT, batches: Iterable[TokenBatch]) -> tuple[float, int]:
     """Return the mean loss over all supervised targets of `batches`, in nats, and their number, 1 at least."""
     total, supervised = 0.0, 0

@@ -7,8 +7,7 @@ the gradient of 8 rows, whatever their lengths.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,9 @@ from llmcore.errors import UserError
 from llmcore.seeds import derive
 from llmcore.train.optimizer import make_optimizer
 from llmcore.train.schedule import lr_at
+
+if TYPE_CHECKING:
+    from llmcore.params import Training
 
 
 class Batch(Protocol):
@@ -51,29 +53,6 @@ class Task(Protocol[BatchT]):
         ...
 
 
-class TrainingSection(Protocol):
-    """The keys that `pretrain`, `classifier` and `instruct` share in params.yaml."""
-
-    @property
-    def epochs(self) -> float: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def min_lr(self) -> float: ...
-    @property
-    def warmup_steps(self) -> int: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def beta1(self) -> float: ...
-    @property
-    def beta2(self) -> float: ...
-    @property
-    def grad_clip(self) -> float: ...
-    @property
-    def eval_interval_steps(self) -> int: ...
-
-
 class Observer(Protocol):
     """Who is told what happens: history, progress bar, tracker. What it does changes no weight."""
 
@@ -82,22 +61,14 @@ class Observer(Protocol):
     def evaluated(self, step: int, metrics: dict[str, float]) -> None: ...
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """The end of a training."""
-
-    steps: int
-    metrics: dict[str, float]  # of the last evaluation
-
-
 def total_steps(task: Task[Any], epochs: float) -> int:
     """Return the optimizer steps of a training, one at least."""
     return max(1, round(epochs * task.steps_per_epoch))
 
 
 def fit(
-    model: nn.Module, task: Task[Any], training: TrainingSection, *, seed: int, machine: Machine, observer: Observer
-) -> Fitted:
+    model: nn.Module, task: Task[Any], training: "Training", *, seed: int, machine: Machine, observer: Observer
+) -> dict[str, float]:
     """Train `model` in place and return its last evaluation.
 
     It is evaluated before the first step, every `eval_interval_steps` and after the last. UserError if
@@ -122,7 +93,7 @@ def fit(
         observer.trained(step + 1, done)
         if (step + 1) % training.eval_interval_steps == 0 or step + 1 == steps:
             metrics = validate(step + 1)
-    return Fitted(steps, metrics)
+    return metrics
 
 
 def train_step(

@@ -97,16 +97,5 @@ def test_another_process_with_settings_of_its_own_draws_the_same_bytes(tmp_path)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
-    rows: list[dict[str, float | None]] = [
-        {"step": 1, "loss_train": 2.5},
-        {"step": 2, "loss_train": 2.0, "loss_val": 2.25},
-        {"step": 3, "loss_val": None},
-    ]
-    figures.write_csv(tmp_path / "history.csv", rows)
-    wanted = b"step,loss_train,loss_val\n1,2.5,\n2,2.0,2.25\n3,,\n"
-    assert (tmp_path / "history.csv").read_bytes() == wanted
-
-
 def test_tokens_are_drawn_so_that_spaces_and_line_ends_show():
     assert figures.visible(" the\n\t") == "·the⏎\N{REPLACEMENT CHARACTER}"

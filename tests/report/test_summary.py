@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmcore.files import write_json, write_jsonl, write_text
-from llmcore.report.figures import write_csv
+from llmcore.files import write_csv, write_json, write_jsonl, write_text
 from llmcore.report.summary import summary
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CONTEXT, CPU, END_OF_TEXT, Training, equal_bits, language_task, tiny_gpt, weights
+from tiny import CONTEXT, CPU, END_OF_TEXT, equal_bits, language_task, tiny_gpt, training, weights
 
 from llmcore.compute import Machine
 from llmcore.data.tokens import join_documents
@@ -16,6 +16,7 @@ from llmcore.errors import UserError
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.gpt import GPT
+from llmcore.params import Training
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
 from llmcore.tasks.next_token import TokenBatch
@@ -24,13 +25,13 @@ from llmcore.train.loop import fit, total_steps, train_step
 from llmcore.train.optimizer import make_optimizer
 
 Weights = dict[str, torch.Tensor]
-DEFAULT = Training()
+DEFAULT = training()
 
 
-def trained(training: Training = DEFAULT, *, seed: int = 1) -> tuple[Weights, History]:
+def trained(section: Training = DEFAULT, *, seed: int = 1) -> tuple[Weights, History]:
     """Train the same model on the same rows; return its weights and what was observed."""
     model, history = tiny_gpt(dropout=0.1), History()
-    fit(model, language_task(4, 2), training, seed=seed, machine=CPU, observer=history)
+    fit(model, language_task(4, 2), section, seed=seed, machine=CPU, observer=history)
     return weights(model), history
 
 
@@ -57,7 +58,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 def test_evaluating_more_often_changes_no_weight() -> None:
     """Without generators of their own, each evaluation would move the next dropout mask."""
     seldom, _ = trained()
-    often, history = trained(Training(eval_interval_steps=1))
+    often, history = trained(training(eval_interval_steps=1))
     assert len(history.validations) == len(history.steps) + 1
     assert equal_bits(seldom, often)
 
@@ -78,7 +79,7 @@ def test_sampling_text_meanwhile_changes_no_weight() -> None:
     plain, _ = trained()
     model, sampler = tiny_gpt(dropout=0.1), Sampler()
     sampler.model = model
-    fit(model, language_task(4, 2), Training(eval_interval_steps=2), seed=1, machine=CPU, observer=sampler)
+    fit(model, language_task(4, 2), training(eval_interval_steps=2), seed=1, machine=CPU, observer=sampler)
     assert equal_bits(weights(model), plain)
 
 
@@ -90,8 +91,8 @@ def test_what_was_drawn_before_the_training_changes_no_weight() -> None:
 
 def test_one_epoch_more_changes_no_step_before() -> None:
     """Rows and dropout masks are functions of the step; only the schedule knows the end, and it is constant here."""
-    _, short = trained(Training(epochs=1.0))
-    _, long = trained(Training(epochs=3.0))
+    _, short = trained(training(epochs=1.0))
+    _, long = trained(training(epochs=3.0))
     assert len(long.steps) == 3 * len(short.steps)
     assert long.steps[: len(short.steps)] == short.steps
 
@@ -100,7 +101,7 @@ def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
     row = Example(np.array([1, 2, 3]), np.array([2, 3, END_OF_TEXT]), truncated=False)
 
     def losses(rows: Sequence[Example], steps: int) -> list[float]:
-        still = Training(epochs=steps, lr=0.0, min_lr=0.0)  # the weights stay, so only the masks differ
+        still = training(epochs=steps, lr=1e-30, min_lr=0.0)  # the weights stay, so only the masks differ
         history = History()
         fit(tiny_gpt(dropout=0.5), instructions(rows), still, seed=0, machine=CPU, observer=history)
         return [row["loss_train"] for row in history.steps]
@@ -170,8 +171,8 @@ def test_a_step_says_what_it_did() -> None:
 def test_a_training_is_the_plain_loop() -> None:
     """The loop of the book's chapter 5, with AdamW, clipping and a schedule written out."""
     task, model, reference = language_task(8, 3), tiny_gpt(), tiny_gpt()
-    training = Training(lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.3, grad_clip=0.5)
-    fit(model, task, training, seed=0, machine=CPU, observer=History())
+    section = training(lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.3, grad_clip=0.5)
+    fit(model, task, section, seed=0, machine=CPU, observer=History())
 
     vectors = [parameter for parameter in reference.parameters() if parameter.ndim == 1]
     matrices = [parameter for parameter in reference.parameters() if parameter.ndim > 1]
@@ -196,7 +197,7 @@ def test_a_training_is_the_plain_loop() -> None:
 
 
 def test_it_is_evaluated_first_at_intervals_and_last() -> None:
-    _, history = trained(Training(eval_interval_steps=4))
+    _, history = trained(training(eval_interval_steps=4))
     last = len(history.steps)
     assert last % 4
     assert [row["step"] for row in history.validations] == [0, *range(4, last, 4), last]
@@ -205,11 +206,11 @@ def test_it_is_evaluated_first_at_intervals_and_last() -> None:
 
 def test_the_last_evaluation_is_returned_and_the_model_left_in_evaluation_mode() -> None:
     model, task, history = tiny_gpt(dropout=0.5), language_task(), History()
-    fitted = fit(model, task, Training(), seed=0, machine=CPU, observer=history)
+    last = fit(model, task, training(), seed=0, machine=CPU, observer=history)
     assert not model.training
-    assert fitted.steps == len(history.steps) == 2 * task.steps_per_epoch
-    assert fitted.metrics == task.evaluate(model)
-    assert history.validations[-1]["loss_val"] == fitted.metrics["loss"]
+    assert len(history.steps) == 2 * task.steps_per_epoch
+    assert last == task.evaluate(model)
+    assert history.validations[-1]["loss_val"] == last["loss"]
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(2.0, 12), (0.5, 3), (1.5, 9), (0.01, 1)])
@@ -251,7 +252,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(factor: 
     task.factor = factor
     model = tiny_gpt()
     with pytest.raises(UserError, match=r"^training: .* loss (nan|inf), .* at step 3; lower lr$"):
-        fit(model, task, Training(), seed=0, machine=CPU, observer=History())
+        fit(model, task, training(), seed=0, machine=CPU, observer=History())
 
     expected = tiny_gpt()
     optimizer = make_optimizer(expected, lr=1e-2, weight_decay=0.1, beta1=0.9, beta2=0.99)
@@ -263,9 +264,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(factor: 
 def test_a_validation_loss_that_is_not_finite_is_told() -> None:
     """After the last step no training step would find it, and no file can hold it."""
     model = tiny_gpt()
-    training = Training(epochs=0.01, lr=1e38, min_lr=1e38)
+    section = training(epochs=0.01, lr=1e38, min_lr=1e38)
     with pytest.raises(UserError, match=r"^training: .* validation loss nan at step 1; lower lr$"):
-        fit(model, language_task(), training, seed=0, machine=CPU, observer=History())
+        fit(model, language_task(), section, seed=0, machine=CPU, observer=History())
 
 
 # ---- learning
@@ -279,15 +280,15 @@ def repetition() -> LanguageTask:
 
 def test_it_learns_a_repetition() -> None:
     history = History()
-    fitted = fit(tiny_gpt(), repetition(), Training(epochs=12), seed=0, machine=CPU, observer=history)
+    last = fit(tiny_gpt(), repetition(), training(epochs=12), seed=0, machine=CPU, observer=history)
     assert history.validations[0]["loss_val"] == pytest.approx(math.log(16), abs=0.2)
-    assert fitted.metrics["loss"] < 0.05
+    assert last["loss"] < 0.05
 
 
 def test_bf16_learns_the_same_with_fp32_parameters() -> None:
     model = tiny_gpt()
     machine = Machine(torch.device("cpu"), "bf16")
-    fitted = fit(model, repetition(), Training(epochs=12), seed=0, machine=machine, observer=History())
-    assert fitted.metrics["loss"] < 0.1
+    last = fit(model, repetition(), training(epochs=12), seed=0, machine=machine, observer=History())
+    assert last["loss"] < 0.1
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert machine.autocast().__class__ is torch.autocast

@@ -8,7 +8,8 @@ import torch
 from llmcore.generate.sampling import GREEDY, Sampling
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.gpt import GPT
-from llmcore.serve.predict import Continuation, answer_instructions, classify_texts, continue_texts
+from llmcore.serve.classify import classify_texts
+from llmcore.serve.write import Continuation, answer_instructions, continue_texts
 from llmcore.tasks.prompt import prompt
 
 TEXTS = ["Call now!", "a", "Anna had a red ball. She gave the ball to Ben."]

@@ -1,15 +1,11 @@
-"""Text in, text or classes out: what the command line, the evaluations and served models share."""
+"""Text in, text out: what the command line, the evaluation and served models share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
-from llmcore.model.classifier import GPTClassifier
 from llmcore.model.gpt import GPT
-from llmcore.tasks.classification import class_probabilities
 from llmcore.tasks.prompt import prompt
 from llmcore.tokenizer.bpe import Tokenizer
 
@@ -47,16 +43,6 @@ def answer_instructions(
     for row, continuation in zip(fitting, written, strict=True):
         answers[row] = Continuation(continuation.text.strip(), continuation.ended)
     return answers
-
-
-def classify_texts(model: GPTClassifier, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int) -> Tensor:
-    """Return the probability of each class for each text: (texts, labels).
-
-    Longer texts are cut to the model's `max_tokens`; an empty one is read as end-of-text alone.
-    """
-    rows = [ids[: model.max_tokens] or [tokenizer.end_of_text] for ids in tokenizer.encode_stream(texts)]
-    pad_to = model.max_tokens if model.pooling == "last_position" else None
-    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.end_of_text, pad_to=pad_to)
 
 
 def _continue(
