@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmcore.generate.sampling import Sampling
 
 EXAMPLES = """examples:
-  llmcore generate "One sunny morning"
+  llmcore generate "Mia and Tom"
   llmcore classify "You won a red kite! Send 20 coins."
   llmcore ask "What is the opposite of big?"
   llmcore info models/classifier
