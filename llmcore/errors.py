@@ -1,4 +1,6 @@
-"""The one exception for what a user can get wrong."""
+"""The one exception for what a user can get wrong, and how an entry point tells it."""
+
+import sys
 
 
 class UserError(Exception):
@@ -7,3 +9,10 @@ class UserError(Exception):
     Entry points (`stages`, `llmcore`) print it as one line on stderr and exit with code 2; anything
     else that escapes is a bug of ours and keeps its traceback.
     """
+
+
+def tell(error: UserError) -> int:
+    """Print each line of the error on stderr and return the exit code of a user's mistake, 2."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2

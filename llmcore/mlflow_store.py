@@ -16,14 +16,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmcore.process import prepare
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Event = dict[str, Any]
 
 ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # no word about migrations on each first start
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down must not hold a stage for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -65,6 +65,7 @@ def experiment_name(stage: str) -> str:
 
 def open_store() -> "Store":
     """Import MLflow, create a missing sqlite store, and return the open one; raises whatever MLflow raises."""
+    prepare()  # no telemetry
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

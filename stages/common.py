@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from llmcore.errors import UserError
+from llmcore.errors import UserError, tell
 from llmcore.progress import Bar
 from llmcore.tracking import Tracker
 
@@ -17,9 +17,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     try:
         main(sys.argv[1:])
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(tell(error))
     sys.exit(0)
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from llmcore.errors import UserError
+from llmcore.errors import UserError, tell
 from llmcore.mlflow_store import database_file, open_store, store_uri
 
 FIRST_PORT, PORTS = 5000, 50
@@ -20,8 +20,7 @@ def main() -> int:
         command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
         print(f"The trainings are at\n\n    {page(port)}\n\nin a few seconds; Ctrl-C ends it.", flush=True)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(error)
     # Jobs are for evaluations that this project does not run, and cost 2.5 GB.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     try:
