@@ -66,6 +66,7 @@ class Sources(Section):
 class Weights(Section):
     download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
     path: Name  # model folder that load_gpt2 reads
+    context_length: NonNegativeInt  # positions that load_gpt2 keeps; 0 keeps all
 
 
 class Tokenizer(Section):
@@ -170,6 +171,7 @@ LoraTarget = Literal["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 class Lora(Section):
     rank: PositiveInt
     alpha: PositiveFloat
+    scaling: Literal["alpha/rank", "alpha", "rslora"]
     dropout: Probability
     targets: Annotated[list[LoraTarget], Field(min_length=1)]
 

@@ -11,6 +11,7 @@ from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
+from llmcore.origin import read_source
 from llmcore.params import Classifier, read_params
 from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
@@ -48,11 +49,25 @@ def main(argv: list[str]) -> None:
         )
         last, history = train("finetune_classifier", model, task, section, params, machine=machine, tracker=tracker)
         metrics = parameter_counts(model) | {"train_rows": len(rows), "truncated_rows": cut} | last
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
-        card = model_card("classifier", params=section.model_dump(), metrics=metrics, data=card_lines(inputs))
+        source = read_source(base)
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
+        card = model_card(
+            "classifier",
+            params=section.model_dump(),
+            metrics=metrics,
+            licence=source.licence,
+            data=card_lines(inputs, base=base, spam=data),
+        )
         save_classifier(out, model, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
-            save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)
+            save_adapter(
+                out / "adapter",
+                model,
+                base=base,
+                alpha=section.lora.alpha,
+                scaling=section.lora.scaling,
+                dropout=section.lora.dropout,
+            )
         write_json(metrics_file, metrics)
         write_history(plots, history)
         track_model(tracker, metrics, plots, out)

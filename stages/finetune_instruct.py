@@ -11,6 +11,7 @@ from llmcore.model.adapter import save_adapter
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
+from llmcore.origin import read_source
 from llmcore.params import Instruct, read_params
 from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
@@ -53,11 +54,25 @@ def main(argv: list[str]) -> None:
             "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
         }
         metrics = parameter_counts(model) | rows | last
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
-        card = model_card("instruct", params=section.model_dump(), metrics=metrics, data=card_lines(inputs))
+        source = read_source(base)
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
+        card = model_card(
+            "instruct",
+            params=section.model_dump(),
+            metrics=metrics,
+            licence=source.licence,
+            data=card_lines(inputs, base=base, instructions=data),
+        )
         save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
-            save_adapter(out / "adapter", model, base=base, alpha=section.lora.alpha, dropout=section.lora.dropout)
+            save_adapter(
+                out / "adapter",
+                model,
+                base=base,
+                alpha=section.lora.alpha,
+                scaling=section.lora.scaling,
+                dropout=section.lora.dropout,
+            )
         write_json(metrics_file, metrics)
         write_history(plots, history)
         track_model(tracker, metrics, plots, out)

@@ -8,9 +8,11 @@ from llmcore.compute import Machine, set_up
 from llmcore.data.samples import read_samples, validation_documents
 from llmcore.data.tokens import join_documents, open_tokens
 from llmcore.data.windows import Windows, document_windows
+from llmcore.errors import UserError
 from llmcore.files import sha256_file, write_json
 from llmcore.model.folder import WEIGHTS_FILE, save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
+from llmcore.origin import read_source
 from llmcore.params import read_params
 from llmcore.report.card import model_card
 from llmcore.serve.open import open_gpt
@@ -29,22 +31,40 @@ def main(argv: list[str]) -> None:
     with tracking.run("load_gpt2", params, ["weights", "compute"], note=f"The base is {path.as_posix()}.") as tracker:
         model, tokenizer = open_gpt(path)
         inputs = inputs_of(tracker, weights=path)
+        cut = cut_context(model, params.weights.context_length)
         samples = read_samples(samples_folder)
         corpus = load_tokenizer(tokenizer_folder)
         texts = [corpus.decode(ids) for ids in validation_documents(open_tokens(tokens_folder), samples)]
         loss = text_loss(model.to(machine.device), tokenizer, texts, samples.window_tokens, machine)
-        metrics = {
+        facts = {
             "parameters": parameter_counts(model)["parameters"],
             "vocab_size": tokenizer.vocab_size,
             "context_length": model.config.context_length,
-            **{f"val_{name}": value for name, value in loss.items()},
         }
-        card = model_card("base", params={}, metrics={}, data=card_lines(inputs))
-        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin={"inputs": inputs}, card=card)
+        metrics = facts | {f"val_{name}": value for name, value in loss.items()}
+        source = read_source(path)
+        # The loss is left out: the base's folder must not depend on the text it is measured on.
+        card = model_card(
+            "base", params={}, metrics=facts, licence=source.licence, data=card_lines(inputs, weights=path), notes=cut
+        )
+        origin = {"inputs": inputs, "source": source._asdict()}
+        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)
         tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
-    print(f"The base of fine-tuning, {out.as_posix()}, is {path.as_posix()}.")
+    print(" ".join([f"The base of fine-tuning, {out.as_posix()}, is {path.as_posix()}.", *cut]))
+
+
+def cut_context(model: GPT, wanted: int) -> list[str]:
+    """Keep the first `wanted` positions of the model, all where it is 0; return a sentence that says so if any went."""
+    stored = model.config.context_length
+    if wanted > stored:
+        rule = f"must be at most the {stored} positions that the model of weights.path has"
+        raise UserError(f"weights.context_length {rule}, got {wanted}; lower it, or 0 keeps all")
+    if wanted in (0, stored):
+        return []
+    model.cut_context(wanted)
+    return [f"Of its {stored} positions the first {wanted} were kept."]
 
 
 def text_loss(

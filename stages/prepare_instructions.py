@@ -7,6 +7,7 @@ from llmcore.data.audit import Entry, audit_splits
 from llmcore.data.instructions import complete_rows, prompt_key, split_rows
 from llmcore.data.reading import read_alpaca
 from llmcore.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl
+from llmcore.origin import read_source, write_source
 from llmcore.params import read_params
 from stages.common import run
 
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> None:
         folder = fresh_folder(out)
         for name, part in parts.items():
             write_jsonl(folder / f"{name}.jsonl", part)
+        write_source(folder, read_source(raw))
         write_json(folder / "audit.json", {"metrics": metrics, "leaks": audit.leaks, "conflicts": audit.conflicts})
         write_json(metrics_path, metrics)
         tracker.log_metrics(metrics)

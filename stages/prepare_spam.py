@@ -8,6 +8,7 @@ from llmcore.data.reading import read_table
 from llmcore.data.spam import messages, split_messages
 from llmcore.data.split import same_message
 from llmcore.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl
+from llmcore.origin import read_source, write_source
 from llmcore.params import read_params
 from stages.common import run
 
@@ -38,7 +39,8 @@ def main(argv: list[str]) -> None:
         folder = fresh_folder(out)
         for name, part in rows.items():
             write_jsonl(folder / f"{name}.jsonl", part)
-        write_json(folder / "meta.json", {"kind": meta["kind"], "labels": sorted(classes["train"]), "rows": classes})
+        write_json(folder / "meta.json", {"labels": sorted(classes["train"]), "rows": classes})
+        write_source(folder, read_source(raw))
         write_json(folder / "audit.json", {"metrics": metrics, "leaks": audit.leaks, "conflicts": audit.conflicts})
         write_json(metrics_path, metrics)
         tracker.log_metrics(metrics)

@@ -16,6 +16,7 @@ from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
+from llmcore.origin import read_source
 from llmcore.params import Params, read_params
 from llmcore.report import figures
 from llmcore.report.card import model_card
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> None:
 
     with tracking.run("pretrain", params, SECTIONS) as tracker:
         inputs = inputs_of(tracker, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder)
+        source = read_source(tokens_folder)
         model = make_model(params, tokenizer.vocab_size).to(machine.device)
         task = LanguageTask(
             Windows(tokens, samples.train),
@@ -63,8 +65,15 @@ def main(argv: list[str]) -> None:
             sample=lambda: story(model, tokenizer, params),
         )
         metrics = parameter_counts(model) | last | distance_to_floor(samples, last["val_nats_per_byte"], val_bytes)
-        card = model_card("pretrain", params=params.model.model_dump(), metrics=metrics, data=card_lines(inputs))
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs}
+        used = params.model_dump(include=set(SECTIONS))
+        card = model_card(
+            "pretrain",
+            params=used,
+            metrics=metrics,
+            licence=source.licence,
+            data=card_lines(inputs, tokens=tokens_folder),
+        )
+        origin = {"params": used, "inputs": inputs, "source": source._asdict()}
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)
         write_history(plots, history, floor=samples.floor_per(int(samples.val["count"].sum())))

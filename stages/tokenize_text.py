@@ -7,6 +7,7 @@ from pathlib import Path
 from llmcore import tracking
 from llmcore.data.tokens import write_tokens
 from llmcore.files import fresh_folder, read_json, read_jsonl, sha256_folder, write_json
+from llmcore.origin import read_source, write_source
 from llmcore.params import Tokenizer as TokenizerSection
 from llmcore.params import read_params
 from llmcore.progress import bar
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> None:
             end_of_text=tokenizer.end_of_text,
             tokenizer=fingerprint(tokenizer_out),
         )
+        write_source(tokens_out, read_source(raw_text))
         seconds = time.perf_counter() - trained
 
         counts = {"documents": meta["documents"], "bytes": raw["bytes"], "tokens": meta["tokens"]}

@@ -10,6 +10,7 @@ from llmcore.compute import Machine
 from llmcore.errors import UserError
 from llmcore.files import fresh_folder, sha256_file, sha256_folder, write_csv
 from llmcore.model.folder import WEIGHTS_FILE, fingerprint
+from llmcore.origin import read_source
 from llmcore.params import Params, Training
 from llmcore.report import figures
 from llmcore.tracking import Tracker
@@ -64,9 +65,10 @@ def inputs_of(tracker: Tracker, **folders: Path) -> dict[str, str]:
     return hashes
 
 
-def card_lines(inputs: dict[str, str]) -> list[str]:
-    """Say for a model card by which hash each input is known."""
-    return [f"{name}, sha256 `{digest}`" for name, digest in inputs.items()]
+def card_lines(inputs: dict[str, str], **folders: Path) -> list[str]:
+    """Say for a model card what each input is, on what terms, and by which hash it is known."""
+    sources = {name: read_source(folder) for name, folder in folders.items()}
+    return [f"{name}: {sources[name].kind}, {sources[name].licence}; sha256 `{inputs[name]}`" for name in folders]
 
 
 def check_length(key: str, max_tokens: int, context_length: int) -> None:

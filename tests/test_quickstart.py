@@ -7,10 +7,13 @@ import sqlite3
 import sys
 
 import pytest
+import torch
 from structure import ROOT, stages
 from workspace import SMALL, Workspace
 
 from llmcore.model.folder import fingerprint
+from llmcore.serve.classify import classify_texts
+from llmcore.serve.open import open_classifier, open_gpt
 
 pytestmark = pytest.mark.slow
 
@@ -77,14 +80,50 @@ def test_no_absolute_path_and_no_time_in_what_is_versioned(built: Workspace) -> 
         assert str(built.folder) not in file.read_text()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_models_open_in_transformers(built: Workspace, name: str) -> None:
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+TEXTS = ["Mia and Tom went to the market.", "You won! Send 20 coins <|endoftext|>\n\n", "naïve 日本"]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "base", "instruct"])
+def test_a_language_model_has_the_same_ids_and_logits_in_transformers(built: Workspace, name: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = built.folder / "models" / name
-    kind = AutoModelForSequenceClassification if name == "classifier" else AutoModelForCausalLM
-    model, tokenizer = kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert model.config.vocab_size == len(tokenizer)
+    ours, our_tokenizer = open_gpt(folder)
+    theirs, their_tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        ids = their_tokenizer(text, split_special_tokens=True).input_ids
+        assert ids == our_tokenizer.encode(text)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(torch.tensor([ids])), theirs(torch.tensor([ids])).logits, rtol=0, atol=1e-5)
+
+
+def test_the_classifier_has_the_same_labels_and_logits_in_transformers_and_as_an_adapter_in_peft(
+    built: Workspace,
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = built.folder / "models/classifier"
+    ours, our_tokenizer = open_classifier(folder)
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder)
+    base = AutoModelForSequenceClassification.from_pretrained(built.folder / "models/base", num_labels=2)
+    adapted = PeftModel.from_pretrained(base, folder / "adapter")
+    padded = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt", split_special_tokens=True)
+    probabilities = classify_texts(ours, our_tokenizer, TEXTS, batch_size=8)
+    for model in (theirs, adapted.eval()):
+        with torch.no_grad():
+            torch.testing.assert_close(model(**padded).logits.softmax(-1), probabilities, rtol=0, atol=1e-5)
+    assert [theirs.config.id2label[number] for number in range(2)] == ours.labels == ["ham", "spam"]
+
+
+def test_a_card_names_data_params_metrics_and_licence(built: Workspace) -> None:
+    for name in MODELS:
+        card = (built.folder / "models" / name / "README.md").read_text()
+        assert "generated here; no rights reserved" in card
+        assert "sha256 `" in card
+        assert "| parameters | " in card
+    for name, number in (("pretrain", "pretrain.lr"), ("classifier", "lora.rank"), ("instruct", "max_tokens")):
+        assert f"| {number} | " in (built.folder / "models" / name / "README.md").read_text()
 
 
 def test_the_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> None:
@@ -137,6 +176,12 @@ def test_every_command_of_the_readme_works(built: Workspace) -> None:
     built.run("git checkout -q params.yaml")
 
 
+def test_the_python_of_the_readme_works(built: Workspace) -> None:
+    [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
+    assert printed.splitlines()[-1] in ("ham", "spam")
+
+
 def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
     lock = (built.folder / "dvc.lock").read_bytes()
     built.run("dvc repro -f")
@@ -154,9 +199,9 @@ def test_tracking_switched_off_changes_no_byte(built: Workspace) -> None:
 
 def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) -> None:
     """Made by transformers: no `transformer.` prefix, attention masks stored as weights."""
-    import torch
+    from peft import PeftModel
     from safetensors.torch import load_file, save_file
-    from transformers import GPT2Config, GPT2Model
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 
     tokens = metrics(built, "tokenize")["vocab_size"]
     config = GPT2Config(vocab_size=int(tokens), n_positions=256, n_embd=32, n_layer=2, n_head=4)
@@ -168,9 +213,18 @@ def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) 
     save_file(weights, foreign / "model.safetensors", metadata={"format": "pt"})
     for name in ("vocab.json", "merges.txt"):
         (foreign / name).write_bytes((built.folder / "data/tokenizer" / name).read_bytes())
-    built.set(weights__path="foreign")
+    built.set(weights__path="foreign", instruct__trains="lora")
     expected = ["load_gpt2", "finetune_classifier", "evaluate_classifier", "finetune_instruct", "evaluate_instruct"]
     assert set(built.repro()) == {*expected, "track"}
     base = json.loads((built.folder / "models/base/origin.json").read_text())
-    assert base == {"inputs": {"weights": fingerprint(foreign)}}
+    assert base == {
+        "inputs": {"weights": fingerprint(foreign)},
+        "source": {"kind": "local", "licence": "not stated"},
+    }
+    merged = AutoModelForCausalLM.from_pretrained(built.folder / "models/instruct")
+    whole = AutoModelForCausalLM.from_pretrained(built.folder / "models/base")
+    adapted = PeftModel.from_pretrained(whole, built.folder / "models/instruct/adapter").eval()
+    ids = torch.arange(200)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(ids).logits, merged(ids).logits, rtol=0, atol=1e-5)
     built.run("git checkout -q params.yaml")

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "seeds": set(),
     "compute": set(),
     "files": set(),
+    "origin": {"files"},
     "mlflow_store": {"files", "process"},
     "tracking": {"files", "mlflow_store", "params"},
     "presets": {"files", "params"},
@@ -29,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "generate": {"model", "seeds"},
     "evaluate": set(),
     "report": {"evaluate", "files"},
-    "serve": {"generate", "model", "tasks", "tokenizer", "files", "mlflow_store"},
+    "serve": {"generate", "model", "tasks", "tokenizer", "files", "mlflow_store", "origin"},
     "cli": {"*"},
 }
 

@@ -13,12 +13,15 @@ from llmcore.model.lora import lora_layers
 PREFIX = "base_model.model."
 
 
-def save_adapter(folder: str | Path, model: nn.Module, *, base: str | Path, alpha: float, dropout: float) -> None:
+def save_adapter(
+    folder: str | Path, model: nn.Module, *, base: str | Path, alpha: float, scaling: str, dropout: float
+) -> None:
     """Write the updates of a model, and its classifier head if it has one, as a PEFT adapter.
 
     `base` is stored relative to the folder, so the repository can move.
     """
     folder, layers = fresh_folder(folder), lora_layers(model)
+    rank = next(iter(layers.values())).lora_a.shape[0]
     tensors = {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_a
@@ -30,14 +33,14 @@ def save_adapter(folder: str | Path, model: nn.Module, *, base: str | Path, alph
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM" if head is None else "SEQ_CLS",
         "base_model_name_or_path": os.path.relpath(base, folder).replace(os.sep, "/"),
-        "r": next(iter(layers.values())).lora_a.shape[0],
-        "lora_alpha": alpha,
+        "r": rank,
+        "lora_alpha": alpha * rank if scaling == "alpha" else alpha,  # peft divides by rank, or by its root
         "lora_dropout": dropout,
         "target_modules": sorted({".".join(name.split(".")[-2:]) for name in layers}),
         "modules_to_save": None if head is None else ["score"],
         "fan_in_fan_out": True,  # GPT-2's linear layers store their weights transposed
         "bias": "none",
-        "use_rslora": False,
+        "use_rslora": scaling == "rslora",
         "inference_mode": True,
     }
     write_json(folder / "adapter_config.json", config)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from llmcore.model.gpt import GPTConfig, Transformer
+from llmcore.model.gpt import GPTConfig, Linear, Transformer
 
 
 class GPTClassifier(nn.Module):
@@ -18,7 +18,7 @@ class GPTClassifier(nn.Module):
         self.config, self.labels = config, labels
         self.pooling, self.max_tokens = pooling, max_tokens  # which token is read; longer texts are cut
         self.transformer = Transformer(config)
-        self.score = nn.Linear(config.n_embd, len(labels), bias=False)
+        self.score = Linear(config.n_embd, len(labels), bias=False)
 
     def forward(self, ids: Tensor, read: Tensor) -> Tensor:
         hidden = self.transformer(ids)  # (B, T, C)

@@ -99,7 +99,7 @@ def read_weights(
     shapes: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Return fp32 tensors under our names, exactly those in `shapes`.
+    """Return fp32 tensors under our names, exactly those in `shapes`; memory is needed for them alone.
 
     A missing or surplus tensor, a wrong shape or type, or a number that is not finite is a UserError
     that names it. `tied` maps a name that the file may leave out to the one whose tensor it shares.
@@ -115,7 +115,8 @@ def read_weights(
                 raise UserError(f"{file}: {key} must be zero where config.json says qkv_bias false; correct either")
             continue
         if name not in shapes:
-            raise UserError(f"{file}: {key} belongs to no part of this model; check config.json beside it")
+            found = f"{key} {tuple(tensor.shape)}"
+            raise UserError(f"{file}: {found} belongs to no part of this model; check config.json beside it")
         if name in state:
             raise UserError(f"{file}: {key} is stored a second time, as {name}; remove one of the two")
         state[name] = _checked(file, key, tensor, name, shapes[name])
@@ -145,35 +146,39 @@ def write_weights(folder: str | Path, state: Mapping[str, Tensor], config: GPTCo
 
 
 def _checked(file: Path, key: str, tensor: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
-    """Return one stored tensor in our orientation and fp32, or say what is wrong with it."""
+    """Return a copy of one stored tensor in our orientation and fp32, or say what is wrong with it."""
     expected = stored_shape(name, shape)
     if tuple(tensor.shape) != expected:
         raise UserError(f"{file}: {key} must have shape {expected}, got {tuple(tensor.shape)}; check config.json")
     if tensor.dtype not in FLOATS:
         kinds = "float32, float16 or bfloat16"
         raise UserError(f"{file}: {key} must be {kinds}, got {tensor.dtype}; convert the weights")
-    tensor = transposed(name, tensor).to(torch.float32).contiguous()
-    if not torch.isfinite(tensor).all():
+    copy = torch.empty(shape).copy_(transposed(name, tensor))
+    if not torch.stack(copy.aminmax()).isfinite().all():  # NaN is the least and the largest of any numbers
         raise UserError(f"{file}: {key} holds NaN or infinity; the weights are damaged, fetch them again")
-    return tensor
+    return copy
 
 
 def _stored(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
-    """Yield file, key and tensor of a folder's weights, one at a time."""
-    for file, opened in _opened(folder):
-        for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-            yield file, key, opened.get_tensor(key)
+    """Yield file, key and tensor of a folder's weights, one at a time.
 
-
-def _opened(folder: Path) -> Iterator[tuple[Path, safe_open]]:
-    """Yield a folder's weight files, memory-mapped; one that is cut short or no safetensors is a UserError."""
+    A tensor is a view of the mapped file. Each is mapped alone: pages that were read count as memory of
+    this process until the mapping ends.
+    """
     for file in weight_files(folder):
-        try:
-            opened = safe_open(file, framework="pt")
-        except SafetensorError as error:
-            raise UserError(f"{file}: not a whole safetensors file ({error}); fetch or write it again") from None
-        with opened:
-            yield file, opened
+        with _opened(file) as opened:
+            keys = list(opened.keys())
+        for key in keys:
+            with _opened(file) as opened:
+                yield file, key, opened.get_tensor(key)
+
+
+def _opened(file: Path) -> safe_open:
+    """Map a weight file; one that is cut short or no safetensors is a UserError."""
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise UserError(f"{file}: not a whole safetensors file ({error}); fetch or write it again") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -208,8 +213,9 @@ def fingerprint(folder: str | Path) -> str:
 def describe_weights(folder: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of every stored tensor, by its key, without reading the numbers."""
     found = {}
-    for _, opened in _opened(Path(folder)):
-        for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-            tensor = opened.get_slice(key)
-            found[key] = (tensor.get_dtype(), tuple(tensor.get_shape()))
+    for file in weight_files(Path(folder)):
+        with _opened(file) as opened:
+            for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = opened.get_slice(key)
+                found[key] = (tensor.get_dtype(), tuple(tensor.get_shape()))
     return found

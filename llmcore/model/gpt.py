@@ -8,7 +8,7 @@ Shapes in the margin: B batch, T time (tokens), C = n_embd, H heads, D = C / H, 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -32,14 +32,28 @@ class GPTConfig:
     tied_head: bool
 
 
+class Linear(nn.Linear):
+    """torch's, its numbers left undrawn: they are read from a file or drawn by `initialise`."""
+
+    def reset_parameters(self) -> None:
+        pass  # on the meta device, drawing would also load a second's worth of torch's modules
+
+
+class Embedding(nn.Embedding):
+    """torch's, its numbers left undrawn as `Linear`'s."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class CausalSelfAttention(nn.Module):
     """Each position gathers from itself and the positions before it. Book: chapter 3.6."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)  # query, key, value in one
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)  # query, key, value in one
+        self.c_proj = Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         query, key, value = self.heads(x)  # each (B, H, T, D)
@@ -92,8 +106,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))  # GPT-2's GELU is the tanh form
@@ -120,8 +134,8 @@ class Transformer(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Embedding(config.context_length, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
@@ -147,7 +161,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         self.tie()
 
     def tie(self) -> None:
@@ -157,6 +171,15 @@ class GPT(nn.Module):
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         return self.lm_head(self.transformer(ids, cache))  # (B, T, V)
+
+    @torch.no_grad()
+    def cut_context(self, context_length: int) -> None:
+        """Forget the positions from `context_length` on; shorter texts give the same logits as before."""
+        assert 0 < context_length <= self.config.context_length
+        self.config = replace(self.config, context_length=context_length)
+        positions = Embedding(context_length, self.config.n_embd)
+        positions.weight = nn.Parameter(self.transformer.wpe.weight[:context_length].clone())
+        self.transformer.wpe = positions
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

@@ -1,7 +1,7 @@
-"""GPT-2's published form and ours: one table of keys and one of settings, used in both directions.
+"""GPT-2's published form and ours: one table of tensors and one of settings, used in both directions.
 
-Our parameter names are GPT-2's. Its linear layers store their weights transposed (in, out); checkpoints
-come with or without the `transformer.` prefix, some with the attention mask stored as a weight.
+Our parameter names are GPT-2's. Checkpoints come with or without the `transformer.` prefix, some with
+the attention mask stored as a weight.
 """
 
 import re
@@ -12,9 +12,29 @@ from torch import Tensor
 from llmcore.errors import UserError
 from llmcore.model.gpt import GPTConfig
 
-TRANSPOSED = re.compile(r"\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$")
-MASK_BUFFER = re.compile(r"\.attn\.(bias|masked_bias)$")
-BARE_KEY = re.compile(r"^(wte|wpe|h\.\d+|ln_f)\.")
+# Every tensor there is, `{}` for the number of a layer: is it stored transposed? GPT-2's linear layers
+# keep their weights as (in, out), torch's as (out, in).
+TENSORS = {
+    "transformer.wte.weight": False,
+    "transformer.wpe.weight": False,
+    "transformer.h.{}.ln_1.weight": False,
+    "transformer.h.{}.ln_1.bias": False,
+    "transformer.h.{}.attn.c_attn.weight": True,
+    "transformer.h.{}.attn.c_attn.bias": False,
+    "transformer.h.{}.attn.c_proj.weight": True,
+    "transformer.h.{}.attn.c_proj.bias": False,
+    "transformer.h.{}.ln_2.weight": False,
+    "transformer.h.{}.ln_2.bias": False,
+    "transformer.h.{}.mlp.c_fc.weight": True,
+    "transformer.h.{}.mlp.c_fc.bias": False,
+    "transformer.h.{}.mlp.c_proj.weight": True,
+    "transformer.h.{}.mlp.c_proj.bias": False,
+    "transformer.ln_f.weight": False,
+    "transformer.ln_f.bias": False,
+    "lm_head.weight": False,  # of a language model; absent where it is the token embedding
+    "score.weight": False,  # of a classifier
+}
+MASKS = {"transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"}  # stored by some, no weights
 
 # settings of other GPT-2 variants that this model does not compute: key -> the values it does
 COMPUTED = {
@@ -27,19 +47,26 @@ COMPUTED = {
 
 
 def our_name(key: str) -> str | None:
-    """Return our name of a checkpoint's key; None for a stored attention mask, which is no weight."""
-    name = f"transformer.{key}" if BARE_KEY.match(key) else key
-    return None if MASK_BUFFER.search(name) else name
+    """Return our name of a checkpoint's key; None for a stored attention mask. An unknown key stays as it is."""
+    prefixed = f"transformer.{key}"
+    if _row(key) in MASKS or _row(prefixed) in MASKS:
+        return None
+    return prefixed if _row(prefixed) in TENSORS else key
 
 
 def transposed(name: str, tensor: Tensor) -> Tensor:
     """Turn a tensor from GPT-2's orientation to ours, or back: the same step both ways."""
-    return tensor.t() if TRANSPOSED.search(name) else tensor
+    return tensor.t() if TENSORS[_row(name)] else tensor
 
 
 def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape in which GPT-2's form stores our parameter `name` of `shape`."""
-    return shape[::-1] if TRANSPOSED.search(name) else shape
+    return shape[::-1] if TENSORS[_row(name)] else shape
+
+
+def _row(name: str) -> str:
+    """Return the table's key of a name: `transformer.h.11.ln_1.bias -> transformer.h.{}.ln_1.bias`."""
+    return re.sub(r"\.h\.\d+\.", ".h.{}.", name)
 
 
 def config_to_gpt2(config: GPTConfig, end_of_text: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """LoRA: train a low-rank update of chosen linear layers, leave the layers themselves as they are.
 
-W x becomes W x + scaling * B (A (dropout x)) with A (rank x in) random and B (out x rank) zero, so the
+W x becomes W x + scale * B (A (dropout x)) with A (rank x in) random and B (out x rank) zero, so the
 model starts as the base. Paper: Hu et al. 2021, arXiv:2106.09685. Book: appendix E.
 """
 
@@ -12,16 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmcore.errors import UserError
+from llmcore.model.gpt import Linear
 
 
-class LoRALinear(nn.Linear):
+def update_scale(scaling: str, alpha: float, rank: int) -> float:
+    """Return the factor of an update.
+
+    `alpha/rank` is the paper's; `alpha` the book's first printing's; `rslora` is alpha / sqrt(rank), with
+    which a larger rank does not learn more slowly (Kalajdzievski 2023, arXiv:2312.03732).
+    """
+    return {"alpha/rank": alpha / rank, "alpha": alpha, "rslora": alpha / math.sqrt(rank)}[scaling]
+
+
+class LoRALinear(Linear):
     """A linear layer with a low-rank update; its own weight keeps its name, so base weights load untouched."""
 
-    def __init__(self, base: nn.Linear, rank: int, scaling: float, dropout: float, generator: torch.Generator):
+    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float, generator: torch.Generator):
         with torch.device("meta"):  # the base's parameters are taken over, none are made
             super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
         self.weight, self.bias = base.weight, base.bias
-        self.scaling, self.dropout = scaling, dropout
+        self.scale, self.dropout = scale, dropout
         bound = 1 / math.sqrt(base.in_features)  # Kaiming uniform with a = sqrt(5), as in the paper's code
         a = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(a.to(base.weight))
@@ -30,11 +40,11 @@ class LoRALinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         dropped = F.dropout(input, self.dropout, self.training)
-        return super().forward(input) + self.scaling * F.linear(F.linear(dropped, self.lora_a), self.lora_b)
+        return super().forward(input) + self.scale * F.linear(F.linear(dropped, self.lora_a), self.lora_b)
 
     def merged_weight(self) -> Tensor:
-        """Return W + scaling * B A."""
-        return self.weight + self.scaling * (self.lora_b @ self.lora_a)
+        """Return W + scale * B A."""
+        return self.weight + self.scale * (self.lora_b @ self.lora_a)
 
 
 def apply_lora(
@@ -43,12 +53,13 @@ def apply_lora(
     *,
     rank: int,
     alpha: float,
+    scaling: str,
     dropout: float,
     generator: torch.Generator,
 ) -> None:
     """Give every linear layer whose dotted name ends in one of `targets` a low-rank update, in place.
 
-    The update is scaled by alpha / rank. Layers are taken in the model's order, so the same generator
+    The update is scaled by `update_scale`. Layers are taken in the model's order, so the same generator
     gives the same A. UserError if a target names no layer.
     """
     assert not lora_layers(model), "a second update would replace the first"
@@ -56,10 +67,11 @@ def apply_lora(
     for target in targets:
         if not any(name.endswith(f".{target}") for name in layers):
             raise UserError(f"lora.targets must name linear layers of the blocks, got {target!r}; remove it")
+    scale = update_scale(scaling, alpha, rank)
     for name, layer in layers.items():
         if any(name.endswith(f".{target}") for target in targets):
             parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, LoRALinear(layer, rank, alpha / rank, dropout, generator))
+            setattr(model.get_submodule(parent), child, LoRALinear(layer, rank, scale, dropout, generator))
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

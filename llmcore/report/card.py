@@ -1,6 +1,7 @@
 """The model card: what a model folder holds, how it was made, how to open it elsewhere."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ class About(NamedTuple):
     text: str
     task: str  # the hub's pipeline_tag
     opened_by: str  # transformers' class
+    heir_of: str  # whose licence the model inherits
 
 
 GENERATION, CLASSIFICATION = "text-generation", "text-classification"
@@ -21,12 +23,14 @@ ABOUT: dict[Kind, About] = {
         "A GPT-2 style language model, trained from random weights to predict the next token.",
         GENERATION,
         "AutoModelForCausalLM",
+        "the training text",
     ),
     "base": About(
         "Base of the fine-tunings",
-        "A GPT-2 style language model, copied unchanged from the weights named below.",
+        "A GPT-2 style language model with the weights named below, ready to be fine-tuned.",
         GENERATION,
         "AutoModelForCausalLM",
+        "the weights",
     ),
     "classifier": About(
         "Message classifier",
@@ -34,14 +38,17 @@ ABOUT: dict[Kind, About] = {
         "The class is read at the last token that is not padding.",
         CLASSIFICATION,
         "AutoModelForSequenceClassification",
+        "the base model",
     ),
     "instruct": About(
         "Instruction follower",
         "A GPT-2 style language model, fine-tuned to answer instructions in Alpaca's format.",
         GENERATION,
         "AutoModelForCausalLM",
+        "the base model",
     ),
 }
+HUB_LICENCES = ("mit", "apache-2.0", "cc-by-4.0")  # those of the hub's identifiers that sources here have
 LAST_POSITION = (
     "This classifier reads the class at the last position of a row padded to `max_tokens`, padding counted. "
     "`transformers` reads it at the last real token, so its answers differ; `llmcore` honours the setting."
@@ -53,14 +60,14 @@ def model_card(
     *,
     params: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    licence: str = "other",
+    licence: str,
     data: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """Return the README.md of a model folder: front matter of the Hugging Face hub, then Markdown.
 
-    `licence` is an identifier of the hub ("mit"); `data` are lines about the training data, `notes`
-    what a user must know. Equal arguments give equal text: no date, no path, no host.
+    `licence` is that of the base, or of the text where there is none; `data` are lines about the
+    training data, `notes` what a user must know. Equal arguments give equal text: no date, no path, no host.
     """
     about = ABOUT[kind]
     if params.get("pooling") == "last_position":
@@ -69,6 +76,7 @@ def model_card(
         _front_matter(about, licence),
         f"# {about.title}\n\n{about.text}",
         _section("Data", [f"- {line}" for line in data]),
+        _section("Licence", [f"That of {about.heir_of}: {licence}."]),
         _section("Good to know", [f"- {line}" for line in notes]),
         _section("How to open it", _snippet(about, adapter=params.get("trains") == "lora")),
         _section("Results", _table("metric", metrics)),
@@ -78,7 +86,10 @@ def model_card(
 
 
 def _front_matter(about: About, licence: str) -> str:
-    lines = [f"license: {licence}", "library_name: transformers", f"pipeline_tag: {about.task}", "tags: [gpt2]"]
+    identifier = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
+    known = identifier in HUB_LICENCES
+    terms = [f"license: {identifier}"] if known else ["license: other", f"license_name: {identifier}"]
+    lines = [*terms, "library_name: transformers", f"pipeline_tag: {about.task}", "tags: [gpt2]"]
     return "\n".join(["---", *lines, "---"])
 
 

@@ -12,6 +12,7 @@ from llmcore.files import read_json
 from llmcore.model.classifier_folder import CLASSIFIER, load_classifier
 from llmcore.model.folder import describe_weights, load_gpt, read_config
 from llmcore.model.gpt2_format import our_name
+from llmcore.origin import read_source
 from llmcore.tokenizer.bpe import load_tokenizer
 
 PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
@@ -34,6 +35,7 @@ def describe(folder: Path) -> str:
         ("dtype", ", ".join(sorted({dtype for dtype, _ in weights.values()}))),
         ("tokenizer", _tokenizer(folder, config.vocab_size)),
         ("origin", _origin(folder)),
+        ("licence", read_source(folder).licence),
         ("adapter", "adapter/ (LoRA, PEFT layout)" if (folder / "adapter").is_dir() else "none"),
         ("loads here", _attempt(lambda: load_classifier(folder) if is_classifier else load_gpt(folder))),
         ("opens in transformers", _opens_in_transformers(folder, is_classifier)),

@@ -120,7 +120,7 @@ def test_a_wrong_setting_of_a_folder_is_named(folder, changes, message):
 
 
 def test_a_language_model_is_no_classifier_nor_the_reverse(folder):
-    with pytest.raises(UserError, match=r"score\.weight belongs to no part of this model"):
+    with pytest.raises(UserError, match=r"score\.weight \(3, 8\) belongs to no part of this model"):
         load_gpt(folder)
 
 

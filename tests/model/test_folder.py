@@ -1,11 +1,14 @@
 """Model folders go to transformers and come back unchanged; the same model gives the same bytes."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from structure import ROOT
 
 from llmcore.files import sha256_folder
 from llmcore.model.folder import describe_weights, load_gpt, save_gpt
@@ -79,6 +82,25 @@ def test_half_precision_weights_are_read_as_the_same_numbers_in_fp32(dtype, rand
     for name, tensor in stored.items():
         turned = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
         assert torch.equal(ours[name], tensor.float().t() if turned else tensor.float()), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_path):
+    shape = {"n_layer": 6, "n_head": 8, "n_embd": 512, "n_positions": 64, "vocab_size": 2000}
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).to(dtype)
+    theirs.save_pretrained(tmp_path / "large")
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=4)).save_pretrained(tmp_path / "s")
+    code = (
+        "import re\nfrom llmcore.model.folder import load_gpt\n"
+        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
+        f"load_gpt({str(tmp_path / 's')!r}); before = peak(); load_gpt({str(tmp_path / 'large')!r})\n"
+        "print(peak() - before)"
+    )
+    grown = int(subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True).stdout)
+    largest = max(parameter.numel() for parameter in theirs.parameters())
+    one_copy = 4 * sum(parameter.numel() for parameter in theirs.parameters())
+    assert one_copy * 0.9 < grown < one_copy + 4 * largest + 8e6
 
 
 def test_the_same_model_gives_the_same_bytes(gpt, tokenizer, tmp_path):

@@ -1,6 +1,8 @@
 """The GPT computes what its definition says, sees no future, and starts where GPT-2 starts."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structure import ROOT
 
 from llmcore.model.cache import Cache
 from llmcore.model.gpt import GPT, GPTConfig, explicit_attention, fused_attention, parameter_counts
@@ -108,10 +111,13 @@ def test_parameter_count_equals_the_formula(config, qkv_bias, tied_head):
         ("small", True, False, 163_037_184),
         ("small", False, True, 124_412_160),
         ("small", False, False, 163_009_536),
+        ("medium", True, True, 354_823_168),
         ("medium", False, True, 354_749_440),
         ("medium", False, False, 406_212_608),
+        ("large", True, True, 774_030_080),
         ("large", False, True, 773_891_840),
         ("large", False, False, 838_220_800),
+        ("xl", True, True, 1_557_611_200),
         ("xl", False, True, 1_557_380_800),
         ("xl", False, False, 1_637_792_000),
     ],
@@ -121,6 +127,27 @@ def test_parameter_counts_of_gpt2_are_the_published_ones(size, qkv_bias, tied_he
     with torch.device("meta"):
         model = GPT(GPTConfig(50257, 1024, n_layer, n_head, n_embd, 0.1, qkv_bias, tied_head))
     assert parameter_counts(model)["parameters"] == published
+
+
+def test_a_shape_without_memory_loads_no_more_of_torch():
+    """Drawing numbers on the meta device would import 800 of torch's modules, a second at every start."""
+    code = (
+        "import sys, torch; from llmcore.model.gpt import GPT, GPTConfig; before = set(sys.modules)\n"
+        "with torch.device('meta'): GPT(GPTConfig(10, 8, 1, 1, 4, 0.0, True, True))\n"
+        "assert set(sys.modules) - before <= {'torch.utils._device'}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("context_length", [1, 10, 24])
+def test_a_cut_context_leaves_the_logits_of_what_still_fits(gpt, context_length):
+    ids = torch.arange(context_length)[None]
+    before, whole = gpt(ids), gpt.transformer.wpe.weight.clone()
+    gpt.cut_context(context_length)
+    assert gpt.config.context_length == context_length
+    assert torch.equal(gpt.transformer.wpe.weight, whole[:context_length])
+    assert gpt.transformer.wpe.weight.requires_grad
+    assert torch.equal(gpt(ids), before)
 
 
 def test_a_fresh_model_gives_every_token_about_the_same_probability(config):

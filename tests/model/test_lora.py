@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from llmcore.errors import UserError
@@ -14,11 +14,13 @@ from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
+from llmcore.model.gpt2_format import transposed
 from llmcore.model.lora import apply_lora, lora_layers, merged_state, train_only_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # within peft
 
 TARGETS = ["attn.c_attn", "c_proj"]
+GPT2 = GPTConfig(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True)
 IDS = torch.arange(48).reshape(2, 24)
 
 
@@ -83,11 +85,57 @@ def test_dropout_acts_on_the_update_only_and_in_training_only(gpt):
     assert not torch.equal(gpt.eval()(IDS), base)
 
 
-def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, tmp_path):
+@pytest.mark.parametrize(("scaling", "scale"), [("alpha/rank", 2.0), ("alpha", 8.0), ("rslora", 4.0)])
+def test_forward_gradients_merge_and_file_equal_those_of_peft_on_the_same_weights(
+    gpt, tokenizer, scaling, scale, tmp_path
+):
+    """Their adapter of random numbers, put on our model: the same model, and the same file again."""
     save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    adapt(gpt)
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    settings = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=4,
+        lora_alpha=8 * 4 if scaling == "alpha" else 8,
+        use_rslora=scaling == "rslora",
+        target_modules=TARGETS,
+        fan_in_fan_out=True,
+        init_lora_weights=False,
+    )
+    theirs = get_peft_model(base, settings).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    adapt(gpt, scaling=scaling)
+    stored = load_file(tmp_path / "theirs/adapter_model.safetensors")
+    for name, layer in lora_layers(gpt).items():
+        layer.lora_a.data = stored[f"base_model.model.{name}.lora_A.weight"].clone()
+        layer.lora_b.data = stored[f"base_model.model.{name}.lora_B.weight"].clone()
+        assert layer.scale == scale
+    save_adapter(tmp_path / "ours", gpt, base=tmp_path / "base", alpha=8, scaling=scaling, dropout=0.0)
+    ours = load_file(tmp_path / "ours/adapter_model.safetensors")
+    assert ours.keys() == stored.keys()
+    assert all(torch.equal(ours[key], tensor) for key, tensor in stored.items())
+
+    train_only_lora(gpt.double())
+    theirs.double()
+    torch.testing.assert_close(gpt(IDS), theirs(IDS).logits, rtol=0, atol=1e-10)
+    for logits in (gpt(IDS), theirs(IDS).logits):
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), IDS[:, 1:].flatten()).backward()
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.requires_grad}
+    assert len(gradients) == 2 * len(lora_layers(gpt))
+    for name, layer in lora_layers(gpt).items():
+        for ours_, letter in ((layer.lora_a, "A"), (layer.lora_b, "B")):
+            expected = gradients[f"base_model.model.{name}.lora_{letter}.default.weight"]
+            torch.testing.assert_close(ours_.grad, expected, rtol=0, atol=1e-10)
+    merged = theirs.merge_and_unload().state_dict()
+    for name, tensor in merged_state(gpt).items():
+        torch.testing.assert_close(transposed(name, tensor), merged[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scaling", ["alpha/rank", "alpha", "rslora"])
+def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, scaling, tmp_path):
+    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    adapt(gpt, scaling=scaling)
     move_updates(gpt)
-    save_adapter(tmp_path / "out/adapter", gpt, base=tmp_path / "base", alpha=8, dropout=0.1)
+    save_adapter(tmp_path / "out/adapter", gpt, base=tmp_path / "base", alpha=8, scaling=scaling, dropout=0.1)
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     theirs = PeftModel.from_pretrained(base, tmp_path / "out/adapter").eval()
     ours = GPT(gpt.config).eval()
@@ -103,7 +151,7 @@ def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tm
     model.transformer = gpt.transformer
     adapt(model)
     move_updates(model)
-    save_adapter(tmp_path / "adapter", model, base=tmp_path / "base", alpha=8, dropout=0.1)
+    save_adapter(tmp_path / "adapter", model, base=tmp_path / "base", alpha=8, scaling="alpha/rank", dropout=0.1)
     base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     with torch.no_grad():
@@ -116,7 +164,7 @@ def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_ag
     folder = tmp_path / "models/instruct/adapter"
     contents = []
     for _ in range(2):
-        save_adapter(folder, gpt, base=tmp_path / "models/base", alpha=8, dropout=0.1)
+        save_adapter(folder, gpt, base=tmp_path / "models/base", alpha=8, scaling="alpha/rank", dropout=0.1)
         contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert contents[0] == contents[1]
     written = json.loads(contents[0]["adapter_config.json"])
@@ -131,7 +179,9 @@ def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_ag
 @pytest.mark.parametrize("target", ["c_atn", "wte", "attn", "ln_1", "_proj", ""])
 def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_left_alone(gpt, target):
     with pytest.raises(UserError, match=rf"lora\.targets must name linear layers of the blocks, got '{target}'"):
-        apply_lora(gpt, ["c_attn", target], rank=4, alpha=8, dropout=0, generator=torch.Generator())
+        apply_lora(
+            gpt, ["c_attn", target], rank=4, alpha=8, scaling="alpha/rank", dropout=0, generator=torch.Generator()
+        )
     assert lora_layers(gpt) == {}
 
 
@@ -139,7 +189,15 @@ def test_the_same_generator_draws_the_same_update(config):
     first, second, other = GPT(config), GPT(config), GPT(config)
     for model, seed in ((first, 1), (second, 1), (other, 2)):
         state = torch.random.get_rng_state()
-        apply_lora(model, TARGETS, rank=4, alpha=8, dropout=0, generator=torch.Generator().manual_seed(seed))
+        apply_lora(
+            model,
+            TARGETS,
+            rank=4,
+            alpha=8,
+            scaling="alpha/rank",
+            dropout=0,
+            generator=torch.Generator().manual_seed(seed),
+        )
         assert torch.equal(torch.random.get_rng_state(), state)
     pairs = zip(lora_layers(first).values(), lora_layers(second).values(), strict=True)
     assert all(torch.equal(a.lora_a, b.lora_a) for a, b in pairs)
@@ -159,15 +217,42 @@ def test_the_same_generator_draws_the_same_update(config):
 )
 def test_trained_parameters_of_gpt2_at_rank_16_equal_the_formula(targets, expected):
     with torch.device("meta"):
-        model = GPT(GPTConfig(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True))
-    apply_lora(model, targets, rank=16, alpha=16, dropout=0, generator=torch.Generator().manual_seed(0))
+        model = GPT(GPT2)
+    apply_lora(
+        model, targets, rank=16, alpha=16, scaling="alpha/rank", dropout=0, generator=torch.Generator().manual_seed(0)
+    )
     train_only_lora(model)
     assert parameter_counts(model) == {"parameters": 124_439_808 + expected, "trained_parameters": expected}
 
 
-def adapt(model: torch.nn.Module, dropout: float = 0.0) -> None:
+def test_a_spam_classifier_at_rank_16_trains_as_many_parameters_as_with_peft():
+    targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    with torch.device("meta"):
+        ours = GPTClassifier(GPT2, ["ham", "spam"], "last_real", 120)
+        theirs = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(num_labels=2))
+    assert parameter_counts(ours)["parameters"] == theirs.num_parameters() == 124_441_344
+    settings = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=16, target_modules=targets, fan_in_fan_out=True)
+    apply_lora(ours, targets, rank=16, alpha=16, scaling="alpha/rank", dropout=0, generator=torch.Generator())
+    train_only_lora(ours, also=["score."])
+    trained, _ = get_peft_model(theirs, settings, low_cpu_mem_usage=True).get_nb_trainable_parameters()
+    assert parameter_counts(ours)["trained_parameters"] == trained == 2_360_832
+
+
+def test_the_books_counts_follow_from_ours_by_formula():
+    """The book's model splits query, key and value, gives the head a bias, and puts an update on the head, too."""
+    wide, layers, rank, labels = 768, 12, 16, 2
+    ours = 124_441_344 + labels  # the head's bias
+    assert ours == 124_441_346
+    linears = 3 * (wide + wide) + (wide + wide) + 2 * (wide + 4 * wide)  # query, key, value; projection; MLP
+    assert rank * (layers * linears + wide + labels) == 2_666_528
+    split = 3 * (wide + wide) - (wide + 3 * wide)  # what splitting adds to an update
+    trained_here = 2_360_832 - labels * wide  # without the head itself
+    assert trained_here + rank * (layers * split + wide + labels) == 2_666_528
+
+
+def adapt(model: torch.nn.Module, dropout: float = 0.0, scaling: str = "alpha/rank") -> None:
     generator = torch.Generator().manual_seed(0)
-    apply_lora(model, TARGETS, rank=4, alpha=8, dropout=dropout, generator=generator)
+    apply_lora(model, TARGETS, rank=4, alpha=8, scaling=scaling, dropout=dropout, generator=generator)
 
 
 def move_updates(model: torch.nn.Module) -> None:

@@ -19,7 +19,7 @@ THEIRS = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size"
 
 @pytest.fixture
 def folder(gpt, tokenizer, tmp_path) -> Path:
-    origin = {"inputs": {"weights": "0123456789abcdef"}}
+    origin = {"inputs": {"weights": "0123456789abcdef"}, "source": {"kind": "gpt2", "licence": "MIT (modified)"}}
     save_gpt(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin=origin, card="")
     return tmp_path / "m"
 
@@ -35,6 +35,7 @@ def test_a_language_model_of_this_pipeline(folder, gpt, tokenizer):
     assert found["dtype"] == "F32"
     assert found["tokenizer"] == f"byte-level BPE, {tokenizer.vocab_size} tokens"
     assert found["origin"] == "inputs by hash: weights 0123456789ab"
+    assert found["licence"] == "MIT (modified)"
     assert found["adapter"] == "none"
     assert found["loads here"] == "yes"
     assert found["opens in transformers"] == f"yes, tried with {transformers.__version__}"
@@ -70,6 +71,7 @@ def test_a_folder_of_transformers_without_a_tokenizer(tmp_path):
     assert (found["dtype"], found["head"], found["loads here"]) == ("F16", "36", "yes")
     assert found["tokenizer"].startswith("none that fits (")
     assert found["origin"] == "not from this pipeline (no origin.json)"
+    assert found["licence"] == "not stated"
 
 
 def test_a_classifier_of_transformers_with_unnamed_classes(tmp_path):

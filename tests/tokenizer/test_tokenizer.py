@@ -49,6 +49,13 @@ def theirs(tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def their_gpt2(gpt2, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("their-gpt2")
+    gpt2.save_for_transformers(folder, context_length=1024)
+    return transformers.GPT2TokenizerFast.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(Path(mirror) / "vocab.bpe", folder / "merges.txt")
@@ -92,6 +99,12 @@ def test_end_of_text_is_the_last_id_and_no_text_spells_it(tokenizer, theirs):
     assert tokenizer.end_of_text == tokenizer.vocab_size - 1 == theirs.eos_token_id
     assert tokenizer.vocab_size == len(theirs) == len(tokenizer.token_bytes)
     assert tokenizer.decode([tokenizer.end_of_text]) == "<|endoftext|>"
+
+
+def test_end_of_text_as_the_special_token_is_one_id_in_transformers_too(tokenizer, theirs):
+    ids = [*tokenizer.encode("the ball"), tokenizer.end_of_text, *tokenizer.encode(" a ball")]
+    assert theirs("the ball<|endoftext|> a ball").input_ids == ids
+    assert theirs.decode(ids) == "the ball<|endoftext|> a ball"
 
 
 def test_every_id_has_the_bytes_of_its_token(tokenizer):
@@ -164,5 +177,18 @@ def test_gpt2_ids_printed_in_the_book(gpt2):
 @settings(max_examples=300, deadline=None)
 @given(text=any_text | spaced)
 @example(text="".join(HOSTILE))
-def test_ids_equal_those_of_tiktokens_gpt2(text, gpt2, tiktoken_gpt2):
-    assert gpt2.encode(text) == tiktoken_gpt2.encode_ordinary(text)
+def test_ids_of_gpt2_equal_those_of_tiktoken_and_transformers_and_give_the_text_back(
+    text, gpt2, tiktoken_gpt2, their_gpt2
+):
+    ids = gpt2.encode(text)
+    assert ids == tiktoken_gpt2.encode_ordinary(text) == their_gpt2(text, split_special_tokens=True).input_ids
+    assert gpt2.decode(ids) == text
+
+
+@in_mirror
+def test_end_of_text_as_the_special_token_is_one_id_in_both(gpt2, tiktoken_gpt2, their_gpt2):
+    before, after = "the end", " a start"
+    ids = [*gpt2.encode(before), gpt2.end_of_text, *gpt2.encode(after)]
+    text = f"{before}<|endoftext|>{after}"
+    assert ids == tiktoken_gpt2.encode(text, allowed_special="all") == their_gpt2(text).input_ids
+    assert gpt2.end_of_text not in gpt2.encode(text)
