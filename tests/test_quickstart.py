@@ -179,7 +179,7 @@ def test_every_command_of_the_readme_works(built: Workspace) -> None:
 def test_the_python_of_the_readme_works(built: Workspace) -> None:
     [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
-    assert printed.splitlines()[-1] in ("ham", "spam")
+    assert {"ham", "spam"} & set(printed.splitlines())
 
 
 def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
