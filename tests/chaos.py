@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -31,7 +32,7 @@ NUMBERS = SMALL | {
     "instruct.eval_interval_steps": 20,
     "runtime.checkpoint_interval_steps": 10,
 }
-KILLS_IN_A_BUILD = 25
+KILLS_IN_A_BUILD = 25  # about as many as leave it time to be built
 TRAININGS = ("pretrain", "finetune-classifier", "finetune-instruct")
 MADE = ("data", "models", "reports", "dvc.lock")
 
@@ -55,26 +56,28 @@ class Chaos:
         """Build from nothing, killed so many times; AssertionError where the result differs from the first one."""
         self.workspace.run("git clean -xdfq && git checkout -q .")
         killed: Killed = Counter()
-        longest_wait = 2 * self.build_seconds / KILLS_IN_A_BUILD  # starting again takes part of it
-        for _ in range(kills):
-            process = self.workspace.start("dvc repro", self.log)
-            with suppress(psutil.TimeoutExpired):
-                psutil.Process(process.pid).wait(self.random.uniform(0.1, longest_wait))
-            killed[self.kill(process.pid)] += 1
-            process.wait(60)
-        self.workspace.run(f"dvc repro >> {self.log} 2>&1")
+        while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 5), killed):
+            pass
+        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log} && dvc repro >> {self.log} 2>&1")
         self.compare()
         return killed
 
+    def build(self, seconds: float, killed: Killed) -> bool:
+        """Do what `make repro` does for so long, then kill; True if it was built before."""
+        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log}")
+        process = self.workspace.start("dvc repro", self.log)
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            killed[self.kill(process.pid)] += 1
+            process.wait(60)
+            return False
+
     def kill(self, dvc: int) -> str:
-        """Kill the stage, dvc, or both, in one of the ways that happen; return which, "nothing" where all is done."""
+        """Kill the stage, dvc, or both, in one of the ways that happen; return which."""
         way = self.random.choice(["stage -9", "dvc -9", "both -9", "stage TERM", "dvc TERM", "Ctrl-C"])
         who, _, how = way.partition(" ")
-        try:
-            children = psutil.Process(dvc).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return "nothing"
-        stages = [child.pid for child in children]
+        stages = [child.pid for child in psutil.Process(dvc).children(recursive=True)]
         victims = {"stage": stages, "dvc": [dvc], "both": [dvc, *stages], "Ctrl-C": []}[who]
         with suppress(ProcessLookupError):
             if who == "Ctrl-C":
@@ -144,9 +147,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="llmcore-chaos-"))
     print(f"building undisturbed in {folder}", flush=True)
     chaos, total = Chaos(folder, arguments.seed), Counter[str]()
-    while (left := arguments.kills - (total.total() - total["nothing"])) > 0:
+    while (left := arguments.kills - total.total()) > 0:
         total += chaos.disturbed_build(min(left, KILLS_IN_A_BUILD))
-        print(f"after {total.total() - total['nothing']} kills 0 bytes differ: {dict(total)}", flush=True)
+        print(f"after {total.total()} kills 0 bytes differ: {dict(total)}", flush=True)
 
 
 if __name__ == "__main__":

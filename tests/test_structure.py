@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"files", "mlflow_store", "params", "project"},
     "presets": {"files", "params"},
     "cache_check": {"files"},
+    "dvc_notes": set(),
     "differences": set(),
     "verify": {"cache_check", "compute", "differences"},
     "tokenizer": {"files"},
