@@ -56,7 +56,7 @@ class Chaos:
         """Build from nothing, killed so many times; AssertionError where the result differs from the first one."""
         self.workspace.run("git clean -xdfq && git checkout -q .")
         killed: Killed = Counter()
-        while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 5), killed):
+        while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 10), killed):
             pass
         self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log} && dvc repro >> {self.log} 2>&1")
         self.compare()

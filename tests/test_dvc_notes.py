@@ -33,9 +33,13 @@ def test_there_may_be_none(tmp_path: Path) -> None:
     assert mend(tmp_path) == []
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_notes_that_were_cut_off_are_removed_and_named(tmp_path: Path, share: float) -> None:
-    paths = notes(tmp_path, RWLOCK[: int(share * len(RWLOCK))], LOCK[: int(share * len(LOCK)) - 3])
+CUTS = [LOCK[: LOCK.rindex(b"path:") + 5], LOCK[: LOCK.index(b"stages:") + 10], b"\xff"]
+
+
+@pytest.mark.parametrize("lock", CUTS)
+@pytest.mark.parametrize("rwlock", [b"", RWLOCK[:20], RWLOCK[:-1]])
+def test_notes_that_were_cut_off_are_removed_and_named(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
+    paths = notes(tmp_path, rwlock, lock)
     said = mend(tmp_path)
     assert [sentence.partition(":")[0] for sentence in said] == [str(path) for path in paths]
     assert not any(path.exists() for path in paths)
@@ -57,7 +61,7 @@ def test_a_project_whose_notes_were_cut_off_is_restored_without_running_a_stage(
     run("dvc init -q")
     assert run("dvc repro").startswith("0 ")
     lock = (tmp_path / "dvc.lock").read_bytes()
-    (tmp_path / "dvc.lock").write_bytes(lock[:-20])
+    (tmp_path / "dvc.lock").write_bytes(lock[: lock.rindex(b"path:") + 5])
     (tmp_path / ".dvc/tmp/rwlock").write_bytes(b"")
     assert not run("dvc repro").startswith("0 ")
     assert len(mend(tmp_path)) == 2

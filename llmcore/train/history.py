@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+COLUMNS = ("loss_train", "lr", "grad_norm")  # of a step
+
 
 class History:
     """Collects the loop's events; the rows of `steps` and `validations` are in the order of steps."""
@@ -14,8 +16,8 @@ class History:
         self.seen_tokens = 0  # positions that gave loss
 
     def trained(self, step: int, metrics: dict[str, float]) -> None:
-        row = {"loss_train": metrics["loss"], "lr": metrics["lr"], "grad_norm": metrics["grad_norm"]}
-        self.steps.append({"step": step, **row})
+        row = (metrics["loss"], metrics["lr"], metrics["grad_norm"])
+        self.steps.append({"step": step, **dict(zip(COLUMNS, row, strict=True))})
         self.seen_tokens += int(metrics["supervised"])
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
@@ -41,10 +43,16 @@ class History:
         losses = [row["loss_train"] for row in self.steps[-last_steps:]]
         return sum(losses) / len(losses)
 
-    def dump(self) -> dict[str, Any]:
-        """Return everything as a JSON value; `load` takes it back."""
-        return vars(self)
+    def dump(self) -> tuple[list[list[float]], dict[str, Any]]:
+        """Return the rows of `steps` as numbers alone, and the rest as a JSON value; `load` takes both back.
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Become the history that was dumped. JSON writes keys as text, floats exactly."""
-        vars(self).update(dumped | {"samples": {int(step): text for step, text in dumped["samples"].items()}})
+        Rows are many: as JSON they would take longer to write than the weights of a small model.
+        """
+        rest = {"validations": self.validations, "samples": self.samples, "seen_tokens": self.seen_tokens}
+        return [list(row.values()) for row in self.steps], rest
+
+    def load(self, rows: list[list[float]], rest: dict[str, Any]) -> None:
+        """Become the history that was dumped; JSON has made text of the samples' steps."""
+        self.steps = [{"step": int(step), **dict(zip(COLUMNS, row, strict=True))} for step, *row in rows]
+        self.validations, self.seen_tokens = rest["validations"], rest["seen_tokens"]
+        self.samples = {int(step): text for step, text in rest["samples"].items()}

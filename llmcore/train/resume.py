@@ -1,8 +1,10 @@
 """When a training is saved, and how it goes on where a killed process left it."""
 
+import copy
 import shutil
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +18,24 @@ from llmcore.train.state import restore_tensors, training_tensors
 if TYPE_CHECKING:
     from llmcore.params import Runtime
 
-SHARE = 0.02  # of the time at most goes into writing, so that a write slower than the last still costs below 3%
+SHARE = 0.025  # of a core's time at most goes into writing; the copy before it comes on top, together below 3%
+STEPS = "history/steps"  # the history's rows, as numbers of 64 bits
 
 
 class Checkpoints:
     """The checkpoints of one training in `folder`: its weights, optimizer, random numbers and history.
 
     One is written every `checkpoint_interval_steps` or `_seconds`, whichever comes first, but later where
-    writing would take more than its share of the time; and one after the last step.
+    writing would take more than its share of the time; and one after the last step. A thread writes what was
+    copied while the training goes on: waiting for the disk takes longer than the work.
     """
 
     def __init__(self, folder: Path, history: History, runtime: "Runtime"):
         self._folder, self._history, self._runtime = folder, history, runtime
         self._saved_step, self._saved_at, self._write_seconds = 0, time.monotonic(), 0.0
         self._refused = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
         """Put the newest whole checkpoint into model, optimizer and history.
@@ -45,7 +51,7 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             restore_tensors(model, optimizer, found.tensors)
-            self._history.load(found.facts["history"])
+            self._history.load(found.tensors[STEPS].tolist(), found.facts["history"])
             self._saved_step, self._saved_at = found.step, time.monotonic()
             return found.step, found.facts["metrics"]
         return 0, {}
@@ -62,17 +68,32 @@ class Checkpoints:
         """Save the training after `step` steps and the evaluation that belongs to it, if that is due."""
         if not last and not self._due(step):
             return
-        begin = time.monotonic()
-        facts = {"metrics": metrics, "history": self._history.dump()}
-        checkpoint = Checkpoint(step, training_tensors(model, optimizer), facts)
+        self.wait()
+        rows, rest = self._history.dump()
+        tensors = {name: tensor.clone() for name, tensor in training_tensors(model, optimizer).items()}
+        tensors[STEPS] = torch.tensor(rows, dtype=torch.float64)  # (steps, 4)
+        facts = {"metrics": metrics, "history": copy.deepcopy(rest)}
+        self._writing = self._writer.submit(self._write, Checkpoint(step, tensors, facts))
+        self._saved_step, self._saved_at = step, time.monotonic()
+        if last:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when what is being written is on the disk."""
+        if self._writing:
+            self._writing.result()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        begin = time.thread_time()  # what it takes from the training: not the waiting for the disk
         try:
             write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
         except OSError as error:  # full or gone: the training is worth more than its copy
             self._refuse(error)
-        self._saved_step, self._saved_at = step, time.monotonic()
-        self._write_seconds = self._saved_at - begin
+        self._write_seconds = time.thread_time() - begin
 
     def _due(self, step: int) -> bool:
+        if self._writing and not self._writing.done():
+            return False
         seconds, runtime = time.monotonic() - self._saved_at, self._runtime
         wanted = (
             step - self._saved_step >= runtime.checkpoint_interval_steps
