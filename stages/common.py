@@ -1,5 +1,6 @@
 """How every stage ends on a user's mistake, and who watches it. Nothing here makes a byte of an out."""
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from llmcore.tracking import Tracker
 from llmcore.train.history import History
 from llmcore.train.scratch import sweep
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
 TABLE_ROWS = 200  # of test rows shown in MLflow
 
 
@@ -29,6 +31,10 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         main(sys.argv[1:])
     except UserError as error:
         sys.exit(tell(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        sys.exit(tell(UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room")))
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` goes on, a training from its last checkpoint", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
