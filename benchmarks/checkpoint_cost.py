@@ -1,6 +1,6 @@
 """What saving costs: the quickstart's pretraining with and without checkpoints, in turns.
 
-    python benchmarks/checkpoint_cost.py --steps 300 --rounds 5
+    python -m benchmarks.checkpoint_cost --steps 300 --rounds 5
 
 Prints a table, and as its last line one JSON object.
 """
@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from quickstart import quickstart
-
+from benchmarks.quickstart import quickstart
 from llmcore.params import read_params
 from llmcore.train.history import History
 from llmcore.train.loop import NO_MEMORY, fit

@@ -1,6 +1,6 @@
 """What `compute.determinism` costs: steps of the quickstart's pretraining with each setting, in turns.
 
-    python benchmarks/determinism_cost.py --steps 30 --rounds 7
+    python -m benchmarks.determinism_cost --steps 30 --rounds 7
 
 Prints a table, and as its last line one JSON object.
 """
@@ -10,8 +10,7 @@ import json
 import statistics
 import time
 
-from quickstart import quickstart
-
+from benchmarks.quickstart import quickstart
 from llmcore.compute import set_up
 from llmcore.params import read_params
 from llmcore.train.loop import train_step

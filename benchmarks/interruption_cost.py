@@ -1,6 +1,6 @@
 """What kills cost: half of the quickstart's steps, interrupted ten times at random, against once undisturbed.
 
-    python benchmarks/interruption_cost.py --steps 1518 --kills 10
+    python -m benchmarks.interruption_cost --steps 1518 --kills 10
 
 Time is that of the trainings alone, with restoring and the steps done twice, without the start of a process.
 Prints a table, and as its last line one JSON object.
@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quickstart import quickstart
-
+from benchmarks.quickstart import quickstart
 from llmcore.params import read_params
 from llmcore.train.history import History
 from llmcore.train.loop import fit
