@@ -7,12 +7,18 @@ TORCH_INDEX ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PIP := python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help repro test check format ui plots clean
+# of make chaos
+N ?= 50
+SEED ?= 0
+
+.PHONY: help repro verify chaos test check format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
 	@echo "make ui       open the runs in MLflow (Ctrl-C stops it)"
 	@echo "make plots    draw the plots of this workspace as a page"
+	@echo "make verify   build the last commit again from nothing and compare every output"
+	@echo "make chaos    kill the pipeline at N=50 random moments (SEED=0) and compare what it makes"
 	@echo "make test     run the tests"
 	@echo "make check    format, lint, types and all tests: what CI runs"
 	@echo "make format   let ruff format the code"
@@ -30,6 +36,7 @@ help:
 	touch $@
 
 repro: .venv/installed
+	@python -m llmcore.dvc_notes
 	dvc repro
 	@python -m llmcore.report.summary
 
@@ -45,6 +52,12 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	ruff format .
 	ruff check --fix .
+
+verify: .venv/installed
+	llmcore verify
+
+chaos: .venv/installed-dev
+	python tests/chaos.py --kills $(N) --seed $(SEED)
 
 ui: .venv/installed
 	@python -m llmcore.serve.ui

@@ -1,4 +1,4 @@
-"""The command `llmcore`: use the models that the pipeline made, look into folders, switch presets."""
+"""The command `llmcore`: use the models that the pipeline made, look into folders, switch presets, check bytes."""
 
 import argparse
 import os
@@ -18,21 +18,23 @@ EXAMPLES = """examples:
   llmcore ask "What is the opposite of big?"
   llmcore info models/classifier
   llmcore preset book-scratch
+  llmcore fsck --repair
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 2 after a line on stderr for a user's mistake."""
+    """Run one command and return its exit code: 0, 1 where a check finds something, 2 for a user's mistake."""
     prepare()
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments) or 0
         sys.stdout.flush()  # here, not at exit, where a reader that is gone would be an error
     except UserError as error:
         return tell(error)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-    return 0
+        code = 0
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
     preset.set_defaults(run=run_preset)
+
+    fsck = commands.add_parser("fsck", help="look for damaged objects in DVC's cache")
+    fsck.add_argument("--repair", action="store_true", help="remove them, so that `dvc repro` builds them again")
+    fsck.set_defaults(run=run_fsck)
+
+    verify = commands.add_parser("verify", help="build the last commit from nothing and compare every output")
+    verify.set_defaults(run=run_verify)
     return top
 
 
@@ -152,6 +161,30 @@ def run_preset(arguments: argparse.Namespace) -> None:
         print("\n".join(preset_names(Path())))
     else:
         print(apply_preset(Path(), arguments.name, force=arguments.force))
+
+
+def run_fsck(arguments: argparse.Namespace) -> int:
+    from llmcore.cache_check import cache_folder, find_damage, repair
+
+    cache = cache_folder(Path())
+    damage = find_damage(Path(), cache)
+    for damaged in damage:
+        print(damaged.line())
+    if not damage:
+        print(f"{cache}: every object has the bytes that its name says")
+        return 0
+    if arguments.repair:
+        repair(damage, Path())
+        print(f"{len(damage)} removed; `dvc repro` builds them again")
+    else:
+        print(f"{len(damage)} damaged; `llmcore fsck --repair` removes them, then `dvc repro` builds them again")
+    return 1
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    from llmcore.verify import verify
+
+    return 0 if verify(Path().resolve()) else 1
 
 
 def _sampling(arguments: argparse.Namespace) -> "Sampling":

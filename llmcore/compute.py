@@ -1,8 +1,11 @@
 """Where and how numbers are computed: device, precision, threads, determinism. All of it changes bytes."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+import platform
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +28,26 @@ class Machine:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what besides code, numbers and data decides the last digits: processor and libraries."""
+    return {
+        "cpu": cpu_name(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "tiktoken", "safetensors")},
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def set_up(section: "Compute") -> Machine:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from llmcore.errors import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -150,6 +152,11 @@ def user_errors(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); free room or change permissions") from error
+    except SafetensorError as error:  # says "I/O error: No space left on device (os error 28)" in a text of its own
+        if "I/O error" not in str(error):
+            raise
+        reason = str(error).partition("I/O error: ")[2]
+        raise UserError(f"{path}: cannot be written ({reason}); free room or change permissions") from error
 
 
 def fresh_folder(path: str | Path) -> Path:

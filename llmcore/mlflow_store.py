@@ -8,6 +8,7 @@ leaves the store as once, so a delivery that broke off is simply repeated. MLflo
 import base64
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -16,10 +17,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from llmcore.process import prepare
+from llmcore.project import project_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 Event = dict[str, Any]
 
@@ -31,11 +36,7 @@ ENVIRONMENT = {
 BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
 DIGEST_CHARACTERS = 36  # limit of a dataset's digest
-
-
-def project_root() -> Path:
-    """Return the repository that owns the store; in DVC's temporary experiments that is not the working folder."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+TRAINING_TAG, PROCESS_TAG = "training", "process"  # what a run is about, who works on it
 
 
 def store_uri() -> str:
@@ -105,11 +106,29 @@ class Store:
     def __init__(self, client: "MlflowClient", local: bool):
         self.client = client
         self.local = local
+        self._known_steps: dict[str, dict[str, set[int]]] = {}  # of continued runs: metric -> steps that are there
+
+    def begin(self, header: Event) -> str:
+        """Start a run that this process works on; those of this stage whose process was killed end as KILLED."""
+        run_id = self.start(header)
+        self.client.update_run(run_id, status="RUNNING")
+        self.client.set_tag(run_id, PROCESS_TAG, process_name())
+        self._end_abandoned(header["stage"], besides=run_id)
+        return run_id
 
     def start(self, header: Event) -> str:
-        """Create the run that `header` describes (`stage`, `name`, `time`) and return its id."""
+        """Return the id of the run that `header` describes (`stage`, `name`, `time`, `training`).
+
+        The run of a training that another process began goes on; every other one is created.
+        """
         experiment = self._experiment(experiment_name(header["stage"]))
-        run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"])
+        training = header.get("training")
+        if training:
+            for run in self.client.search_runs([experiment], f"tags.`{TRAINING_TAG}` = '{training}'", max_results=1):
+                self._known_steps[run.info.run_id] = self._steps_of(run)
+                return run.info.run_id
+        tags = {"dvc.stage": header["stage"]} | ({TRAINING_TAG: training} if training else {})
+        run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"], tags=tags)
         return run.info.run_id
 
     def deliver(self, run_id: str, events: Iterable[Event]) -> list[str]:
@@ -139,7 +158,8 @@ class Store:
 
         kind, first = events[0]["do"], events[0]
         if kind == "metrics":
-            metrics = [entities.Metric(e["key"], e["value"], e["time"], e["step"]) for e in events]
+            new = self._new_steps(run_id, events)
+            metrics = [entities.Metric(e["key"], e["value"], e["time"], e["step"]) for e in new]
             self.client.log_batch(run_id, metrics=metrics)
         elif kind == "params":
             self.client.log_batch(run_id, params=[entities.Param(e["key"], e["value"]) for e in events])
@@ -156,10 +176,33 @@ class Store:
         elif kind == "link":
             self._link(run_id, **{key: first[key] for key in ("stage", "tag", "value")})
         elif kind == "end":
-            self.client.update_run(run_id, name=first["name"])
-            self.client.set_terminated(run_id, first["status"], first["time"])
+            if first["status"] == "FINISHED" or self.client.get_run(run_id).info.status != "FINISHED":
+                self.client.update_run(run_id, name=first["name"])
+                self.client.set_terminated(run_id, first["status"], first["time"])
         else:
             raise AssertionError(kind)
+
+    def _steps_of(self, run: "Run") -> dict[str, set[int]]:
+        keys = run.data.metrics
+        return {key: {point.step for point in self.client.get_metric_history(run.info.run_id, key)} for key in keys}
+
+    def _new_steps(self, run_id: str, events: list[Event]) -> list[Event]:
+        """Leave out the steps that a continued run has, in whatever process they were recorded."""
+        known = self._known_steps.get(run_id)
+        if known is None:
+            return events
+        new = [event for event in events if event["step"] not in known.get(event["key"], ())]
+        for event in new:
+            known.setdefault(event["key"], set()).add(event["step"])
+        return new
+
+    def _end_abandoned(self, stage: str, besides: str) -> None:
+        """Mark runs of `stage` that were killed with -9: RUNNING, though their process on this computer is gone."""
+        experiment = self._experiment(experiment_name(stage))
+        query = f"attributes.status = 'RUNNING' and tags.`dvc.stage` = '{stage}'"
+        for run in self.client.search_runs([experiment], query):
+            if run.info.run_id != besides and is_gone(run.data.tags.get(PROCESS_TAG, "")):
+                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _write_artifact(self, run_id: str, name: str, data: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -193,6 +236,23 @@ class Store:
         if experiment.lifecycle_stage == "deleted":  # by hand in the UI; MLflow would refuse every new run
             self.client.restore_experiment(experiment.experiment_id)
         return experiment.experiment_id
+
+
+def process_name() -> str:
+    """Return a name of this process that no later one on this computer has: host, number, time of its start."""
+    return f"{socket.gethostname()}/{os.getpid()}/{psutil.Process().create_time():.0f}"
+
+
+def is_gone(name: str) -> bool:
+    """Return whether a `process_name` is of this computer and its process has ended."""
+    host, _, rest = name.partition("/")
+    if host != socket.gethostname():
+        return False
+    number, _, begin = rest.partition("/")
+    try:
+        return abs(psutil.Process(int(number)).create_time() - int(begin)) > 2  # rounded, and clocks are corrected
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _batches(events: Iterable[Event]) -> Iterable[list[Event]]:

@@ -220,6 +220,9 @@ class Runtime(Section):
 
     progress: Bool
     tracking: Bool
+    checkpoint_interval_steps: PositiveInt
+    checkpoint_interval_seconds: PositiveFloat
+    checkpoints_kept: PositiveInt
 
 
 class Params(Section):

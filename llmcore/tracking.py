@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 from llmcore import mlflow_store
 from llmcore.errors import UserError
 from llmcore.files import write_jsonl
-from llmcore.mlflow_store import Event, Store, project_root
+from llmcore.mlflow_store import Event, Store
+from llmcore.project import project_root
 
 if TYPE_CHECKING:
     from llmcore.params import Params
@@ -37,19 +38,26 @@ FLUSH_SECONDS = 3.0
 
 @contextmanager
 def run(
-    stage: str, params: "Params", sections: list[str], tags: dict[str, str] | None = None, note: str | None = None
+    stage: str,
+    params: "Params",
+    sections: list[str],
+    tags: dict[str, str] | None = None,
+    note: str | None = None,
+    training: str | None = None,
 ) -> Iterator["Tracker"]:
     """Track the body as one MLflow run of `stage`.
 
     `sections` are the dotted names of what the stage reads of `params` ("pretrain", "sources.text");
-    `note` is a sentence for the run's description. The run ends FINISHED; FAILED when the body raises;
+    `note` is a sentence for the run's description. `training` is the id of a training that may have begun in
+    an earlier process: its run goes on, and what is recorded for a step that it has is left out.
+    The run ends FINISHED; FAILED when the body raises;
     KILLED on Ctrl-C, SIGTERM or SystemExit; the exception goes on. With `runtime.tracking: false` or
     LLMCORE_TRACKING=off nothing is recorded and MLflow is not imported.
     """
     if not params.runtime.tracking or os.environ.get("LLMCORE_TRACKING") == "off":
         yield Tracker(stage, record=lambda event: None)
         return
-    courier = Courier(stage)
+    courier = Courier(stage, training)
     tracker = Tracker(stage, record=courier.record)
     tracker.log_params(flatten(params, sections))
     tracker.set_tags(_own_tags(stage) | ({"mlflow.note.content": note} if note else {}) | (tags or {}))
@@ -141,8 +149,8 @@ class Tracker:
 class Courier:
     """Takes events from the stage and delivers them from a thread of its own, to the store or to the spool."""
 
-    def __init__(self, stage: str):
-        self.header: Event = {"do": "start", "stage": stage, "time": _now_ms()}
+    def __init__(self, stage: str, training: str | None):
+        self.header: Event = {"do": "start", "stage": stage, "time": _now_ms(), "training": training}
         self.pending: list[Event] = []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._work, name="mlflow-courier", daemon=True)
@@ -175,7 +183,7 @@ class Courier:
         for key, value in mlflow_store.git_tags().items():
             self.record({"do": "tags", "key": key, "value": value})
         store = mlflow_store.open_store()
-        self.header["run_id"] = store.start(self.header)
+        self.header["run_id"] = store.begin(self.header)
         send_spool(store)
         while True:
             last = self.over.is_set()  # read before the events: the end is recorded before it is set

@@ -1,23 +1,43 @@
 """How every stage ends on a user's mistake, and who watches it. Nothing here makes a byte of an out."""
 
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from llmcore.errors import UserError, tell
+from llmcore.parent import end_with_dvc
 from llmcore.progress import Bar
 from llmcore.tracking import Tracker
+from llmcore.train.history import History
+from llmcore.train.scratch import sweep
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
 TABLE_ROWS = 200  # of test rows shown in MLflow
 
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
-    """Call a stage with the command line's arguments; a user's mistake is a line each on stderr, exit code 2."""
+    """Call a stage with the command line's arguments; a user's mistake is a line each on stderr, exit code 2.
+
+    Under DVC it ends when DVC does, and removes what the training before it no longer needs.
+    """
+    end_with_dvc()
+    if stage := os.environ.get("DVC_STAGE"):
+        sweep(stage)
     try:
         main(sys.argv[1:])
     except UserError as error:
         sys.exit(tell(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        sys.exit(tell(UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room")))
+    except KeyboardInterrupt:
+        print("interrupted; `dvc repro` goes on, a training from its last checkpoint", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(0)
 
 
@@ -25,7 +45,7 @@ class Watch:
     """Shows a training to people: moves the bar, tells the tracker. Closes the bar at the end, however it ends."""
 
     def __init__(self, name: str, steps: int, tracker: Tracker, *, progress: bool):
-        self._tracker = tracker
+        self._name, self._tracker = name, tracker
         self._bar = Bar(name, steps, "step", enabled=progress)
 
     def __enter__(self) -> "Watch":
@@ -35,14 +55,34 @@ class Watch:
         self._bar.close()
 
     def trained(self, step: int, metrics: dict[str, float]) -> None:
-        named = {"loss/train": metrics["loss"], "optim/lr": metrics["lr"], "optim/grad_norm": metrics["grad_norm"]}
-        self._tracker.log_metrics(named, step=step)
+        self._track_step(step, metrics)
         self._bar.advance(loss=f"{metrics['loss']:.3f}")
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
+        self._track_evaluation(step, metrics)
+        self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+
+    def sampled(self, step: int, text: str) -> None:
+        self._tracker.log_text(text, f"samples/step-{step:06d}.txt")
+
+    def resumed(self, step: int, history: History) -> None:
+        """Go on after `step`, and tell the tracker what came before; what it has, it leaves out."""
+        for at, metrics in history.steps_done():
+            self._track_step(at, metrics)
+        for at, metrics in history.evaluations():
+            self._track_evaluation(at, metrics)
+        for at, text in history.samples.items():
+            self.sampled(at, text)
+        self._bar.advance(step)
+        print(f"{self._name}: goes on after step {step}, from its last checkpoint", file=sys.stderr, flush=True)
+
+    def _track_step(self, step: int, metrics: dict[str, float]) -> None:
+        named = {"loss/train": metrics["loss"], "optim/lr": metrics["lr"], "optim/grad_norm": metrics["grad_norm"]}
+        self._tracker.log_metrics(named, step=step)
+
+    def _track_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         named = {("loss/val" if key == "loss" else f"val/{key}"): value for key, value in metrics.items()}
         self._tracker.log_metrics(named, step=step)
-        self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
 
 
 def track_results(tracker: Tracker, metrics: dict[str, float], plots: Path) -> None:

@@ -9,8 +9,8 @@ from llmcore.data.download import fetch
 from llmcore.data.published import Get, Meta
 from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
 from llmcore.files import fresh_folder, sha256_folder, write_json
-from llmcore.mlflow_store import project_root
 from llmcore.params import Sources, TokenizerSource, read_params
+from llmcore.project import project_root
 from stages.common import run
 
 FILL = {"text": fill_text, "spam": fill_spam, "instructions": fill_instructions}

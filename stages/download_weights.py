@@ -7,8 +7,8 @@ from llmcore import tracking
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.published import fill_weights
 from llmcore.files import fresh_folder, sha256_folder, write_json
-from llmcore.mlflow_store import project_root
 from llmcore.params import read_params
+from llmcore.project import project_root
 from stages.common import run
 
 

@@ -3,7 +3,6 @@ out: models/classifier (merged, with the adapter beside), metrics, plots."""
 
 from pathlib import Path
 
-from llmcore import tracking
 from llmcore.compute import set_up
 from llmcore.files import read_json, read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
@@ -19,7 +18,8 @@ from llmcore.serve.open import open_gpt
 from llmcore.tasks.classification import ClassificationTask, Labelled
 from llmcore.tokenizer.bpe import Tokenizer
 from stages.common import run
-from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
+from stages.inputs import card_lines
+from stages.training import check_length, track_model, train, training, write_history
 
 SECTIONS = ["seed", "classifier", "compute"]
 
@@ -30,8 +30,7 @@ def main(argv: list[str]) -> None:
     section = params.classifier
     machine = set_up(params.compute)
     labels = read_json(data / "meta.json")["labels"]
-    with tracking.run("finetune_classifier", params, SECTIONS) as tracker:
-        inputs = inputs_of(tracker, base=base, spam=data)
+    with training("finetune_classifier", params, SECTIONS, base=base, spam=data) as work:
         gpt, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
         rows, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
@@ -47,16 +46,16 @@ def main(argv: list[str]) -> None:
             pad_to=section.max_tokens if section.pooling == "last_position" else None,
             device=machine.device,
         )
-        last, history = train("finetune_classifier", model, task, section, params, machine=machine, tracker=tracker)
+        last, history = train(work, model, task, section, machine=machine)
         metrics = parameter_counts(model) | {"train_rows": len(rows), "truncated_rows": cut} | last
         source = read_source(base)
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
         card = model_card(
             "classifier",
             params=section.model_dump(),
             metrics=metrics,
             licence=source.licence,
-            data=card_lines(inputs, base=base, spam=data),
+            data=card_lines(work.inputs, base=base, spam=data),
         )
         save_classifier(out, model, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
@@ -70,7 +69,7 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
-        track_model(tracker, metrics, plots, out)
+        track_model(work.tracker, metrics, plots, out)
 
 
 def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int) -> GPTClassifier:

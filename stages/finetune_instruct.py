@@ -3,7 +3,6 @@ out: models/instruct (merged, with the adapter beside where LoRA trains), metric
 
 from pathlib import Path
 
-from llmcore import tracking
 from llmcore.compute import set_up
 from llmcore.errors import UserError
 from llmcore.files import read_jsonl, write_json
@@ -19,7 +18,8 @@ from llmcore.serve.open import open_gpt
 from llmcore.tasks.instructions import Example, InstructionTask, make_example
 from llmcore.tokenizer.bpe import Tokenizer
 from stages.common import run
-from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
+from stages.inputs import card_lines
+from stages.training import check_length, track_model, train, training, write_history
 
 SECTIONS = ["seed", "instruct", "compute"]
 
@@ -29,8 +29,7 @@ def main(argv: list[str]) -> None:
     params = read_params()
     section = params.instruct
     machine = set_up(params.compute)
-    with tracking.run("finetune_instruct", params, SECTIONS) as tracker:
-        inputs = inputs_of(tracker, base=base, instructions=data)
+    with training("finetune_instruct", params, SECTIONS, base=base, instructions=data) as work:
         model, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("instruct.max_tokens", section.max_tokens, model.config.context_length)
         choose_trained(model, section, params.seed)
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> None:
             pad_id=tokenizer.end_of_text,
             device=machine.device,
         )
-        last, history = train("finetune_instruct", model, task, section, params, machine=machine, tracker=tracker)
+        last, history = train(work, model, task, section, machine=machine)
         rows = {
             "train_rows": len(kept),
             "truncated_rows": sum(example.truncated for example in examples),
@@ -55,13 +54,13 @@ def main(argv: list[str]) -> None:
         }
         metrics = parameter_counts(model) | rows | last
         source = read_source(base)
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
+        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
         card = model_card(
             "instruct",
             params=section.model_dump(),
             metrics=metrics,
             licence=source.licence,
-            data=card_lines(inputs, base=base, instructions=data),
+            data=card_lines(work.inputs, base=base, instructions=data),
         )
         save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
         if section.trains == "lora":
@@ -75,7 +74,7 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
-        track_model(tracker, metrics, plots, out)
+        track_model(work.tracker, metrics, plots, out)
 
 
 def choose_trained(model: GPT, section: Instruct, seed: int) -> None:

@@ -19,7 +19,7 @@ from llmcore.serve.open import open_gpt
 from llmcore.tasks.language import language_metrics
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from stages.common import run
-from stages.training import card_lines, inputs_of
+from stages.inputs import card_lines, inputs_of
 
 BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
 

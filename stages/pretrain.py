@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmcore import tracking
 from llmcore.compute import set_up
 from llmcore.data.samples import Samples, read_samples
 from llmcore.data.tokens import open_tokens
@@ -24,7 +23,8 @@ from llmcore.seeds import torch_generator
 from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from stages.common import run
-from stages.training import card_lines, inputs_of, track_model, train, write_history
+from stages.inputs import card_lines
+from stages.training import track_model, train, training, write_history
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 
@@ -41,8 +41,9 @@ def main(argv: list[str]) -> None:
     val = Windows(tokens, samples.val)
     val_bytes = target_bytes(val, np.array(tokenizer.token_bytes))
 
-    with tracking.run("pretrain", params, SECTIONS) as tracker:
-        inputs = inputs_of(tracker, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder)
+    with training(
+        "pretrain", params, SECTIONS, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder
+    ) as work:
         source = read_source(tokens_folder)
         model = make_model(params, tokenizer.vocab_size).to(machine.device)
         task = LanguageTask(
@@ -55,13 +56,11 @@ def main(argv: list[str]) -> None:
             device=machine.device,
         )
         last, history = train(
-            "pretrain",
+            work,
             model,
             task,
             params.pretrain,
-            params,
             machine=machine,
-            tracker=tracker,
             sample=lambda: story(model, tokenizer, params),
         )
         metrics = parameter_counts(model) | last | distance_to_floor(samples, last["val_nats_per_byte"], val_bytes)
@@ -71,16 +70,16 @@ def main(argv: list[str]) -> None:
             params=used,
             metrics=metrics,
             licence=source.licence,
-            data=card_lines(inputs, tokens=tokens_folder),
+            data=card_lines(work.inputs, tokens=tokens_folder),
         )
-        origin = {"params": used, "inputs": inputs, "source": source._asdict()}
+        origin = {"params": used, "inputs": work.inputs, "source": source._asdict()}
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
         write_json(metrics_file, metrics)
         write_history(plots, history, floor=samples.floor_per(int(samples.val["count"].sum())))
         text = story(model, tokenizer, params)
         write_text(plots / "sample.txt", text + "\n")
         draw_insides(plots, model, tokenizer, text)
-        track_model(tracker, metrics, plots, out)
+        track_model(work.tracker, metrics, plots, out)
 
 
 def make_model(params: Params, vocab_size: int) -> GPT:

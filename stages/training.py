@@ -1,29 +1,65 @@
-"""What the three training stages share: inputs known by hash, the training, its curves, what is told of it."""
+"""What the three training stages share: the training, saved and resumed, its curves, what is told of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from llmcore.compute import Machine
+from llmcore import tracking
+from llmcore.compute import Machine, describe_machine
 from llmcore.errors import UserError
-from llmcore.files import fresh_folder, sha256_file, sha256_folder, write_csv
-from llmcore.model.folder import WEIGHTS_FILE, fingerprint
-from llmcore.origin import read_source
-from llmcore.params import Params, Training
+from llmcore.files import fresh_folder, sha256_file, write_csv
+from llmcore.model.folder import WEIGHTS_FILE
+from llmcore.params import Params, Runtime, Training
 from llmcore.report import figures
-from llmcore.tracking import Tracker
+from llmcore.tracking import Tracker, flatten
 from llmcore.train.history import History
-from llmcore.train.loop import Task, fit, total_steps
+from llmcore.train.key import code_hashes
+from llmcore.train.loop import NO_MEMORY, Task, fit, total_steps
+from llmcore.train.resume import Checkpoints
+from llmcore.train.scratch import Scratch, claimed
 from stages.common import Watch, track_results
+from stages.inputs import hashes_of, tell_inputs
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training: its stage, numbers and input hashes, who is told, and where it is saved."""
+
+    stage: str
+    params: Params
+    inputs: dict[str, str]
+    tracker: Tracker
+    scratch: Scratch
+
+
+@contextmanager
+def training(stage: str, params: Params, sections: list[str], **folders: Path) -> Iterator[Work]:
+    """Let one process at a time do a training, resumed if it was killed, as one run of the tracker.
+
+    The body trains and writes the outs; what was saved goes away after it.
+    """
+    inputs = hashes_of(**folders)
+    parts = {
+        "params": flatten(params, sections),
+        "inputs": inputs,
+        "code": code_hashes(stage),
+        "machine": describe_machine(),
+    }
+    with claimed(stage, parts) as scratch, tracking.run(stage, params, sections, training=scratch.training) as tracker:
+        tell_inputs(tracker, inputs, **folders)
+        yield Work(stage, params, inputs, tracker, scratch)
 
 
 class Observer:
     """Passes a training's events on to its history and to who watches; samples text at each evaluation."""
 
-    def __init__(self, history: History, watch: Watch, tracker: Tracker, sample: Callable[[], str] | None):
-        self._history, self._watch, self._tracker, self._sample = history, watch, tracker, sample
+    def __init__(self, history: History, watch: Watch, sample: Callable[[], str] | None):
+        self._history, self._watch, self._sample = history, watch, sample
 
     def trained(self, step: int, metrics: dict[str, float]) -> None:
         self._history.trained(step, metrics)
@@ -33,42 +69,46 @@ class Observer:
         self._history.evaluated(step, metrics)
         self._watch.evaluated(step, metrics)
         if self._sample:
-            self._tracker.log_text(self._sample(), f"samples/step-{step:06d}.txt")
+            self._history.sampled(step, text := self._sample())
+            self._watch.sampled(step, text)
+
+
+class Resumable(Checkpoints):
+    """Checkpoints that tell who watches what an earlier process had seen: its records may not have arrived."""
+
+    def __init__(self, folder: Path, history: History, runtime: Runtime, watch: Watch):
+        super().__init__(folder, history, runtime)
+        self._seen, self._watch = history, watch
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+        step, metrics = super().restore(model, optimizer)
+        if step:
+            self._watch.resumed(step, self._seen)
+        return step, metrics
 
 
 def train(
-    name: str,
+    work: Work,
     model: nn.Module,
     task: Task[Any],
     section: Training,
-    params: Params,
     *,
     machine: Machine,
-    tracker: Tracker,
     sample: Callable[[], str] | None = None,
 ) -> tuple[dict[str, float], History]:
     """Train `model` in place; return its metrics and its history."""
-    history, steps = History(), total_steps(task, section.epochs)
-    with Watch(name, steps, tracker, progress=params.runtime.progress) as watch:
-        observer = Observer(history, watch, tracker, sample)
-        last = fit(model, task, section, seed=params.seed, machine=machine, observer=observer)
-    metrics = {"steps": steps, "train_loss": history.mean_loss(task.steps_per_epoch)}
+    history, steps, runtime = History(), total_steps(task, section.epochs), work.params.runtime
+    with Watch(work.stage, steps, work.tracker, progress=runtime.progress) as watch:
+        folder = work.scratch.folder
+        memory = Resumable(folder, history, runtime, watch) if folder else NO_MEMORY
+        observer = Observer(history, watch, sample)
+        last = fit(model, task, section, seed=work.params.seed, machine=machine, observer=observer, memory=memory)
+    metrics = {
+        "steps": steps,
+        "seen_tokens": history.seen_tokens,
+        "train_loss": history.mean_loss(task.steps_per_epoch),
+    }
     return metrics | {f"val_{key}": value for key, value in last.items()}, history
-
-
-def inputs_of(tracker: Tracker, **folders: Path) -> dict[str, str]:
-    """Return the hash of each input folder, and tell the tracker; a model is known by what it computes."""
-    is_model = {name: (folder / "config.json").is_file() for name, folder in folders.items()}
-    hashes = {name: fingerprint(f) if is_model[name] else sha256_folder(f) for name, f in folders.items()}
-    for name, folder in folders.items():
-        tracker.log_dataset(name, folder.as_posix(), hashes[name])
-    return hashes
-
-
-def card_lines(inputs: dict[str, str], **folders: Path) -> list[str]:
-    """Say for a model card what each input is, on what terms, and by which hash it is known."""
-    sources = {name: read_source(folder) for name, folder in folders.items()}
-    return [f"{name}: {sources[name].kind}, {sources[name].licence}; sha256 `{inputs[name]}`" for name in folders]
 
 
 def check_length(key: str, max_tokens: int, context_length: int) -> None:

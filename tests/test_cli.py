@@ -91,7 +91,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset"])
+@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset", "fsck", "verify"])
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")
     assert code == 0

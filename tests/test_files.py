@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from llmcore.errors import UserError
 from llmcore.files import (
@@ -15,6 +16,7 @@ from llmcore.files import (
     sha256_file,
     sha256_files,
     sha256_folder,
+    user_errors,
     write_bytes,
     write_csv,
     write_json,
@@ -193,3 +195,16 @@ def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
     write_csv(tmp_path / "history.csv", rows)
     wanted = b"step,loss_train,loss_val\n1,2.5,\n2,2.0,2.25\n3,,\n"
     assert (tmp_path / "history.csv").read_bytes() == wanted
+
+
+def test_a_full_disk_that_safetensors_reports_is_the_users_mistake_and_nothing_else_is() -> None:
+    refusal = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(UserError, match=r"^w.safetensors: cannot be written \(No space left on device"):
+        raise_within("w.safetensors", refusal)
+    with pytest.raises(SafetensorError):
+        raise_within("w.safetensors", SafetensorError("Error while serializing: invalid shape"))
+
+
+def raise_within(path: str, error: Exception) -> None:
+    with user_errors(path):
+        raise error

@@ -134,7 +134,7 @@ def test_the_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> 
 
 def test_a_lora_number_reruns_the_classifier_alone_and_reverting_trains_nothing(built: Workspace) -> None:
     classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
-    built.set(**{"classifier__lora__rank": 4, "classifier__lora__targets": ["attn.c_attn"]})
+    built.set(classifier__lora__rank=4, classifier__lora__targets=["attn.c_attn"])
     assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
     assert (built.folder / "models/classifier/model.safetensors").read_bytes() != classifier
     built.run("git checkout -q params.yaml")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,94 @@ def test_runtime_tracking_false_does_the_same(project, params):
     with tracking.run("pretrain", off, SECTIONS) as tracker:
         tracker.log_metrics({"loss/train": 2.0}, step=1)
     assert runs() == []
+
+
+# ---- a training that goes on in another process
+
+
+def record(training: str, params: Params, steps: range, ends: type[BaseException] | None = None) -> None:
+    """Run a process's part of a training, told by its own clock."""
+    with suppress(KeyboardInterrupt), tracking.run("pretrain", params, SECTIONS, training=training) as tracker:
+        for step in steps:
+            tracker.log_metrics({"loss/train": 1 / step}, step=step)
+        if ends:
+            raise ends
+
+
+def test_a_resumed_training_is_one_run_with_each_step_once(project, params):
+    """The second process tells everything from its history again; times differ, so MLflow alone would keep both."""
+    record("t1", params, range(1, 6), ends=KeyboardInterrupt)
+    assert [run.info.status for run in runs()] == ["KILLED"]
+    time.sleep(0.002)
+    record("t1", params, range(1, 10))
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert history(run.info.run_id, "loss/train") == [(step, 1 / step) for step in range(1, 10)]
+
+
+def test_while_it_goes_on_the_run_is_running_and_named_by_its_process(project, params):
+    store = mlflow_store.open_store()
+    header = {"stage": "pretrain", "name": "n", "time": 1000, "training": "t1"}
+    first = store.begin(header)
+    store.client.set_terminated(first, "KILLED")
+    assert store.begin(header) == first
+    (run,) = runs()
+    assert run.info.status == "RUNNING"
+    assert run.data.tags["process"] == mlflow_store.process_name()
+
+
+def test_what_the_killed_process_spooled_arrives_once_too(project, params, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD_SERVER)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    record("t1", params, range(1, 6), ends=KeyboardInterrupt)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    record("t1", params, range(3, 10))
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert sorted(history(run.info.run_id, "loss/train")) == [(step, 1 / step) for step in range(1, 10)]
+
+
+def test_an_end_that_arrives_late_does_not_undo_a_finished_run(project, params):
+    record("t1", params, range(1, 3))
+    store = mlflow_store.open_store()
+    store.deliver(runs()[0].info.run_id, [{"do": "end", "status": "KILLED", "name": "n", "time": 9}])
+    assert [run.info.status for run in runs()] == ["FINISHED"]
+
+
+def test_a_run_that_was_deleted_is_begun_anew(project, params):
+    record("t1", params, range(1, 6), ends=KeyboardInterrupt)
+    mlflow_store.open_store().client.delete_run(runs()[0].info.run_id)
+    record("t1", params, range(1, 10))
+    (run,) = runs()
+    assert len(history(run.info.run_id, "loss/train")) == 9
+
+
+def test_another_training_is_another_run(project, params):
+    record("t1", params, range(1, 3))
+    record("t2", params, range(1, 3))
+    assert len(runs()) == 2
+
+
+def test_a_run_whose_process_was_killed_ends_as_killed_when_the_stage_runs_again(project, params):
+    child = start(project, 60)
+    assert child.stdout is not None
+    child.stdout.readline()
+    end = time.monotonic() + 60
+    while not [run for run in runs() if "process" in run.data.tags] and time.monotonic() < end:
+        time.sleep(0.1)
+    record("t1", params, range(1, 3))
+    assert sorted(run.info.status for run in runs()) == ["FINISHED", "RUNNING"]  # it may be training elsewhere
+    child.kill()
+    child.communicate()
+    record("t2", params, range(1, 3))
+    assert sorted(run.info.status for run in runs()) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_processes_are_gone_when_they_are_gone_from_this_computer():
+    own = mlflow_store.process_name()
+    host, number, begin = own.split("/")
+    assert not mlflow_store.is_gone(own)
+    assert mlflow_store.is_gone(f"{host}/{number}/{int(begin) - 100}")  # its number was given to another
+    assert mlflow_store.is_gone(f"{host}/4194305/{begin}")
+    assert not mlflow_store.is_gone(f"elsewhere/{number}/1")
+    assert not mlflow_store.is_gone("")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,11 +46,8 @@ class Workspace:
         for command in ("git init -q", "git add -A", "git commit -qm start"):
             self.run(command)
 
-    def run(self, command: str, code: int | None = 0, input: str = "", **environment: str) -> str:
-        """Run a shell command in the folder and return what it printed; `code` is the exit code to expect.
-
-        `input` is its standard input, `environment` is put on top of this process's own.
-        """
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a user's shell with this environment on its path, and nothing that is set here."""
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": "",
@@ -60,11 +58,31 @@ class Workspace:
         }
         hidden = ("MLFLOW_", "DVC_", "LLMCORE_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        return kept | own
+
+    def start(self, command: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own, as a terminal does; what it prints is added to `log`."""
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                shlex.split(command),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, command: str, code: int | None = 0, input: str = "", **environment: str) -> str:
+        """Run a shell command in the folder and return what it printed; `code` is the exit code to expect.
+
+        `input` is its standard input, `environment` is put on top of this process's own.
+        """
         done = subprocess.run(
             command,
             shell=True,
             cwd=self.folder,
-            env=kept | own | environment,
+            env=self.environment() | environment,
             input=input,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

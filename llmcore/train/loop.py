@@ -61,15 +61,55 @@ class Observer(Protocol):
     def evaluated(self, step: int, metrics: dict[str, float]) -> None: ...
 
 
+class Memory(Protocol):
+    """What outlives a killed process; `llmcore.train.resume` keeps it on disk."""
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+        """Put back what was kept; return the steps done and the last evaluation, 0 and {} if nothing was."""
+        ...
+
+    def passed(
+        self,
+        step: int,
+        metrics: dict[str, float],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        last: bool,
+    ) -> None:
+        """Keep the training after `step` steps if it is time; `metrics` is the last evaluation."""
+        ...
+
+
+class NoMemory:
+    """Keeps nothing: every training begins at its first step."""
+
+    def restore(self, *_: object) -> tuple[int, dict[str, float]]:
+        return 0, {}
+
+    def passed(self, *_: object, **__: object) -> None:
+        return
+
+
+NO_MEMORY = NoMemory()
+
+
 def total_steps(task: Task[Any], epochs: float) -> int:
     """Return the optimizer steps of a training, one at least."""
     return max(1, round(epochs * task.steps_per_epoch))
 
 
 def fit(
-    model: nn.Module, task: Task[Any], training: "Training", *, seed: int, machine: Machine, observer: Observer
+    model: nn.Module,
+    task: Task[Any],
+    training: "Training",
+    *,
+    seed: int,
+    machine: Machine,
+    observer: Observer,
+    memory: Memory = NO_MEMORY,
 ) -> dict[str, float]:
-    """Train `model` in place and return its last evaluation.
+    """Train `model` in place, from where `memory` left it, and return its last evaluation.
 
     It is evaluated before the first step, every `eval_interval_steps` and after the last. UserError if
     a loss or the gradient is not finite; in a training step, the weights of the step before are still
@@ -86,13 +126,17 @@ def fit(
         model, lr=training.lr, weight_decay=training.weight_decay, beta1=training.beta1, beta2=training.beta2
     )
     steps = total_steps(task, training.epochs)
-    metrics = validate(0)
-    for step in range(steps):
+    done_steps, metrics = memory.restore(model, optimizer)
+    if not done_steps:
+        metrics = validate(0)
+    for step in range(done_steps, steps):
         lr = lr_at(step, steps, lr=training.lr, min_lr=training.min_lr, warmup_steps=training.warmup_steps)
         done = train_step(model, task, optimizer, step, lr=lr, grad_clip=training.grad_clip, seed=seed, machine=machine)
         observer.trained(step + 1, done)
         if (step + 1) % training.eval_interval_steps == 0 or step + 1 == steps:
             metrics = validate(step + 1)
+        memory.passed(step + 1, metrics, model, optimizer, last=step + 1 == steps)
+    model.eval()
     return metrics
 
 

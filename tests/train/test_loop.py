@@ -97,6 +97,23 @@ def test_one_epoch_more_changes_no_step_before() -> None:
     assert long.steps[: len(short.steps)] == short.steps
 
 
+def test_the_second_epoch_differs_from_the_first_and_repeats_under_the_same_seed() -> None:
+    """Other batches and other dropout masks; the rate is next to nothing, so that only those make the losses."""
+    task, still = language_task(4, 2), training(lr=1e-30, min_lr=0.0)
+    per_epoch = task.steps_per_epoch
+
+    def losses() -> list[float]:
+        return [row["loss_train"] for row in trained(still)[1].steps]
+
+    first, second = losses()[:per_epoch], losses()[per_epoch:]
+    assert len(second) == per_epoch
+    assert not set(first) & set(second)
+    assert losses() == first + second
+    rows = [sorted(np.concatenate([task.order.batch(e * per_epoch + n) for n in range(per_epoch)])) for e in (0, 1)]
+    assert rows[0] == rows[1] == list(range(task.order.rows))
+    assert task.order.batch(0).tolist() != task.order.batch(per_epoch).tolist()
+
+
 def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
     row = Example(np.array([1, 2, 3]), np.array([2, 3, END_OF_TEXT]), truncated=False)
 

@@ -1,0 +1,3 @@
+from llmcore.process import prepare
+
+prepare()  # before torch is loaded

@@ -1,0 +1,88 @@
+"""What kills cost: half of the quickstart's steps, interrupted ten times at random, against once undisturbed.
+
+    python -m benchmarks.interruption_cost --steps 1518 --kills 10
+
+Time is that of the trainings alone, with restoring and the steps done twice, without the start of a process.
+Prints a table, and as its last line one JSON object.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quickstart import quickstart
+from llmcore.params import read_params
+from llmcore.train.history import History
+from llmcore.train.loop import fit
+from llmcore.train.resume import Checkpoints
+from llmcore.train.scratch import scratch_root
+
+
+class Killed(BaseException):
+    """What the loop would not know of: nothing runs after it."""
+
+
+class Mortal(Checkpoints):
+    """Dies once at a step that is reached, however often the training starts again."""
+
+    deaths: list[int]
+
+    def passed(self, step: int, *arguments: Any, **named: Any) -> None:
+        if self.deaths and step >= self.deaths[0]:
+            self.deaths.pop(0)
+            raise Killed
+        super().passed(step, *arguments, **named)
+
+
+def measure(steps: int, deaths: list[int]) -> tuple[float, int]:
+    """Return the seconds and the steps that a training took, with those done twice."""
+    params, seconds, done = read_params(), 0.0, 0
+    with tempfile.TemporaryDirectory(dir=scratch_root()) as folder:
+        while True:
+            model, task, section, machine = quickstart(steps, params)
+            memory, counter = Mortal(Path(folder), history := History(), params.runtime), Counter(history)
+            memory.deaths = deaths
+            begin = time.perf_counter()
+            try:
+                fit(model, task, section, seed=params.seed, machine=machine, observer=counter, memory=memory)
+                return seconds + time.perf_counter() - begin, done + counter.steps
+            except Killed:
+                seconds, done = seconds + time.perf_counter() - begin, done + counter.steps
+                memory.wait()
+
+
+class Counter:
+    """Counts the steps of this attempt beside the history."""
+
+    def __init__(self, history: History):
+        self.evaluated, self._history, self.steps = history.evaluated, history, 0
+
+    def trained(self, step: int, metrics: dict[str, float]) -> None:
+        self.steps += 1
+        self._history.trained(step, metrics)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1518)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    scratch_root().mkdir(exist_ok=True)
+    deaths = sorted(random.Random(arguments.seed).sample(range(1, arguments.steps), arguments.kills))
+    undisturbed, _ = measure(arguments.steps, [])
+    disturbed, steps = measure(arguments.steps, list(deaths))
+    print(f"undisturbed          {undisturbed:8.2f} s, {arguments.steps} steps")
+    print(
+        f"killed {arguments.kills:3} times     {disturbed:8.2f} s, {steps} steps, {steps - arguments.steps} done twice"
+    )
+    print(f"cost: {disturbed / undisturbed - 1:+.1%} time, {steps / arguments.steps - 1:+.1%} steps")
+    print(json.dumps({"undisturbed_seconds": undisturbed, "disturbed_seconds": disturbed, "steps": steps}))
+
+
+if __name__ == "__main__":
+    main()

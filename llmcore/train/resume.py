@@ -1,0 +1,108 @@
+"""When a training is saved, and how it goes on where a killed process left it."""
+
+import copy
+import shutil
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
+from llmcore.train.history import History
+from llmcore.train.state import restore_tensors, training_tensors
+
+if TYPE_CHECKING:
+    from llmcore.params import Runtime
+
+SHARE = 0.025  # of a core's time at most goes into writing; the copy before it comes on top, together below 3%
+STEPS = "history/steps"  # the history's rows, as numbers of 64 bits
+
+
+class Checkpoints:
+    """The checkpoints of one training in `folder`: its weights, optimizer, random numbers and history.
+
+    One is written every `checkpoint_interval_steps` or `_seconds`, whichever comes first, but later where
+    writing would take more than its share of the time; and one after the last step. A thread writes what was
+    copied while the training goes on: waiting for the disk takes longer than the work.
+    """
+
+    def __init__(self, folder: Path, history: History, runtime: "Runtime"):
+        self._folder, self._history, self._runtime = folder, history, runtime
+        self._saved_step, self._saved_at, self._write_seconds = 0, time.monotonic(), 0.0
+        self._refused = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+        """Put the newest whole checkpoint into model, optimizer and history.
+
+        Returns the steps done and the last evaluation; 0 and nothing where there is none. A damaged one is
+        told, removed, and the one before taken.
+        """
+        for path in reversed(checkpoint_folders(self._folder)):
+            try:
+                found = read_checkpoint(path)
+            except ValueError as error:
+                print(f"checkpoint {path}: {error}; the one before is used", file=sys.stderr)
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            restore_tensors(model, optimizer, found.tensors)
+            self._history.load(found.tensors[STEPS].tolist(), found.facts["history"])
+            self._saved_step, self._saved_at = found.step, time.monotonic()
+            return found.step, found.facts["metrics"]
+        return 0, {}
+
+    def passed(
+        self,
+        step: int,
+        metrics: dict[str, float],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        last: bool,
+    ) -> None:
+        """Save the training after `step` steps and the evaluation that belongs to it, if that is due."""
+        if not last and not self._due(step):
+            return
+        self.wait()
+        rows, rest = self._history.dump()
+        tensors = {name: tensor.clone() for name, tensor in training_tensors(model, optimizer).items()}
+        tensors[STEPS] = torch.tensor(rows, dtype=torch.float64)  # (steps, 4)
+        facts = {"metrics": metrics, "history": copy.deepcopy(rest)}
+        self._writing = self._writer.submit(self._write, Checkpoint(step, tensors, facts))
+        self._saved_step, self._saved_at = step, time.monotonic()
+        if last:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when what is being written is on the disk."""
+        if self._writing:
+            self._writing.result()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        begin = time.thread_time()  # what it takes from the training: not the waiting for the disk
+        try:
+            write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
+        except OSError as error:  # full or gone: the training is worth more than its copy
+            self._refuse(error)
+        self._write_seconds = time.thread_time() - begin
+
+    def _due(self, step: int) -> bool:
+        if self._writing and not self._writing.done():
+            return False
+        seconds, runtime = time.monotonic() - self._saved_at, self._runtime
+        wanted = (
+            step - self._saved_step >= runtime.checkpoint_interval_steps
+            or seconds >= runtime.checkpoint_interval_seconds
+        )
+        return wanted and self._write_seconds <= SHARE * seconds
+
+    def _refuse(self, error: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            reason = f"cannot be written ({error.strerror}); training goes on, a kill would lose what it does"
+            print(f"checkpoint in {self._folder}: {reason}", file=sys.stderr)

@@ -1,0 +1,152 @@
+"""The scratch folder of a training, `.ckpt/<stage>/<key>/`: held by one process at a time, outside of all outs.
+
+It lives until DVC has recorded the outs, so that a kill while they are cached costs no step. DVC runs
+one stage after the other: when the next one begins, the one before is recorded.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from llmcore.errors import UserError
+from llmcore.files import write_json
+from llmcore.project import project_root
+from llmcore.train.checkpoint import TEMPORARY, checkpoint_folders
+from llmcore.train.key import Parts, differences, key_of
+
+KEY, FINISHED, HOLDER, LOCK = "key.json", "finished.json", "pid", "lock"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A held folder, None where none can be written, and an id of this training, the same when it is resumed."""
+
+    folder: Path | None
+    training: str
+
+
+def scratch_root() -> Path:
+    """Return the folder of all unfinished trainings."""
+    return project_root() / ".ckpt"
+
+
+@contextmanager
+def claimed(stage: str, parts: Parts) -> Iterator[Scratch]:
+    """Hold the scratch folder of the training that `parts` describe while the body trains and writes its outs.
+
+    Waits, and says so, while another process trains the same. Says which part differs where only another
+    training's state is found. A folder that cannot be written is a warning, and nothing is saved.
+    """
+    folder = scratch_root() / stage / key_of(parts)
+    try:
+        lock = _acquire(folder, stage)
+        training = _prepare(folder, stage, parts)
+    except (OSError, UserError) as error:
+        print(f"checkpoints: none are kept, a killed training would begin anew ({error})", file=sys.stderr)
+        yield Scratch(None, uuid.uuid4().hex)
+        return
+    try:
+        yield Scratch(folder, training)
+        with suppress(UserError):  # without the mark, the worst is that a rerun has nothing left to train
+            _finish(folder)
+    finally:
+        lock.release()
+
+
+def sweep(stage: str) -> None:
+    """Remove what finished trainings of other stages than `stage` left, and no process holds."""
+    for mark in scratch_root().glob(f"*/*/{FINISHED}"):
+        if mark.parent.parent.name != stage:
+            try:
+                with FileLock(mark.parent / LOCK, timeout=0):
+                    shutil.rmtree(mark.parent, ignore_errors=True)
+            except (Timeout, OSError):
+                continue
+
+
+def _acquire(folder: Path, stage: str) -> FileLock:
+    lock, said = FileLock(folder / LOCK), False
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)  # each time anew: whoever finished may have removed it
+        try:
+            lock.acquire(timeout=0)
+            (folder / HOLDER).write_text(str(os.getpid()), encoding="ascii")
+            return lock
+        except FileNotFoundError:
+            continue
+        except Timeout:
+            if not said:
+                holder = f"process {(folder / HOLDER).read_text(encoding='ascii')}"
+                print(f"{stage}: {holder} trains the same; waiting until it ends", file=sys.stderr, flush=True)
+                said = True
+            time.sleep(POLL_SECONDS)
+
+
+def _prepare(folder: Path, stage: str, parts: Parts) -> str:
+    """Clear what is of no use, say what is foreign, and return the id of the training."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if (folder / FINISHED).exists():
+        if _read_json(folder / FINISHED) != _lock_file_state():  # DVC has recorded it since: this is a new training
+            for path in checkpoint_folders(folder):
+                shutil.rmtree(path, ignore_errors=True)
+            (folder / KEY).unlink(missing_ok=True)
+        (folder / FINISHED).unlink()
+    known = _read_json(folder / KEY)
+    if known is not None:
+        return known["training"]
+    _say_foreign(folder, stage, parts)
+    training = uuid.uuid4().hex
+    write_json(folder / KEY, {"parts": parts, "training": training})
+    return training
+
+
+def _say_foreign(folder: Path, stage: str, parts: Parts) -> None:
+    """Name the unfinished training that is nearest to this one, and what keeps it from being resumed."""
+    others = {}
+    for path in folder.parent.iterdir():
+        key = _read_json(path / KEY)
+        if path != folder and key and checkpoint_folders(path) and not (path / FINISHED).exists():
+            others[path] = differences(key["parts"], parts)
+    if others:
+        nearest = min(others, key=lambda path: len(others[path]))
+        found = f"an unfinished training is not continued: {', '.join(others[nearest])}"
+        print(f"{stage}: {found}; training begins anew (`make clean` removes {nearest})", file=sys.stderr)
+
+
+def _finish(folder: Path) -> None:
+    """Keep the last checkpoint until DVC has recorded the outs; without DVC, nothing."""
+    if "DVC_STAGE" not in os.environ:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in checkpoint_folders(folder)[:-1]:
+        shutil.rmtree(path, ignore_errors=True)
+    write_json(folder / FINISHED, _lock_file_state())
+
+
+def _lock_file_state() -> dict[str, int]:
+    """Return what changes whenever DVC writes dvc.lock; equal or not is all that is asked of the time."""
+    try:
+        found = os.stat("dvc.lock")
+    except FileNotFoundError:
+        return {}
+    return {"mtime_ns": found.st_mtime_ns, "inode": found.st_ino, "bytes": found.st_size}
+
+
+def _read_json(path: Path) -> Any:
+    """Return the JSON of a file, None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,156 @@
+"""Kill the pipeline at random moments until it is built, and compare it with one that nobody disturbed.
+
+python tests/chaos.py --kills 50 --seed 0
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from workspace import SMALL, Workspace
+
+# small, but trained long enough that many kills fall into a training
+NUMBERS = SMALL | {
+    "compute.threads": 1,
+    "model.dropout": 0.1,
+    "pretrain.epochs": 8,
+    "pretrain.eval_interval_steps": 50,
+    "classifier.epochs": 8,
+    "classifier.eval_interval_steps": 20,
+    "instruct.epochs": 4,
+    "instruct.eval_interval_steps": 20,
+    "runtime.checkpoint_interval_steps": 10,
+}
+KILLS_IN_A_BUILD = 25  # about as many as leave it time to be built
+TRAININGS = ("pretrain", "finetune-classifier", "finetune-instruct")
+MADE = ("data", "models", "reports", "dvc.lock")
+
+Killed = Counter[str]  # what was killed -> how often
+
+
+class Chaos:
+    """A workspace that is built again and again; the first time in peace."""
+
+    def __init__(self, folder: Path, seed: int):
+        self.workspace, self.random = Workspace(folder), random.Random(seed)
+        self.log = folder / "chaos.log"
+        self.workspace.set_params(NUMBERS)
+        self.workspace.run("rm dvc.lock && git add -A && git commit -qm small && git status")
+        begin = time.monotonic()
+        self.workspace.run("dvc repro")
+        self.build_seconds = time.monotonic() - begin
+        self.files, self.points = self.made(), self.tracked()
+
+    def disturbed_build(self, kills: int) -> Killed:
+        """Build from nothing, killed so many times; AssertionError where the result differs from the first one."""
+        self.workspace.run("git clean -xdfq && git checkout -q .")
+        killed: Killed = Counter()
+        while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 10), killed):
+            pass
+        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log} && dvc repro >> {self.log} 2>&1")
+        self.compare()
+        return killed
+
+    def build(self, seconds: float, killed: Killed) -> bool:
+        """Do what `make repro` does for so long, then kill; True if it was built before."""
+        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log}")
+        process = self.workspace.start("dvc repro", self.log)
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            killed[self.kill(process.pid)] += 1
+            process.wait(60)
+            return False
+
+    def kill(self, dvc: int) -> str:
+        """Kill the stage, dvc, or both, in one of the ways that happen; return which."""
+        way = self.random.choice(["stage -9", "dvc -9", "both -9", "stage TERM", "dvc TERM", "Ctrl-C"])
+        who, _, how = way.partition(" ")
+        stages = [child.pid for child in psutil.Process(dvc).children(recursive=True)]
+        victims = {"stage": stages, "dvc": [dvc], "both": [dvc, *stages], "Ctrl-C": []}[who]
+        with suppress(ProcessLookupError):
+            if who == "Ctrl-C":
+                os.killpg(dvc, signal.SIGINT)
+            for victim in victims or ([dvc] if who == "stage" else []):
+                os.kill(victim, signal.SIGTERM if how == "TERM" else signal.SIGKILL)
+        return way
+
+    def compare(self) -> None:
+        """Every file, every tracked point, no process and no run left over."""
+        made = self.made()
+        assert made.keys() == self.files.keys(), made.keys() ^ self.files.keys()
+        differing = [name for name in made if made[name] != self.files[name]]
+        assert not differing, f"{differing} differ; see {self.log}"
+        assert self.tracked() == self.points
+        assert not self.running_runs(), self.running_runs()
+        assert not (leftover := self.processes()), leftover
+        assert not list((self.workspace.folder / ".ckpt").glob("*/*/step-*"))
+
+    def made(self) -> dict[str, str]:
+        """Return the hash of every file that the pipeline made."""
+        folder = self.workspace.folder
+        paths = [
+            p for name in MADE for p in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
+        ]
+        return {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in paths
+            if path.is_file()
+        }
+
+    def tracked(self) -> list[tuple[Any, ...]]:
+        """Return every point of every training, and how its run ended: a second run or point would be one more."""
+        query = """
+            select e.name, r.status, m.key, m.step, m.value from experiments e join runs r using (experiment_id)
+            left join metrics m using (run_uuid) where e.name in (?, ?, ?) order by e.name, m.key, m.step, m.value"""
+        return self._query(query, *TRAININGS)
+
+    def running_runs(self) -> list[tuple[Any, ...]]:
+        return self._query("select name, status from runs where status not in ('FINISHED', 'KILLED', 'FAILED')")
+
+    def processes(self) -> list[str]:
+        """Return the command lines of processes that still work in the folder; the last ones get a moment to end."""
+        end = time.monotonic() + 15
+        while (found := self._processes()) and time.monotonic() < end:
+            time.sleep(0.2)
+        return found
+
+    def _processes(self) -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if Path(process.cwd()) == self.workspace.folder.resolve():
+                    found.append(" ".join(process.cmdline()))
+        return found
+
+    def _query(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.workspace.folder / "mlflow.db") as database:
+            return database.execute(query, values).fetchall()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="llmcore-chaos-"))
+    print(f"building undisturbed in {folder}", flush=True)
+    chaos, total = Chaos(folder, arguments.seed), Counter[str]()
+    while (left := arguments.kills - total.total()) > 0:
+        total += chaos.disturbed_build(min(left, KILLS_IN_A_BUILD))
+        print(f"after {total.total()} kills 0 bytes differ: {dict(total)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The key of a training: what it covers, and how a difference is said."""
+
+from pathlib import Path
+
+import pytest
+from structure import ROOT
+
+from llmcore.errors import UserError
+from llmcore.train.key import Parts, code_hashes, differences, key_of
+
+PARTS: Parts = {
+    "params": {"pretrain.lr": 0.004, "seed": 1},
+    "inputs": {"tokens": "ab"},
+    "code": {"llmcore/train/loop.py": "12"},
+    "machine": {"torch": "2.13.0"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "said"),
+    [
+        ("params", "pretrain.lr", 0.001, "pretrain.lr 0.004 -> 0.001"),
+        ("params", "pretrain.new", 1, "pretrain.new none -> 1"),
+        ("inputs", "tokens", "cd", "input tokens differs"),
+        ("code", "llmcore/train/loop.py", "34", "llmcore/train/loop.py differs"),
+        ("machine", "torch", "2.14.0", "torch 2.13.0 -> 2.14.0"),
+    ],
+)
+def test_every_part_makes_another_key_and_is_named(kind: str, name: str, value: object, said: str) -> None:
+    other: Parts = PARTS | {kind: PARTS[kind] | {name: value}}
+    assert key_of(other) != key_of(PARTS)
+    assert differences(PARTS, other) == [said]
+
+
+def test_equal_parts_have_equal_keys_in_whatever_order() -> None:
+    turned = {kind: dict(reversed(values.items())) for kind, values in reversed(PARTS.items())}
+    assert key_of(turned) == key_of(PARTS)
+    assert differences(turned, PARTS) == []
+
+
+def test_code_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    found = code_hashes("pretrain")
+    assert {"llmcore/train/loop.py", "llmcore/model/gpt.py", "stages/pretrain.py"} <= found.keys()
+    assert "data/tokens" not in found
+    assert "llmcore/tracking.py" not in found
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^dvc.yaml: no such file"):
+        code_hashes("pretrain")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(UserError, match="must name the deps of stage pretrain"):
+        code_hashes("pretrain")

@@ -1,0 +1,187 @@
+"""The scratch folder of a training: one process at a time, nothing foreign, gone when it is of no use."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from structure import ROOT
+
+from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, write_checkpoint
+from llmcore.train.key import Parts
+from llmcore.train.scratch import claimed, scratch_root, sweep
+
+PARTS: Parts = {"params": {"pretrain.lr": 0.004}}
+OTHER: Parts = {"params": {"pretrain.lr": 0.001}}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository in which DVC runs the stage pretrain."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "pretrain")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text("a")
+    return tmp_path
+
+
+def save(folder: Path | None, step: int) -> None:
+    assert folder
+    write_checkpoint(folder, Checkpoint(step, {"a": torch.ones(1)}, {}), kept=2)
+
+
+def killed(parts: Parts, step: int = 5) -> str:
+    """Claim, save and die; return the id of the training."""
+    training = ""
+    with suppress(KeyboardInterrupt), claimed("pretrain", parts) as scratch:
+        training = scratch.training
+        save(scratch.folder, step)
+        raise KeyboardInterrupt
+    return training
+
+
+def saved_steps(parts: Parts) -> list[str]:
+    with suppress(KeyboardInterrupt), claimed("pretrain", parts) as scratch:
+        assert scratch.folder
+        steps = [path.name for path in checkpoint_folders(scratch.folder)]
+        raise KeyboardInterrupt
+    return steps
+
+
+def test_a_killed_training_finds_its_checkpoints_and_its_id() -> None:
+    training = killed(PARTS)
+    with claimed("pretrain", PARTS) as scratch:
+        assert scratch.folder
+        assert scratch.training == training
+        assert [path.name for path in checkpoint_folders(scratch.folder)] == ["step-000005"]
+
+
+def test_a_foreign_state_stays_and_the_difference_is_one_line(capfd: pytest.CaptureFixture) -> None:
+    training = killed(PARTS)
+    with claimed("pretrain", OTHER) as scratch:
+        assert scratch.folder
+        assert checkpoint_folders(scratch.folder) == []
+        assert scratch.training != training
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "an unfinished training is not continued: pretrain.lr 0.004 -> 0.001; training begins anew" in line
+    assert saved_steps(PARTS) == ["step-000005"]
+
+
+def test_of_several_foreign_states_the_nearest_is_named(capfd: pytest.CaptureFixture) -> None:
+    killed({"params": {"pretrain.lr": 0.004, "seed": 1}})
+    killed({"params": {"pretrain.lr": 0.004, "seed": 2, "a": 1}})
+    capfd.readouterr()
+    killed({"params": {"pretrain.lr": 0.004, "seed": 3}})
+    assert "continued: seed 1 -> 3; training" in capfd.readouterr().err
+
+
+def test_until_dvc_has_recorded_the_outs_the_last_checkpoint_stays(project: Path) -> None:
+    """A kill while DVC caches costs no step, and `dvc repro -f` afterwards trains anew."""
+    with claimed("pretrain", PARTS) as scratch:
+        training = scratch.training
+        save(scratch.folder, 4)
+        save(scratch.folder, 8)
+    with claimed("pretrain", PARTS) as scratch:
+        assert scratch.folder
+        assert [path.name for path in checkpoint_folders(scratch.folder)] == ["step-000008"]
+        assert scratch.training == training
+    (project / "dvc.lock").write_text("ab")
+    with claimed("pretrain", PARTS) as scratch:
+        assert scratch.folder
+        assert checkpoint_folders(scratch.folder) == []
+        assert scratch.training != training
+
+
+def test_a_clock_that_was_set_back_changes_nothing(project: Path) -> None:
+    killed(PARTS)
+    for path in [project / "dvc.lock", *scratch_root().rglob("*")]:
+        os.utime(path, (0, 0))
+    assert saved_steps(PARTS) == ["step-000005"]
+
+
+def test_the_next_stage_removes_what_is_finished_and_only_that() -> None:
+    with claimed("pretrain", PARTS) as scratch:
+        save(scratch.folder, 8)
+    killed(OTHER)
+    sweep("pretrain")
+    assert len(list(scratch_root().glob("pretrain/*"))) == 2
+    sweep("load_gpt2")
+    assert saved_steps(OTHER) == ["step-000005"]
+    assert len(list(scratch_root().glob("pretrain/*"))) == 1
+
+
+def test_without_dvc_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_STAGE")
+    with claimed("pretrain", PARTS) as scratch:
+        save(scratch.folder, 8)
+    assert list(scratch_root().glob("pretrain/*")) == []
+
+
+def test_what_a_kill_left_half_written_is_removed() -> None:
+    killed(PARTS)
+    (folder,) = scratch_root().glob("pretrain/*")
+    (folder / ".new-step-000010").mkdir()
+    assert saved_steps(PARTS) == ["step-000005"]
+    assert not (folder / ".new-step-000010").exists()
+
+
+CLAIM = """
+import sys, time, json
+from llmcore.train.scratch import claimed
+with claimed("pretrain", json.loads(sys.argv[1])):
+    print("inside", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start_claim() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIM, '{"params": {"pretrain.lr": 0.004}}'],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_second_process_says_whom_it_waits_for_and_goes_on_when_that_is_killed() -> None:
+    first = start_claim()
+    assert first.stdout
+    assert first.stdout.readline() == "inside\n"
+    second = start_claim()
+    assert second.stdout
+    assert second.stderr
+    assert second.stderr.readline() == f"pretrain: process {first.pid} trains the same; waiting until it ends\n"
+    first.kill()
+    first.communicate()
+    assert second.stdout.readline() == "inside\n"
+    assert second.communicate("\n") == ("", "")
+    assert second.returncode == 0
+
+
+# ---- disks
+
+
+@pytest.fixture
+def read_only(project: Path) -> Iterator[Path]:
+    """A scratch folder in which nothing can be written, not even by root."""
+    scratch_root().mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(scratch_root())], capture_output=True
+    ).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield scratch_root()
+    subprocess.run(["umount", str(scratch_root())], check=True)
+
+
+def test_a_read_only_scratch_is_told_and_the_training_goes_on(read_only: Path, capfd: pytest.CaptureFixture) -> None:
+    with claimed("pretrain", PARTS) as scratch:
+        assert scratch.folder is None
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("checkpoints: none are kept, a killed training would begin anew (")
+    assert "Read-only file system" in line
