@@ -1,4 +1,4 @@
-"""The command `llmcore`: use the models that the pipeline made, look into folders, switch presets."""
+"""The command `llmcore`: use the models that the pipeline made, look into folders, compare, switch presets."""
 
 import argparse
 import os
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   llmcore classify "You won a red kite! Send 20 coins."
   llmcore ask "What is the opposite of big?"
   llmcore info models/classifier
+  llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore preset book-scratch
 """
 
@@ -64,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe a model folder")
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
+
+    compare = commands.add_parser("compare", help="say which of two evaluated models is better")
+    for name in ("first", "second"):
+        compare.add_argument(name, metavar="RUN", help="predictions.csv, answers.jsonl, their folder, or a run's id")
+    compare.add_argument("--confidence", type=float, default=0.95, metavar="C", help="(default: %(default)s)")
+    compare.set_defaults(run=run_compare)
 
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
@@ -143,6 +150,20 @@ def run_info(arguments: argparse.Namespace) -> None:
     from llmcore.serve.info import describe
 
     print(describe(Path(arguments.folder)))
+
+
+def run_compare(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.confidence < 1:
+        raise UserError(f"--confidence: must be between 0 and 1, got {arguments.confidence!r}; correct it")
+    import tempfile
+
+    from llmcore.report.comparison import compare_files
+    from llmcore.report.runs import results_of
+
+    names = (arguments.first, arguments.second)
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (results_of(name, Path(folder)) for name in names)
+        print(compare_files(first, second, names, arguments.confidence))
 
 
 def run_preset(arguments: argparse.Namespace) -> None:

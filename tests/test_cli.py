@@ -91,7 +91,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset"])
+@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "compare", "preset"])
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")
     assert code == 0
@@ -209,6 +209,23 @@ def test_classify_refuses_bytes_that_are_no_text(llmcore: Command, monkeypatch: 
     code, out, errors = llmcore("classify")
     assert (code, out) == (2, "")
     assert errors.startswith("error: standard input: must be UTF-8 text (")
+
+
+# ---- compare
+
+
+def test_compare_ends_with_a_plain_sentence(llmcore: Command, tmp_path: Path) -> None:
+    for name, guess in (("a", "ham"), ("b", "spam")):
+        (tmp_path / f"{name}.csv").write_text("text,label,predicted\n" + f"hi,spam,{guess}\n" * 9)
+    code, out, errors = llmcore("compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[-1].startswith("B is better than A: accuracy 1 against 0")
+
+
+@pytest.mark.parametrize("confidence", ["0", "1", "95"])
+def test_compare_refuses_a_confidence_that_is_none(llmcore: Command, confidence: str) -> None:
+    code, _, errors = llmcore("compare", "a", "b", "--confidence", confidence)
+    assert (code, errors.startswith("error: --confidence: must be between 0 and 1")) == (2, True)
 
 
 # ---- info, preset
