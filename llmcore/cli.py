@@ -128,17 +128,19 @@ def run_classify(arguments: argparse.Namespace) -> None:
 def run_ask(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
     from llmcore.serve.open import open_gpt
-    from llmcore.serve.write import answer_instructions
+    from llmcore.serve.write import answer_instructions, prompt_form
     from llmcore.tasks.prompt import prompt
 
-    model, tokenizer = open_gpt(arguments.model)
-    tokens, room = len(tokenizer.encode(prompt(arguments.instruction, arguments.input))), model.config.context_length
+    (model, tokenizer), form = open_gpt(arguments.model), prompt_form(arguments.model)
+    asked, room = prompt(form, arguments.instruction, arguments.input), model.config.context_length
+    tokens = len(tokenizer.encode(asked))
     if tokens >= room:
         raise UserError(f"instruction: its prompt must have at most {room - 1} tokens, got {tokens}; shorten it")
     [answer] = answer_instructions(
         model,
         tokenizer,
         [(arguments.instruction, arguments.input)],
+        form=form,
         max_new_tokens=arguments.max_new_tokens,
         sampling=sampling,
         seed=arguments.seed,

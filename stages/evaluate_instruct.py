@@ -17,7 +17,7 @@ from llmcore.params import Params, read_params
 from llmcore.progress import bar
 from llmcore.seeds import derive
 from llmcore.serve.open import open_gpt
-from llmcore.serve.write import Continuation, answer_instructions
+from llmcore.serve.write import Continuation, answer_instructions, prompt_form
 from stages.common import TABLE_ROWS, run, track_results
 
 Row = dict[str, Any]
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
 def answer_all(folder: Path, rows: list[Row], params: Params, machine: Machine) -> list[Continuation]:
     """Return the model's answer to each row, in the rows' order."""
     section = params.evaluate_instruct
-    model, tokenizer = open_gpt(folder)
+    (model, tokenizer), form = open_gpt(folder), prompt_form(folder)
     model.to(machine.device)
     sampling = Sampling(section.temperature, section.top_k, section.top_p)
     asked = [(row["instruction"], row["input"]) for row in rows]
@@ -65,6 +65,7 @@ def answer_all(folder: Path, rows: list[Row], params: Params, machine: Machine) 
                 model,
                 tokenizer,
                 part,
+                form=form,
                 max_new_tokens=section.max_new_tokens,
                 sampling=sampling,
                 seed=derive(params.seed, "answers", number),

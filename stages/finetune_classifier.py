@@ -14,10 +14,10 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Classifier, read_params
 from llmcore.report.card import model_card
+from llmcore.report.figures import length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.classification import ClassificationTask, Labelled
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tasks.classification import ClassificationTask, balanced_weights, label_rows
 from stages.common import run
 from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
 
@@ -34,8 +34,16 @@ def main(argv: list[str]) -> None:
         inputs = inputs_of(tracker, base=base, spam=data)
         gpt, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
-        rows, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
-        val, _ = read_rows(data / "val.jsonl", tokenizer, labels, section.max_tokens)
+        (rows, lengths), (val, val_lengths) = (
+            label_rows(
+                list(read_jsonl(data / f"{split}.jsonl")),
+                tokenizer.encode_stream,
+                labels,
+                section.max_tokens,
+                tokenizer.end_of_text,
+            )
+            for split in ("train", "val")
+        )
         model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
         task = ClassificationTask(
             rows,
@@ -45,10 +53,18 @@ def main(argv: list[str]) -> None:
             seed=params.seed,
             pad_id=tokenizer.end_of_text,
             pad_to=section.max_tokens if section.pooling == "last_position" else None,
+            class_weights=balanced_weights(rows, len(labels)) if section.class_weights == "balanced" else None,
             device=machine.device,
         )
         last, history = train("finetune_classifier", model, task, section, params, machine=machine, tracker=tracker)
-        metrics = parameter_counts(model) | {"train_rows": len(rows), "truncated_rows": cut} | last
+        cut = sum(length > section.max_tokens for length in lengths)
+        counts = {
+            "train_rows": len(rows),
+            "truncated_rows": cut,
+            "truncated_share": cut / len(rows),
+            "padding_share": task.padding_share(),
+        }
+        metrics = parameter_counts(model) | counts | last
         source = read_source(base)
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
         card = model_card(
@@ -70,6 +86,7 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
+        length_histogram(plots / "lengths.png", {"train": lengths, "val": val_lengths}, limit=section.max_tokens)
         track_model(tracker, metrics, plots, out)
 
 
@@ -84,15 +101,6 @@ def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int)
     else:
         choose_trained(model, section.trains)
     return model
-
-
-def read_rows(path: Path, tokenizer: Tokenizer, labels: list[str], max_tokens: int) -> tuple[list[Labelled], int]:
-    """Return the rows as ids, cut to `max_tokens`, and how many were cut."""
-    rows = list(read_jsonl(path))
-    encoded = list(tokenizer.encode_stream(row["text"] for row in rows))
-    index = {label: number for number, label in enumerate(labels)}
-    labelled = [Labelled(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
-    return labelled, sum(len(ids) > max_tokens for ids in encoded)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Instruct, read_params
 from llmcore.report.card import model_card
+from llmcore.report.figures import length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.instructions import Example, InstructionTask, make_example
+from llmcore.tasks.instructions import Example, InstructionTask, make_examples, pack, usable
+from llmcore.tasks.prompt import PROMPT_KEY
 from llmcore.tokenizer.bpe import Tokenizer
 from stages.common import run
 from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
@@ -35,11 +37,12 @@ def main(argv: list[str]) -> None:
         check_length("instruct.max_tokens", section.max_tokens, model.config.context_length)
         choose_trained(model, section, params.seed)
         model.to(machine.device)
-        examples = read_examples(data / "train.jsonl", tokenizer, section)
-        kept = answered(examples, f"{data}/train.jsonl")
+        examples, kept = read_examples(data / "train.jsonl", tokenizer, section)
+        val_examples, val = read_examples(data / "val.jsonl", tokenizer, section)
+        packed = pack(kept, section.max_tokens, params.seed) if section.packing else kept
         task = InstructionTask(
-            kept,
-            answered(read_examples(data / "val.jsonl", tokenizer, section), f"{data}/val.jsonl"),
+            packed,
+            val,
             batch_size=section.batch_size,
             micro_batch_size=section.micro_batch_size,
             seed=params.seed,
@@ -47,10 +50,14 @@ def main(argv: list[str]) -> None:
             device=machine.device,
         )
         last, history = train("finetune_instruct", model, task, section, params, machine=machine, tracker=tracker)
+        cut = sum(example.truncated for example in examples)
         rows = {
             "train_rows": len(kept),
-            "truncated_rows": sum(example.truncated for example in examples),
+            "truncated_rows": cut if section.overlong == "truncate" else 0,
+            "truncated_share": cut / len(examples),
             "dropped_rows": len(examples) - len(kept),
+            "packed_rows": len(packed),
+            "padding_share": task.order.padding_share(section.micro_batch_size),
             "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
         }
         metrics = parameter_counts(model) | rows | last
@@ -63,7 +70,15 @@ def main(argv: list[str]) -> None:
             licence=source.licence,
             data=card_lines(inputs, base=base, instructions=data),
         )
-        save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
+        save_gpt(
+            out,
+            model.config,
+            merged_state(model),
+            tokenizer=tokenizer,
+            origin=origin,
+            card=card,
+            values={PROMPT_KEY: section.prompt},
+        )
         if section.trains == "lora":
             save_adapter(
                 out / "adapter",
@@ -75,6 +90,8 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
+        lengths = {"train": [e.length for e in examples], "val": [e.length for e in val_examples]}
+        length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)
         track_model(tracker, metrics, plots, out)
 
 
@@ -85,28 +102,22 @@ def choose_trained(model: GPT, section: Instruct, seed: int) -> None:
         train_only_lora(model)
 
 
-def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> list[Example]:
-    """Return the rows as examples, cut to `max_tokens`."""
-    return [
-        make_example(
-            row,
-            tokenizer.encode,
-            end_of_text=tokenizer.end_of_text,
-            mask=section.mask,
-            max_tokens=section.max_tokens,
-        )
-        for row in read_jsonl(path)
-    ]
-
-
-def answered(examples: list[Example], source: str) -> list[Example]:
-    """Return the examples with something to learn: one that is cut before its answer has nothing."""
-    kept = [example for example in examples if example.supervised]
+def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> tuple[list[Example], list[Example]]:
+    """Return all rows as examples, cut to `max_tokens`, and those of them that are learned from."""
+    examples = make_examples(
+        read_jsonl(path),
+        tokenizer.encode,
+        end_of_text=tokenizer.end_of_text,
+        form=section.prompt,
+        mask=section.mask,
+        max_tokens=section.max_tokens,
+    )
+    kept = usable(examples, section.overlong)
     if not kept:
-        longest = max(len(example.inputs) for example in examples)
-        rule = f"must leave part of an answer in at least one row of {source}, got {longest}"
-        raise UserError(f"instruct.max_tokens {rule}; raise it")
-    return kept
+        longest = max(example.length for example in examples)
+        rule = f"must have room for an answer in at least one row of {path}, got {section.max_tokens}"
+        raise UserError(f"instruct.max_tokens {rule}; raise it (the longest row has {longest})")
+    return examples, kept
 
 
 if __name__ == "__main__":

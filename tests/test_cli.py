@@ -28,7 +28,7 @@ def folders(
 ) -> Path:
     """A project's models/: pretrain, instruct (with room for a prompt) and classifier."""
     root = tmp_path_factory.mktemp("project")
-    length = len(tokenizer.encode(prompt("Say hi.", "")))
+    length = len(tokenizer.encode(prompt("alpaca", "Say hi.", "")))
     roomy = GPTConfig(**{**vars(config), "context_length": length + 30})
     for name, shape in (("pretrain", config), ("instruct", roomy)):
         state = randomised(GPT(shape)).state_dict()

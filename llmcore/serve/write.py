@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from llmcore.errors import UserError
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
+from llmcore.model.folder import read_config
 from llmcore.model.gpt import GPT
-from llmcore.tasks.prompt import prompt
+from llmcore.tasks.prompt import FORMS, PROMPT_KEY, prompt
 from llmcore.tokenizer.bpe import Tokenizer
 
 
@@ -16,6 +19,16 @@ class Continuation:
 
     text: str
     ended: bool
+
+
+def prompt_form(folder: str | Path) -> str:
+    """Return the form in which a model folder wants its prompts: what its config says, else Alpaca's."""
+    form = read_config(folder)[1].get(PROMPT_KEY, FORMS[0])
+    if form not in FORMS:
+        raise UserError(
+            f"{folder}/config.json: {PROMPT_KEY} must be one of {', '.join(FORMS)}, got {form!r}; correct it"
+        )
+    return form
 
 
 def continue_texts(
@@ -31,12 +44,13 @@ def answer_instructions(
     tokenizer: Tokenizer,
     instructions: Sequence[tuple[str, str]],
     *,
+    form: str,
     max_new_tokens: int,
     sampling: Sampling,
     seed: int,
 ) -> list[Continuation]:
-    """Answer each (instruction, input); a prompt that fills the model's context gets no answer."""
-    prompts = [tokenizer.encode(prompt(instruction, input)) for instruction, input in instructions]
+    """Answer each (instruction, input), asked in `form`; a prompt that fills the context gets no answer."""
+    prompts = [tokenizer.encode(prompt(form, instruction, input)) for instruction, input in instructions]
     fitting = [row for row, ids in enumerate(prompts) if len(ids) < model.config.context_length]
     written = _continue(model, tokenizer, [prompts[row] for row in fitting], max_new_tokens, sampling, seed)
     answers = [Continuation("", ended=False)] * len(prompts)

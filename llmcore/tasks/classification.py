@@ -1,7 +1,9 @@
 """Classification: name the class of a text, read at one of its tokens. Book: chapter 6."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from llmcore.data.order import Order, chunks
 from llmcore.model.classifier import GPTClassifier
+
+Encode = Callable[[Iterable[str]], Iterable[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,22 @@ class LabelledBatch:
     supervised: int
 
 
+def label_rows(
+    rows: Sequence[Mapping[str, Any]], encode_stream: Encode, labels: Sequence[str], max_tokens: int, empty: int
+) -> tuple[list[Labelled], list[int]]:
+    """Return the rows as ids, cut to `max_tokens`, and their lengths before; a row without ids is `empty` alone."""
+    index = {label: number for number, label in enumerate(labels)}
+    encoded = [ids or [empty] for ids in encode_stream(row["text"] for row in rows)]
+    labelled = [Labelled(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
+    return labelled, [len(ids) for ids in encoded]
+
+
+def balanced_weights(rows: Sequence[Labelled], classes: int) -> list[float]:
+    """Return a weight for each class with which all classes count alike; its mean over the rows is 1."""
+    counts = Counter(row.label for row in rows)
+    return [len(rows) / (classes * counts[label]) for label in range(classes)]
+
+
 class ClassificationTask:
     """Train on labelled rows of similar length together; validate by loss and accuracy."""
 
@@ -43,8 +63,10 @@ class ClassificationTask:
         seed: int,
         pad_id: int,
         pad_to: int | None,
+        class_weights: Sequence[float] | None = None,
         device: torch.device,
     ):
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=device)
         self.train, self.val, self.pad_id, self.pad_to, self.device = train, val, pad_id, pad_to, device
         self.micro_batch_size = micro_batch_size
         self.order = Order(len(train), batch_size, seed, np.array([len(row.ids) for row in train]))
@@ -54,10 +76,17 @@ class ClassificationTask:
         return self._batches([self.train[row] for row in self.order.batch(step)])
 
     def loss_sum(self, model: GPTClassifier, batch: LabelledBatch) -> Tensor:
-        return F.cross_entropy(model(batch.ids, batch.read).float(), batch.labels, reduction="sum")
+        logits = model(batch.ids, batch.read).float()  # (B, labels)
+        return F.cross_entropy(logits, batch.labels, weight=self.class_weights, reduction="sum")
+
+    def padding_share(self) -> float:
+        """Return the share of the first epoch's tokens that are padding."""
+        if self.pad_to:
+            return 1 - sum(len(row.ids) for row in self.train) / (len(self.train) * self.pad_to)
+        return self.order.padding_share(self.micro_batch_size)
 
     def evaluate(self, model: GPTClassifier) -> dict[str, float]:
-        """Return mean loss and accuracy over the validation rows."""
+        """Return mean loss and accuracy over the validation rows, each counted alike."""
         total, right = 0.0, 0
         for batch in self._batches(sorted(self.val, key=lambda row: len(row.ids))):
             logits = model(batch.ids, batch.read).float()  # (B, labels)

@@ -1,13 +1,14 @@
 """Instruction tuning: predict the answer that follows a prompt. Book: chapter 7."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmcore.data.order import Order, chunks
+from llmcore.data.order import Order, chunks, pack_rows
 from llmcore.data.windows import IGNORED
 from llmcore.model.gpt import GPT
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
@@ -20,38 +21,79 @@ class Example:
 
     inputs: np.ndarray
     targets: np.ndarray
-    truncated: bool
+    length: int  # in tokens, before it was cut
+
+    @property
+    def truncated(self) -> bool:
+        return self.length > len(self.inputs)
 
     @property
     def supervised(self) -> int:
         return int((self.targets != IGNORED).sum())
 
+    @property
+    def segments(self) -> np.ndarray:
+        return np.zeros(len(self.inputs), np.int64)
+
+
+def make_examples(
+    rows: Iterable[Mapping[str, Any]], encode: Callable[[str], list[int]], **settings: Any
+) -> list[Example]:
+    """Return each row as an example; `settings` are those of `make_example`."""
+    return [make_example(row, encode, **settings) for row in rows]
+
+
+def usable(examples: Sequence[Example], overlong: str) -> list[Example]:
+    """Return the examples to learn from: with part of an answer left, and where `overlong` is `drop`, uncut."""
+    return [example for example in examples if example.supervised and not (overlong == "drop" and example.truncated)]
+
+
+class Packed:
+    """Several examples in one row: inputs, targets, and the number of the example that each belongs to."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self.inputs = np.concatenate([example.inputs for example in examples])
+        self.targets = np.concatenate([example.targets for example in examples])
+        self.segments = np.repeat(np.arange(len(examples)), [len(example.inputs) for example in examples])
+
 
 def make_example(
-    row: dict[str, str], encode: Callable[[str], list[int]], *, end_of_text: int, mask: str, max_tokens: int
+    row: Mapping[str, Any],
+    encode: Callable[[str], list[int]],
+    *,
+    end_of_text: int,
+    form: str,
+    mask: str,
+    max_tokens: int,
 ) -> Example:
     """Encode prompt, answer and end-of-text, and mask what is not to be learned.
 
-    `mask` is `none`, `instruction` (the preamble and the instruction give no loss) or `instruction+input`
-    (the whole prompt gives none). End-of-text is a target, so the model learns to stop. Rows are cut to
-    `max_tokens` inputs.
+    `form` is that of the prompt. `mask` is `none`, `instruction` (all up to the instruction's end gives no loss)
+    or `instruction+input` (the whole prompt gives none). End-of-text is a target, so the model learns to
+    stop. Rows are cut to `max_tokens` inputs.
     """
-    asked, given, heading = (encode(part) for part in prompt_parts(row["instruction"], row["input"]))
+    asked, given, heading = (encode(part) for part in prompt_parts(form, row["instruction"], row["input"]))
     ids = [*asked, *given, *heading, *encode(row["output"]), end_of_text]
     masked = {"none": 0, "instruction": len(asked), "instruction+input": len(asked) + len(given) + len(heading)}[mask]
     inputs = np.array(ids[:-1], np.int64)[:max_tokens]
     targets = np.array(ids[1:], np.int64)[:max_tokens]
     targets[: max(0, masked - 1)] = IGNORED  # the last masked token is the input that predicts the first free one
-    return Example(inputs, targets, truncated=len(ids) - 1 > max_tokens)
+    return Example(inputs, targets, length=len(ids) - 1)
+
+
+def pack(examples: Sequence[Example], max_tokens: int, seed: int) -> list[Packed]:
+    """Lay examples into rows of at most `max_tokens`; each is in one row whole, and none sees another there."""
+    sets = pack_rows([len(example.inputs) for example in examples], max_tokens, seed)
+    return [Packed([examples[number] for number in numbers]) for numbers in sets]
 
 
 class InstructionTask:
-    """Train on examples of similar length together; validate by the loss on supervised targets."""
+    """Train on examples, or on packed rows of them, similar lengths together; validate by the loss on single ones."""
 
     def __init__(
         self,
-        train: Sequence[Example],
-        val: Sequence[Example],
+        train: Sequence[Example | Packed],
+        val: Sequence[Example | Packed],
         *,
         batch_size: int,
         micro_batch_size: int,
@@ -75,14 +117,17 @@ class InstructionTask:
         loss, _ = mean_loss(model, self._batches(sorted(self.val, key=lambda row: len(row.inputs))))
         return {"loss": loss}
 
-    def _batches(self, rows: Sequence[Example]) -> list[TokenBatch]:
+    def _batches(self, rows: Sequence[Example | Packed]) -> list[TokenBatch]:
         return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
 
-    def _batch(self, rows: Sequence[Example]) -> TokenBatch:
+    def _batch(self, rows: Sequence[Example | Packed]) -> TokenBatch:
         width = max(len(row.inputs) for row in rows)
         inputs = np.full((len(rows), width), self.pad_id)  # (B, T)
         targets = np.full((len(rows), width), IGNORED)
+        segments = np.full((len(rows), width), -1)
         for number, row in enumerate(rows):
             inputs[number, : len(row.inputs)] = row.inputs
             targets[number, : len(row.targets)] = row.targets
-        return TokenBatch.of(inputs, targets, self.device)
+            segments[number, : len(row.segments)] = row.segments
+        packed = any(isinstance(row, Packed) for row in rows)
+        return TokenBatch.of(inputs, targets, self.device, segments if packed else None)
