@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   llmcore ask "What is the opposite of big?"
   llmcore info models/classifier
   llmcore compare before/predictions.csv reports/evaluate_classifier
+  llmcore show-batch instruct
   llmcore preset book-scratch
 """
 
@@ -71,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
         compare.add_argument(name, metavar="RUN", help="predictions.csv, answers.jsonl, their folder, or a run's id")
     compare.add_argument("--confidence", type=float, default=0.95, metavar="C", help="(default: %(default)s)")
     compare.set_defaults(run=run_compare)
+
+    show = commands.add_parser("show-batch", help="show a training batch: which tokens are learned, read, padding")
+    show.add_argument("task", choices=["classifier", "instruct"])
+    show.add_argument("--step", type=int, default=0, metavar="N", help="whose batch (default: %(default)s, the first)")
+    show.add_argument("--base", default="models/base", metavar="FOLDER", help="(default: %(default)s)")
+    show.add_argument("--data", metavar="FOLDER", help="(default: data/spam or data/instructions)")
+    show.set_defaults(run=run_show_batch)
 
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
@@ -166,6 +174,31 @@ def run_compare(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         first, second = (results_of(name, Path(folder)) for name in names)
         print(compare_files(first, second, names, arguments.confidence))
+
+
+def run_show_batch(arguments: argparse.Namespace) -> None:
+    if arguments.step < 0:
+        raise UserError(f"--step: must be 0 or more, got {arguments.step}; correct it")
+    import torch
+
+    from llmcore.files import read_json, read_jsonl
+    from llmcore.params import read_params
+    from llmcore.report.batch import batch_text
+    from llmcore.tasks.classification import classification_rows, classification_task
+    from llmcore.tasks.instructions import instruction_rows, instruction_task
+    from llmcore.tokenizer.bpe import load_tokenizer
+
+    params, tokenizer, cpu = read_params(), load_tokenizer(arguments.base), torch.device("cpu")
+    data = Path(arguments.data or {"classifier": "data/spam", "instruct": "data/instructions"}[arguments.task])
+    rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+    if arguments.task == "classifier":
+        labels = read_json(data / "meta.json")["labels"]
+        sorting, _ = classification_task(params.classifier, rows, labels, tokenizer, seed=params.seed, device=cpu)
+        shown = classification_rows(sorting, arguments.step, tokenizer.decode, labels)
+    else:
+        following, _ = instruction_task(params.instruct, rows, tokenizer, seed=params.seed, device=cpu)
+        shown = instruction_rows(following, arguments.step, tokenizer.decode)
+    print(batch_text(shown, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
 
 
 def run_preset(arguments: argparse.Namespace) -> None:

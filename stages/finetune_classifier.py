@@ -14,10 +14,10 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Classifier, read_params
 from llmcore.report.card import model_card
-from llmcore.report.figures import length_histogram
+from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.classification import ClassificationTask, balanced_weights, label_rows
+from llmcore.tasks.classification import classification_rows, classification_task
 from stages.common import run
 from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
 
@@ -34,34 +34,15 @@ def main(argv: list[str]) -> None:
         inputs = inputs_of(tracker, base=base, spam=data)
         gpt, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
-        (rows, lengths), (val, val_lengths) = (
-            label_rows(
-                list(read_jsonl(data / f"{split}.jsonl")),
-                tokenizer.encode_stream,
-                labels,
-                section.max_tokens,
-                tokenizer.end_of_text,
-            )
-            for split in ("train", "val")
-        )
         model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
-        task = ClassificationTask(
-            rows,
-            val,
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            seed=params.seed,
-            pad_id=tokenizer.end_of_text,
-            pad_to=section.max_tokens if section.pooling == "last_position" else None,
-            class_weights=balanced_weights(rows, len(labels)) if section.class_weights == "balanced" else None,
-            device=machine.device,
-        )
+        rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+        task, lengths = classification_task(section, rows, labels, tokenizer, seed=params.seed, device=machine.device)
         last, history = train("finetune_classifier", model, task, section, params, machine=machine, tracker=tracker)
-        cut = sum(length > section.max_tokens for length in lengths)
+        cut = sum(length > section.max_tokens for length in lengths["train"])
         counts = {
-            "train_rows": len(rows),
+            "train_rows": len(task.train),
             "truncated_rows": cut,
-            "truncated_share": cut / len(rows),
+            "truncated_share": cut / len(task.train),
             "padding_share": task.padding_share(),
         }
         metrics = parameter_counts(model) | counts | last
@@ -86,7 +67,8 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
-        length_histogram(plots / "lengths.png", {"train": lengths, "val": val_lengths}, limit=section.max_tokens)
+        length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)
+        batch_rows(plots / "batch.png", classification_rows(task, 0, tokenizer.decode, labels), title="First batch")
         track_model(tracker, metrics, plots, out)
 
 

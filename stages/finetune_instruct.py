@@ -5,7 +5,6 @@ from pathlib import Path
 
 from llmcore import tracking
 from llmcore.compute import set_up
-from llmcore.errors import UserError
 from llmcore.files import read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
 from llmcore.model.folder import save_gpt
@@ -14,12 +13,11 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Instruct, read_params
 from llmcore.report.card import model_card
-from llmcore.report.figures import length_histogram
+from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.instructions import Example, InstructionTask, make_examples, pack, usable
+from llmcore.tasks.instructions import Example, InstructionTask, instruction_rows, instruction_task, usable
 from llmcore.tasks.prompt import PROMPT_KEY
-from llmcore.tokenizer.bpe import Tokenizer
 from stages.common import run
 from stages.training import card_lines, check_length, inputs_of, track_model, train, write_history
 
@@ -37,30 +35,10 @@ def main(argv: list[str]) -> None:
         check_length("instruct.max_tokens", section.max_tokens, model.config.context_length)
         choose_trained(model, section, params.seed)
         model.to(machine.device)
-        examples, kept = read_examples(data / "train.jsonl", tokenizer, section)
-        val_examples, val = read_examples(data / "val.jsonl", tokenizer, section)
-        packed = pack(kept, section.max_tokens, params.seed) if section.packing else kept
-        task = InstructionTask(
-            packed,
-            val,
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            seed=params.seed,
-            pad_id=tokenizer.end_of_text,
-            device=machine.device,
-        )
+        parts = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+        task, examples = instruction_task(section, parts, tokenizer, seed=params.seed, device=machine.device)
         last, history = train("finetune_instruct", model, task, section, params, machine=machine, tracker=tracker)
-        cut = sum(example.truncated for example in examples)
-        rows = {
-            "train_rows": len(kept),
-            "truncated_rows": cut if section.overlong == "truncate" else 0,
-            "truncated_share": cut / len(examples),
-            "dropped_rows": len(examples) - len(kept),
-            "packed_rows": len(packed),
-            "padding_share": task.order.padding_share(section.micro_batch_size),
-            "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
-        }
-        metrics = parameter_counts(model) | rows | last
+        metrics = parameter_counts(model) | counts(task, examples["train"], section) | last
         source = read_source(base)
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": inputs, "source": source._asdict()}
         card = model_card(
@@ -90,7 +68,8 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
-        lengths = {"train": [e.length for e in examples], "val": [e.length for e in val_examples]}
+        lengths = {split: [example.length for example in rows] for split, rows in examples.items()}
+        batch_rows(plots / "batch.png", instruction_rows(task, 0, tokenizer.decode), title="First batch")
         length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)
         track_model(tracker, metrics, plots, out)
 
@@ -102,22 +81,19 @@ def choose_trained(model: GPT, section: Instruct, seed: int) -> None:
         train_only_lora(model)
 
 
-def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> tuple[list[Example], list[Example]]:
-    """Return all rows as examples, cut to `max_tokens`, and those of them that are learned from."""
-    examples = make_examples(
-        read_jsonl(path),
-        tokenizer.encode,
-        end_of_text=tokenizer.end_of_text,
-        form=section.prompt,
-        mask=section.mask,
-        max_tokens=section.max_tokens,
-    )
+def counts(task: InstructionTask, examples: list[Example], section: Instruct) -> dict[str, float]:
+    """Return what became of the training rows, and the shares of tokens that are padding and that are learned."""
     kept = usable(examples, section.overlong)
-    if not kept:
-        longest = max(example.length for example in examples)
-        rule = f"must have room for an answer in at least one row of {path}, got {section.max_tokens}"
-        raise UserError(f"instruct.max_tokens {rule}; raise it (the longest row has {longest})")
-    return examples, kept
+    cut = sum(example.truncated for example in examples)
+    return {
+        "train_rows": len(kept),
+        "truncated_rows": sum(example.truncated for example in kept),
+        "truncated_share": cut / len(examples),
+        "dropped_rows": len(examples) - len(kept),
+        "packed_rows": len(task.train),
+        "padding_share": task.order.padding_share(section.micro_batch_size),
+        "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
+    }
 
 
 if __name__ == "__main__":

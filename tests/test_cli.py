@@ -14,6 +14,7 @@ import pytest
 from structure import ROOT
 
 from llmcore.cli import EXAMPLES, main, parser
+from llmcore.files import write_json, write_jsonl
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.folder import save_gpt
@@ -91,7 +92,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "compare", "preset"])
+@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "compare", "show-batch", "preset"])
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")
     assert code == 0
@@ -226,6 +227,22 @@ def test_compare_ends_with_a_plain_sentence(llmcore: Command, tmp_path: Path) ->
 def test_compare_refuses_a_confidence_that_is_none(llmcore: Command, confidence: str) -> None:
     code, _, errors = llmcore("compare", "a", "b", "--confidence", confidence)
     assert (code, errors.startswith("error: --confidence: must be between 0 and 1")) == (2, True)
+
+
+# ---- show-batch
+
+
+@pytest.mark.parametrize("task", ["classifier", "instruct"])
+def test_show_batch_shows_what_is_learned(llmcore: Command, folders: Path, task: str) -> None:
+    rows = [{"text": "Call now!", "label": "spam", "instruction": "Say hi.", "input": "", "output": "Hi!"}]
+    (folders / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for split in ("train", "val"):
+        write_jsonl(folders / f"rows/{split}.jsonl", rows)
+    write_json(folders / "rows/meta.json", {"labels": ["ham", "spam"]})
+    code, out, errors = llmcore("show-batch", task, "--base", "models/pretrain", "--data", "rows")
+    assert (code, errors) == (0, "")
+    assert {"classifier": "--- spam\nCall now", "instruct": "{+Hi!<|endoftext|>+}"}[task] in out
+    assert "\x1b" not in out
 
 
 # ---- info, preset

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,11 @@ from torch import Tensor
 
 from llmcore.data.order import Order, chunks
 from llmcore.model.classifier import GPTClassifier
+from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
+
+if TYPE_CHECKING:
+    from llmcore.params import Classifier
+    from llmcore.tokenizer.bpe import Tokenizer
 
 Encode = Callable[[Iterable[str]], Iterable[list[int]]]
 
@@ -129,3 +134,48 @@ def class_probabilities(
         ids, read = pad([rows[row] for row in chosen], pad_id, pad_to)
         probabilities[chosen] = model(ids.to(device), read.to(device)).float().softmax(-1).cpu()
     return probabilities
+
+
+def classification_task(
+    section: "Classifier",
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    labels: Sequence[str],
+    tokenizer: "Tokenizer",
+    *,
+    seed: int,
+    device: torch.device,
+) -> tuple[ClassificationTask, dict[str, list[int]]]:
+    """Return the task of the rows in `train` and `val`, and how many tokens each row had before it was cut."""
+    parts, lengths = {}, {}
+    for split in ("train", "val"):
+        parts[split], lengths[split] = label_rows(
+            rows[split], tokenizer.encode_stream, labels, section.max_tokens, tokenizer.end_of_text
+        )
+    weights = balanced_weights(parts["train"], len(labels)) if section.class_weights == "balanced" else None
+    task = ClassificationTask(
+        parts["train"],
+        parts["val"],
+        batch_size=section.batch_size,
+        micro_batch_size=section.micro_batch_size,
+        seed=seed,
+        pad_id=tokenizer.end_of_text,
+        pad_to=section.max_tokens if section.pooling == "last_position" else None,
+        class_weights=weights,
+        device=device,
+    )
+    return task, lengths
+
+
+def classification_rows(
+    task: ClassificationTask, step: int, decode: Callable[[list[int]], str], labels: Sequence[str]
+) -> list[ShownRow]:
+    """Return the rows of a step's batch; supervised is the one token at which the class is read."""
+    rows = [task.train[number] for number in task.order.batch(step)]
+    ids, read = pad([row.ids for row in rows], task.pad_id, task.pad_to)
+    shown = []
+    for row, tokens, position in zip(rows, ids.tolist(), read.tolist(), strict=True):
+        kinds = [MASKED] * len(row.ids) + [PADDING] * (len(tokens) - len(row.ids))
+        kinds[position] = SUPERVISED
+        texts = [decode([token]) if kind != PADDING else "" for token, kind in zip(tokens, kinds, strict=True)]
+        shown.append(ShownRow(labels[row.label], [Piece(*piece) for piece in zip(texts, kinds, strict=True)]))
+    return shown

@@ -1,8 +1,8 @@
 """Instruction tuning: predict the answer that follows a prompt. Book: chapter 7."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,9 +10,15 @@ from torch import Tensor
 
 from llmcore.data.order import Order, chunks, pack_rows
 from llmcore.data.windows import IGNORED
+from llmcore.errors import UserError
 from llmcore.model.gpt import GPT
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 from llmcore.tasks.prompt import prompt_parts
+from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
+
+if TYPE_CHECKING:
+    from llmcore.params import Instruct
+    from llmcore.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,6 @@ class Example:
     @property
     def segments(self) -> np.ndarray:
         return np.zeros(len(self.inputs), np.int64)
-
-
-def make_examples(
-    rows: Iterable[Mapping[str, Any]], encode: Callable[[str], list[int]], **settings: Any
-) -> list[Example]:
-    """Return each row as an example; `settings` are those of `make_example`."""
-    return [make_example(row, encode, **settings) for row in rows]
 
 
 def usable(examples: Sequence[Example], overlong: str) -> list[Example]:
@@ -131,3 +130,71 @@ class InstructionTask:
             segments[number, : len(row.segments)] = row.segments
         packed = any(isinstance(row, Packed) for row in rows)
         return TokenBatch.of(inputs, targets, self.device, segments if packed else None)
+
+
+def instruction_task(
+    section: "Instruct",
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    tokenizer: "Tokenizer",
+    *,
+    seed: int,
+    device: torch.device,
+) -> tuple[InstructionTask, dict[str, list[Example]]]:
+    """Return the task of the rows in `train` and `val`, and all of them as examples, those left out too.
+
+    UserError if a split has no row to learn from.
+    """
+    examples = {
+        split: [
+            make_example(
+                row,
+                tokenizer.encode,
+                end_of_text=tokenizer.end_of_text,
+                form=section.prompt,
+                mask=section.mask,
+                max_tokens=section.max_tokens,
+            )
+            for row in rows[split]
+        ]
+        for split in ("train", "val")
+    }
+    kept = {split: usable(found, section.overlong) for split, found in examples.items()}
+    for split in kept:
+        if not kept[split]:
+            lengths = sorted(example.length for example in examples[split])
+            rule = f"must leave an answer in at least one row of {split}, got {section.max_tokens}"
+            raise UserError(f"instruct.max_tokens {rule}; raise it (rows have {lengths[0]} to {lengths[-1]} tokens)")
+    task = InstructionTask(
+        pack(kept["train"], section.max_tokens, seed) if section.packing else kept["train"],
+        kept["val"],
+        batch_size=section.batch_size,
+        micro_batch_size=section.micro_batch_size,
+        seed=seed,
+        pad_id=tokenizer.end_of_text,
+        device=device,
+    )
+    return task, examples
+
+
+def instruction_rows(task: InstructionTask, step: int, decode: Callable[[list[int]], str]) -> list[ShownRow]:
+    """Return the rows of a step's batch; supervised are the tokens that the model learns to predict."""
+    numbers = task.order.batch(step).tolist()
+    rows = [task.train[number] for number in numbers]
+    width = max(len(row.inputs) for row in rows)
+    return [
+        ShownRow(f"row {number}", _pieces(row, decode) + [Piece("", PADDING)] * (width - len(row.inputs)))
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _pieces(row: Example | Packed, decode: Callable[[list[int]], str]) -> list[Piece]:
+    """A target is the token after its input: the first input of each text is never one."""
+    pieces = []
+    for place, (token, target, text) in enumerate(zip(row.inputs, row.targets, row.segments, strict=True)):
+        if place == 0 or row.segments[place - 1] != text:
+            pieces.append(Piece(decode([int(token)]), MASKED))
+        if target != IGNORED:
+            pieces.append(Piece(decode([int(target)]), SUPERVISED))
+        elif place + 1 < len(row.inputs) and row.segments[place + 1] == text:
+            pieces.append(Piece(decode([int(row.inputs[place + 1])]), MASKED))
+    return pieces
