@@ -208,8 +208,19 @@ class Decoding(Section):
     top_p: Nucleus  # 1 keeps all
 
 
+class Judge(Section):
+    kind: Literal["none", "openai"]
+    url: Name  # everything before /chat/completions
+    model: Name
+    temperature: NonNegativeFloat
+    seed: NonNegativeInt
+    max_tokens: PositiveInt  # of a reply
+    timeout_seconds: PositiveFloat
+
+
 class EvaluateInstruct(Decoding):
     confidence: Fraction
+    judge: Judge
 
 
 class Compute(Section):

@@ -1,7 +1,6 @@
 """How good a classifier is on test rows: scores, their uncertainty, and what they must beat."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from llmcore.evaluate.baselines import tfidf_baseline
 from llmcore.evaluate.compare import compare_right
 from llmcore.evaluate.scores import (
+    Uncertainty,
     average_precision,
     bootstrap,
     classification_intervals,
@@ -20,14 +20,6 @@ from llmcore.evaluate.scores import (
 )
 
 MISTAKES = 100  # listed
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """How wide intervals are, and what their resampling draws from."""
-
-    confidence: float
-    generator: np.random.Generator
 
 
 def scores(

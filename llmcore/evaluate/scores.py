@@ -4,12 +4,21 @@ import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 RESAMPLES = 2000
 ENDS = ("low", "high")  # of an interval
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How wide intervals are, and what their resampling draws from."""
+
+    confidence: float
+    generator: np.random.Generator
 
 
 def wilson(successes: int, total: int, confidence: float) -> tuple[float, float]:
@@ -167,6 +176,19 @@ def token_f1(answer: str, wanted: str) -> float:
         return float(given == truth)
     shared = (Counter(given) & Counter(truth)).total()
     return 2 * shared / (len(given) + len(truth))
+
+
+def rouge_l(answer: str, wanted: str) -> float:
+    """Return ROUGE-L: the F1 of the longest run of words, gaps allowed, that two answers share in order.
+
+    C.-Y. Lin, "ROUGE" (2004). Words are compared without case and punctuation, in any script.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    given, truth = (re.findall(r"\w+", text.casefold()) for text in (answer, wanted))
+    if not given or not truth:
+        return float(given == truth)
+    return 2 * LCSseq.similarity(given, truth) / (len(given) + len(truth))
 
 
 def most_frequent(answers: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Text in, text out: what the command line, the evaluation and served models share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.folder import read_config
 from llmcore.model.gpt import GPT
+from llmcore.tasks.instructions import log_likelihoods, make_example
 from llmcore.tasks.prompt import FORMS, PROMPT_KEY, prompt
 from llmcore.tokenizer.bpe import Tokenizer
 
@@ -57,6 +58,21 @@ def answer_instructions(
     for row, continuation in zip(fitting, written, strict=True):
         answers[row] = Continuation(continuation.text.strip(), continuation.ended)
     return answers
+
+
+def answer_likelihoods(
+    model: GPT, tokenizer: Tokenizer, form: str, rows: Sequence[Mapping[str, str]], *, batch_size: int
+) -> list[float]:
+    """Return the natural log of the probability that the model gives to each row's `output` and its end.
+
+    Of a row longer than the context, the part that fits counts.
+    """
+    end, room = tokenizer.end_of_text, model.config.context_length
+    examples = [
+        make_example(row, tokenizer.encode, end_of_text=end, form=form, mask="instruction+input", max_tokens=room)
+        for row in rows
+    ]
+    return log_likelihoods(model, examples, batch_size=batch_size, pad_id=end)
 
 
 def _continue(

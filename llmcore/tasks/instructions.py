@@ -12,7 +12,7 @@ from llmcore.data.order import Order, chunks, pack_rows
 from llmcore.data.windows import IGNORED
 from llmcore.errors import UserError
 from llmcore.model.gpt import GPT
-from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
+from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
 from llmcore.tasks.prompt import prompt_parts
 from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
 
@@ -117,19 +117,30 @@ class InstructionTask:
         return {"loss": loss}
 
     def _batches(self, rows: Sequence[Example | Packed]) -> list[TokenBatch]:
-        return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
+        return [pad_examples(part, self.pad_id, self.device) for part in chunks(rows, self.micro_batch_size)]
 
-    def _batch(self, rows: Sequence[Example | Packed]) -> TokenBatch:
-        width = max(len(row.inputs) for row in rows)
-        inputs = np.full((len(rows), width), self.pad_id)  # (B, T)
-        targets = np.full((len(rows), width), IGNORED)
-        segments = np.full((len(rows), width), -1)
-        for number, row in enumerate(rows):
-            inputs[number, : len(row.inputs)] = row.inputs
-            targets[number, : len(row.targets)] = row.targets
-            segments[number, : len(row.segments)] = row.segments
-        packed = any(isinstance(row, Packed) for row in rows)
-        return TokenBatch.of(inputs, targets, self.device, segments if packed else None)
+
+def log_likelihoods(model: GPT, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
+    """Return the natural log of the probability of each example's supervised targets."""
+    device = model.lm_head.weight.device
+    found: list[float] = []
+    for part in chunks(examples, batch_size):
+        found += row_log_likelihoods(model, pad_examples(part, pad_id, device)).tolist()
+    return found
+
+
+def pad_examples(rows: Sequence[Example | Packed], pad_id: int, device: torch.device) -> TokenBatch:
+    """Pad examples on the right to the longest of them; padding gives no loss."""
+    width = max(len(row.inputs) for row in rows)
+    inputs = np.full((len(rows), width), pad_id)  # (B, T)
+    targets = np.full((len(rows), width), IGNORED)
+    segments = np.full((len(rows), width), -1)
+    for number, row in enumerate(rows):
+        inputs[number, : len(row.inputs)] = row.inputs
+        targets[number, : len(row.targets)] = row.targets
+        segments[number, : len(row.segments)] = row.segments
+    packed = any(isinstance(row, Packed) for row in rows)
+    return TokenBatch.of(inputs, targets, device, segments if packed else None)
 
 
 def instruction_task(

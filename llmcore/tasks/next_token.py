@@ -46,9 +46,11 @@ def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
 @torch.no_grad()
 def row_log_likelihoods(model: GPT, batch: TokenBatch) -> Tensor:
     """Return the natural log of the probability of each row's supervised targets: (B,)."""
-    logits = model.lm_head(model.transformer(batch.inputs)).float()  # (B, T, V)
-    losses = F.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none", ignore_index=IGNORED)  # (B, T)
-    return -losses.sum(1)
+    chosen = batch.targets != IGNORED  # (B, T)
+    hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
+    losses = F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="none")  # (N,)
+    rows = chosen.nonzero()[:, 0]  # (N,)
+    return torch.zeros(len(chosen), device=losses.device).index_add(0, rows, -losses)
 
 
 @torch.no_grad()

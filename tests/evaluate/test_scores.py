@@ -122,6 +122,22 @@ def test_answers_are_compared_without_case_punctuation_and_articles(answer, want
     assert scores.token_f1(answer, wanted) == pytest.approx(f1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "wanted", "score"),
+    [
+        ("police kill the gunman", "police killed the gunman", 0.75),  # Lin 2004, 3.1
+        ("the gunman kill police", "police killed the gunman", 0.5),
+        ("The Gunman: police killed!", "police killed the gunman", 0.5),
+        ("a b", "a x b y", 2 * 2 / 6),
+        ("\u043c\u044f\u0447 \u043a\u0440\u0430\u0441\u043d\u044b\u0439", "\u043c\u044f\u0447", 2 / 3),
+        ("", "", 1.0),
+        ("...", "ball", 0.0),
+    ],
+)
+def test_rouge_l_is_the_papers(answer, wanted, score):
+    assert scores.rouge_l(answer, wanted) == pytest.approx(score)
+
+
 def test_the_commonest_answer_wins_and_ties_go_by_the_alphabet():
     assert scores.most_frequent(["b", "a", "b"]) == "b"
     assert scores.most_frequent(["b", "a"]) == "a"

@@ -9,7 +9,15 @@ from tiny import CPU, END_OF_TEXT, VOCAB, tiny_gpt
 from torch.nn import functional as F
 
 from llmcore.data.windows import IGNORED
-from llmcore.tasks.instructions import Example, InstructionTask, Packed, make_example, pack, usable
+from llmcore.tasks.instructions import (
+    Example,
+    InstructionTask,
+    Packed,
+    log_likelihoods,
+    make_example,
+    pack,
+    usable,
+)
 from llmcore.tasks.prompt import PREAMBLE
 from llmcore.tokenizer.bpe import Tokenizer
 
@@ -204,3 +212,15 @@ def test_without_the_segments_neighbours_would_be_seen() -> None:
     ids = torch.from_numpy(Packed([first, second]).inputs)[None]
     alone = model.transformer(torch.from_numpy(second.inputs)[None])[0]
     assert (model.transformer(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_likelihoods_are_sums_over_supervised_targets_of_a_row(batch_size: int) -> None:
+    model = tiny_gpt().eval()
+    expected = []
+    for row in ROWS:
+        logits = model(torch.from_numpy(row.inputs)[None])[0].log_softmax(-1)
+        kept = np.flatnonzero(row.targets != IGNORED)
+        expected.append(logits[kept, row.targets[kept]].sum().item())
+    found = log_likelihoods(model, ROWS, batch_size=batch_size, pad_id=END_OF_TEXT)
+    assert found == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,6 @@ import pytest
 
 from llmcore.evaluate.classification import (
     MISTAKES,
-    Uncertainty,
     against_tfidf,
     baselines,
     compared,
@@ -14,6 +13,7 @@ from llmcore.evaluate.classification import (
     scores,
     table_of_models,
 )
+from llmcore.evaluate.scores import Uncertainty
 
 NAMES = ["ham", "spam"]
 TRAIN = ["win a prize", "win now", "see you", "at home", "see me"], ["spam", "spam", "ham", "ham", "ham"]
