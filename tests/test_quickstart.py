@@ -134,7 +134,7 @@ def test_the_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> 
 
 def test_a_lora_number_reruns_the_classifier_alone_and_reverting_trains_nothing(built: Workspace) -> None:
     classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
-    built.set(classifier__lora={"rank": 4, "alpha": 16, "dropout": 0.0, "targets": ["attn.c_attn"]})
+    built.set(**{"classifier__lora__rank": 4, "classifier__lora__targets": ["attn.c_attn"]})
     assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
     assert (built.folder / "models/classifier/model.safetensors").read_bytes() != classifier
     built.run("git checkout -q params.yaml")
@@ -179,7 +179,7 @@ def test_every_command_of_the_readme_works(built: Workspace) -> None:
 def test_the_python_of_the_readme_works(built: Workspace) -> None:
     [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
-    assert printed.splitlines()[-1] in ("ham", "spam")
+    assert {"ham", "spam"} & set(printed.splitlines())
 
 
 def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:

@@ -113,11 +113,11 @@ def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_pat
     assert "Traceback" not in refused
 
     few: dict[str, Any] = {f"sources.{item}.kind": "world" for item in ("text", "spam", "instructions")}
-    few |= {f"sources.{item}.size": 60 for item in ("text", "spam", "instructions")}
+    few |= {f"sources.{item}.size": 30 for item in ("text", "spam", "instructions")}
     few |= {"sources.tokenizer.kind": "local", "sources.tokenizer.path": "mirror/gpt2"}
     few |= {"weights.download": [], "weights.path": "mirror/gpt2"}
     few |= {"spam.split": "grouped", "instructions.split": "given", "evaluate_instruct.max_new_tokens": 2}
-    few |= {"pretrain.epochs": 0.01, "classifier.epochs": 0.2, "instruct.epochs": 0.1}
+    few |= {"pretrain.epochs": 0.01, "classifier.epochs": 0.2, "instruct.epochs": 0.05}
     workspace.set_params(few)
     workspace.run("dvc repro")
 
