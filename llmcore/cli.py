@@ -1,4 +1,4 @@
-"""The command `llmcore`: use the models that the pipeline made, look into folders, switch presets, check bytes."""
+"""The command `llmcore`: use the models that the pipeline made, look into folders, compare, check bytes."""
 
 import argparse
 import os
@@ -17,6 +17,8 @@ EXAMPLES = """examples:
   llmcore classify "You won a red kite! Send 20 coins."
   llmcore ask "What is the opposite of big?"
   llmcore info models/classifier
+  llmcore compare before/predictions.csv reports/evaluate_classifier
+  llmcore show-batch instruct
   llmcore preset book-scratch
   llmcore fsck --repair
 """
@@ -41,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line: one subcommand a function below."""
     top = argparse.ArgumentParser(
         prog="llmcore",
-        description="Use the models that the pipeline made, look into model folders, switch presets.",
+        description="Use the models that the pipeline made, look into folders, compare, check bytes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,6 +68,19 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe a model folder")
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
+
+    compare = commands.add_parser("compare", help="say which of two evaluated models is better")
+    for name in ("first", "second"):
+        compare.add_argument(name, metavar="RUN", help="predictions.csv, answers.jsonl, their folder, or a run's id")
+    compare.add_argument("--confidence", type=float, default=0.95, metavar="C", help="(default: %(default)s)")
+    compare.set_defaults(run=run_compare)
+
+    show = commands.add_parser("show-batch", help="show a training batch: which tokens are learned, read, padding")
+    show.add_argument("task", choices=["classifier", "instruct"])
+    show.add_argument("--step", type=int, default=0, metavar="N", help="whose batch (default: %(default)s, the first)")
+    show.add_argument("--base", default="models/base", metavar="FOLDER", help="(default: %(default)s)")
+    show.add_argument("--data", metavar="FOLDER", help="(default: data/spam or data/instructions)")
+    show.set_defaults(run=run_show_batch)
 
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
@@ -130,17 +145,19 @@ def run_classify(arguments: argparse.Namespace) -> None:
 def run_ask(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
     from llmcore.serve.open import open_gpt
-    from llmcore.serve.write import answer_instructions
+    from llmcore.serve.write import answer_instructions, prompt_form
     from llmcore.tasks.prompt import prompt
 
-    model, tokenizer = open_gpt(arguments.model)
-    tokens, room = len(tokenizer.encode(prompt(arguments.instruction, arguments.input))), model.config.context_length
+    (model, tokenizer), form = open_gpt(arguments.model), prompt_form(arguments.model)
+    asked, room = prompt(form, arguments.instruction, arguments.input), model.config.context_length
+    tokens = len(tokenizer.encode(asked))
     if tokens >= room:
         raise UserError(f"instruction: its prompt must have at most {room - 1} tokens, got {tokens}; shorten it")
     [answer] = answer_instructions(
         model,
         tokenizer,
         [(arguments.instruction, arguments.input)],
+        form=form,
         max_new_tokens=arguments.max_new_tokens,
         sampling=sampling,
         seed=arguments.seed,
@@ -152,6 +169,45 @@ def run_info(arguments: argparse.Namespace) -> None:
     from llmcore.serve.info import describe
 
     print(describe(Path(arguments.folder)))
+
+
+def run_compare(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.confidence < 1:
+        raise UserError(f"--confidence: must be between 0 and 1, got {arguments.confidence!r}; correct it")
+    import tempfile
+
+    from llmcore.report.comparison import compare_files
+    from llmcore.report.runs import results_of
+
+    names = (arguments.first, arguments.second)
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (results_of(name, Path(folder)) for name in names)
+        print(compare_files(first, second, names, arguments.confidence))
+
+
+def run_show_batch(arguments: argparse.Namespace) -> None:
+    if arguments.step < 0:
+        raise UserError(f"--step: must be 0 or more, got {arguments.step}; correct it")
+    import torch
+
+    from llmcore.files import read_json, read_jsonl
+    from llmcore.params import read_params
+    from llmcore.report.batch import batch_text
+    from llmcore.tasks.classification import classification_rows, classification_task
+    from llmcore.tasks.instructions import instruction_rows, instruction_task
+    from llmcore.tokenizer.bpe import load_tokenizer
+
+    params, tokenizer, cpu = read_params(), load_tokenizer(arguments.base), torch.device("cpu")
+    data = Path(arguments.data or {"classifier": "data/spam", "instruct": "data/instructions"}[arguments.task])
+    rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+    if arguments.task == "classifier":
+        labels = read_json(data / "meta.json")["labels"]
+        sorting, _ = classification_task(params.classifier, rows, labels, tokenizer, seed=params.seed, device=cpu)
+        shown = classification_rows(sorting, arguments.step, tokenizer.decode, labels)
+    else:
+        following, _ = instruction_task(params.instruct, rows, tokenizer, seed=params.seed, device=cpu)
+        shown = instruction_rows(following, arguments.step, tokenizer.decode)
+    print(batch_text(shown, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
 
 
 def run_preset(arguments: argparse.Namespace) -> None:

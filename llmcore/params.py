@@ -179,6 +179,7 @@ class Lora(Section):
 class Classifier(Training):
     trains: Literal["lora", "last_block", "head", "all"]
     pooling: Literal["last_real", "last_position"]
+    class_weights: Literal["none", "balanced"]
     max_tokens: PositiveInt  # longer messages are cut; at most the base's context
     dropout: Probability
     lora: Lora
@@ -191,8 +192,11 @@ class EvaluateClassifier(Section):
 
 class Instruct(Training):
     trains: Literal["lora", "all"]
+    prompt: Literal["alpaca", "phi3"]
     mask: Literal["none", "instruction", "instruction+input"]
-    max_tokens: PositiveInt  # longer rows are cut; at most the base's context
+    max_tokens: PositiveInt  # at most the base's context
+    overlong: Literal["truncate", "drop"]
+    packing: Bool
     dropout: Probability
     lora: Lora
 
@@ -204,8 +208,19 @@ class Decoding(Section):
     top_p: Nucleus  # 1 keeps all
 
 
+class Judge(Section):
+    kind: Literal["none", "openai"]
+    url: Name  # everything before /chat/completions
+    model: Name
+    temperature: NonNegativeFloat
+    seed: NonNegativeInt
+    max_tokens: PositiveInt  # of a reply
+    timeout_seconds: PositiveFloat
+
+
 class EvaluateInstruct(Decoding):
     confidence: Fraction
+    judge: Judge
 
 
 class Compute(Section):

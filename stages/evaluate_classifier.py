@@ -1,5 +1,5 @@
 """Test the classifier. in: models/classifier, data/spam | params: seed, evaluate_classifier, compute
-out: metrics, plots (confusion matrix, every prediction)."""
+out: metrics, plots (confusion matrix, every prediction, the surest mistakes, the baselines)."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,17 @@ import numpy as np
 from llmcore import tracking
 from llmcore.compute import Machine, set_up
 from llmcore.data.split import same_message
-from llmcore.evaluate.classification import leak_free, ranking, scores, tfidf_accuracy
+from llmcore.evaluate.classification import (
+    Uncertainty,
+    against_tfidf,
+    baselines,
+    compared,
+    confident_mistakes,
+    ranking,
+    scores,
+    table_of_models,
+)
+from llmcore.evaluate.compare import RESULTS_FOLDER
 from llmcore.evaluate.scores import confusion_counts
 from llmcore.files import fresh_folder, read_jsonl, sha256_file, write_csv, write_json
 from llmcore.model.folder import WEIGHTS_FILE
@@ -35,24 +45,39 @@ def main(argv: list[str]) -> None:
         predicted = [labels[index] for index in probabilities.argmax(-1)]
         seen = {same_message(row["text"]) for row in train}
         leaked = [same_message(text) in seen for text in texts]
-        generator = numpy_generator(params.seed, "bootstrap")
-        metrics = {
-            **scores(actual, predicted, labels, section.confidence, generator),
-            **ranking(actual, probabilities, labels),
-            **leak_free(actual, predicted, leaked, section.confidence),
-            "tfidf_accuracy": tfidf_accuracy(*columns(train), texts, actual),
-            **best_possible(test),
-        }
+        guesses = baselines(*columns(train), texts)
+        uncertainty = Uncertainty(section.confidence, numpy_generator(params.seed, "bootstrap"))
+
+        def measure(chosen: list[int]) -> dict[str, float]:
+            """Return the metrics of some test rows."""
+            truth, named = [actual[row] for row in chosen], [predicted[row] for row in chosen]
+            simple = {name: [guessed[row] for row in chosen] for name, guessed in guesses.items()}
+            return {
+                **scores(truth, named, labels, uncertainty),
+                **ranking(truth, probabilities[chosen], labels, uncertainty),
+                **compared(truth, named, simple, labels, uncertainty),
+            }
+
+        clean = [row for row, leak in enumerate(leaked) if not leak]
+        metrics = measure(list(range(len(test)))) | {"leaked_rows": sum(leaked)} | best_possible(test)
+        if clean and any(leaked):
+            metrics |= {f"leak_free_{key}": value for key, value in measure(clean).items()}
         rows = [
             {"text": text, "label": label, "predicted": guess}
             | {f"p_{name}": round(float(p), 6) for name, p in zip(labels, chances, strict=True)}
             for text, label, guess, chances in zip(texts, actual, predicted, probabilities, strict=True)
         ]
+        mistakes, models = confident_mistakes(rows), table_of_models(metrics, guesses)
         write_json(metrics_file, metrics)
         write_csv(fresh_folder(plots) / "predictions.csv", rows)
+        write_csv(plots / "mistakes.csv", mistakes)
+        write_csv(plots / "models.csv", models)
         confusion_matrix(plots / "confusion.png", confusion_counts(actual, predicted, labels).tolist(), labels)
-        tracker.log_table(rows[:TABLE_ROWS], "predictions.json")
+        for name, table in (("predictions", rows[:TABLE_ROWS]), ("mistakes", mistakes), ("models", models)):
+            tracker.log_table(table, f"{name}.json")
+        tracker.log_artifact(plots / "predictions.csv", RESULTS_FOLDER)
         track_results(tracker, metrics, plots)
+    print(against_tfidf(metrics))
 
 
 def classify(folder: Path, texts: list[str], batch_size: int, machine: Machine) -> tuple[list[str], np.ndarray]:

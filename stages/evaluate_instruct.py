@@ -1,5 +1,5 @@
 """Test the instruction model. in: models/instruct, data/instructions | params: seed, evaluate_instruct, compute
-out: metrics, plots (every answer)."""
+out: metrics, plots (every answer); the judge's replies are kept in reports/evaluate_instruct/judgements.jsonl."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,21 @@ from llmcore import tracking
 from llmcore.compute import Machine, set_up
 from llmcore.data.instructions import prompt_key
 from llmcore.data.order import chunks
-from llmcore.evaluate.answers import baselines, scores
-from llmcore.evaluate.scores import exact_match
+from llmcore.evaluate.answers import baselines, scored, scores
+from llmcore.evaluate.compare import RESULTS_FOLDER
+from llmcore.evaluate.judge import Judge, parse_score
+from llmcore.evaluate.scores import Uncertainty
 from llmcore.files import fresh_folder, read_jsonl, sha256_file, write_json, write_jsonl
 from llmcore.generate.sampling import Sampling
+from llmcore.mlflow_store import project_root
 from llmcore.model.folder import WEIGHTS_FILE
+from llmcore.model.gpt import GPT
 from llmcore.params import Params, read_params
 from llmcore.progress import bar
-from llmcore.seeds import derive
+from llmcore.seeds import derive, numpy_generator
 from llmcore.serve.open import open_gpt
-from llmcore.serve.write import Continuation, answer_instructions
+from llmcore.serve.write import Continuation, answer_instructions, answer_likelihoods, prompt_form
+from llmcore.tokenizer.bpe import Tokenizer
 from stages.common import TABLE_ROWS, run, track_results
 
 Row = dict[str, Any]
@@ -25,36 +30,57 @@ ROWS_AT_ONCE = 64
 
 
 def main(argv: list[str]) -> None:
-    model_folder, data, metrics_file, plots = map(Path, argv)
+    model_folder, data, metrics_file, plots, judgements = map(Path, argv)
     params = read_params()
-    machine = set_up(params.compute)
+    section, machine = params.evaluate_instruct, set_up(params.compute)
     with tracking.run("evaluate_instruct", params, ["seed", "evaluate_instruct", "compute"]) as tracker:
         tracker.set_tags({"model_sha256": sha256_file(model_folder / WEIGHTS_FILE)})
         train, test = list(read_jsonl(data / "train.jsonl")), list(read_jsonl(data / "test.jsonl"))
-        answers = answer_all(model_folder, test, params, machine)
+        model, tokenizer = open_gpt(model_folder)
+        model.to(machine.device)
+        form = prompt_form(model_folder)
+        answers = answer_all(model, tokenizer, form, test, params, machine)
+        with machine.autocast():
+            likelihoods = answer_likelihoods(model, tokenizer, form, test, batch_size=ROWS_AT_ONCE)
         rows = [
-            row | {"answer": answer.text, "correct": exact_match(answer.text, row["output"])}
-            for row, answer in zip(test, answers, strict=True)
+            scored(row, answer.text, ended=answer.ended, log_likelihood=likelihood)
+            for row, answer, likelihood in zip(test, answers, likelihoods, strict=True)
         ]
-        outputs = [row["output"] for row in train]
-        wanted = [row["output"] for row in test]
+        uncertainty = Uncertainty(section.confidence, numpy_generator(params.seed, "bootstrap"))
+        judged: dict[str, float] = {}
+        if section.judge.kind == "openai":
+            rows, judged = judge_all(rows, Judge(section.judge, project_root() / judgements), params)
+        asked, outputs = [prompt_key(row) for row in train], [row["output"] for row in train]
         metrics = {
-            **scores(rows, params.evaluate_instruct.confidence),
-            **baselines([prompt_key(row) for row in train], outputs, [prompt_key(row) for row in test], wanted),
-            "stop_rate": sum(answer.ended for answer in answers) / len(rows),
-            "mean_answer_words": sum(len(answer.text.split()) for answer in answers) / len(rows),
+            **scores(rows, uncertainty),
+            **baselines(
+                asked, outputs, [prompt_key(row) for row in test], [row["output"] for row in test], uncertainty
+            ),
+            **judged,
         }
         write_json(metrics_file, metrics)
         write_jsonl(fresh_folder(plots) / "answers.jsonl", rows)
         tracker.log_table(rows[:TABLE_ROWS], "answers.json")
+        tracker.log_artifact(plots / "answers.jsonl", RESULTS_FOLDER)
         track_results(tracker, metrics, plots)
 
 
-def answer_all(folder: Path, rows: list[Row], params: Params, machine: Machine) -> list[Continuation]:
+def judge_all(rows: list[Row], judge: Judge, params: Params) -> tuple[list[Row], dict[str, float]]:
+    """Return the rows with the judge's reply and score, and how many replies gave one or none."""
+    judged = []
+    for row in bar(rows, "judge", len(rows), "answer", enabled=params.runtime.progress):
+        asked = "\n".join(filter(None, (row["instruction"], row["input"])))
+        reply = judge.reply(asked, row["output"], row["answer"])
+        judged.append(row | {"judge_reply": reply, "judge_score": parse_score(reply)})
+    without = sum(row["judge_score"] is None for row in judged)
+    return judged, {"judge_rows": len(judged) - without, "judge_unparsable": without}
+
+
+def answer_all(
+    model: GPT, tokenizer: Tokenizer, form: str, rows: list[Row], params: Params, machine: Machine
+) -> list[Continuation]:
     """Return the model's answer to each row, in the rows' order."""
     section = params.evaluate_instruct
-    model, tokenizer = open_gpt(folder)
-    model.to(machine.device)
     sampling = Sampling(section.temperature, section.top_k, section.top_p)
     asked = [(row["instruction"], row["input"]) for row in rows]
     parts = chunks(asked, ROWS_AT_ONCE)
@@ -65,6 +91,7 @@ def answer_all(folder: Path, rows: list[Row], params: Params, machine: Machine) 
                 model,
                 tokenizer,
                 part,
+                form=form,
                 max_new_tokens=section.max_new_tokens,
                 sampling=sampling,
                 seed=derive(params.seed, "answers", number),

@@ -13,10 +13,10 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Classifier, read_params
 from llmcore.report.card import model_card
+from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.classification import ClassificationTask, Labelled
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tasks.classification import classification_rows, classification_task
 from stages.common import run
 from stages.inputs import card_lines
 from stages.training import check_length, track_model, train, training, write_history
@@ -33,21 +33,18 @@ def main(argv: list[str]) -> None:
     with training("finetune_classifier", params, SECTIONS, base=base, spam=data) as work:
         gpt, tokenizer = open_gpt(base, dropout=section.dropout)
         check_length("classifier.max_tokens", section.max_tokens, gpt.config.context_length)
-        rows, cut = read_rows(data / "train.jsonl", tokenizer, labels, section.max_tokens)
-        val, _ = read_rows(data / "val.jsonl", tokenizer, labels, section.max_tokens)
         model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
-        task = ClassificationTask(
-            rows,
-            val,
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            seed=params.seed,
-            pad_id=tokenizer.end_of_text,
-            pad_to=section.max_tokens if section.pooling == "last_position" else None,
-            device=machine.device,
-        )
+        rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+        task, lengths = classification_task(section, rows, labels, tokenizer, seed=params.seed, device=machine.device)
         last, history = train(work, model, task, section, machine=machine)
-        metrics = parameter_counts(model) | {"train_rows": len(rows), "truncated_rows": cut} | last
+        cut = sum(length > section.max_tokens for length in lengths["train"])
+        counts = {
+            "train_rows": len(task.train),
+            "truncated_rows": cut,
+            "truncated_share": cut / len(task.train),
+            "padding_share": task.padding_share(),
+        }
+        metrics = parameter_counts(model) | counts | last
         source = read_source(base)
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
         card = model_card(
@@ -69,6 +66,8 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
+        length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)
+        batch_rows(plots / "batch.png", classification_rows(task, 0, tokenizer.decode, labels), title="First batch")
         track_model(work.tracker, metrics, plots, out)
 
 
@@ -83,15 +82,6 @@ def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int)
     else:
         choose_trained(model, section.trains)
     return model
-
-
-def read_rows(path: Path, tokenizer: Tokenizer, labels: list[str], max_tokens: int) -> tuple[list[Labelled], int]:
-    """Return the rows as ids, cut to `max_tokens`, and how many were cut."""
-    rows = list(read_jsonl(path))
-    encoded = list(tokenizer.encode_stream(row["text"] for row in rows))
-    index = {label: number for number, label in enumerate(labels)}
-    labelled = [Labelled(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
-    return labelled, sum(len(ids) > max_tokens for ids in encoded)
 
 
 if __name__ == "__main__":

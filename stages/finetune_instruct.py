@@ -4,7 +4,6 @@ out: models/instruct (merged, with the adapter beside where LoRA trains), metric
 from pathlib import Path
 
 from llmcore.compute import set_up
-from llmcore.errors import UserError
 from llmcore.files import read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
 from llmcore.model.folder import save_gpt
@@ -13,10 +12,11 @@ from llmcore.model.lora import apply_lora, merged_state, train_only_lora
 from llmcore.origin import read_source
 from llmcore.params import Instruct, read_params
 from llmcore.report.card import model_card
+from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
-from llmcore.tasks.instructions import Example, InstructionTask, make_example
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tasks.instructions import Example, InstructionTask, instruction_rows, instruction_task, usable
+from llmcore.tasks.prompt import PROMPT_KEY
 from stages.common import run
 from stages.inputs import card_lines
 from stages.training import check_length, track_model, train, training, write_history
@@ -34,25 +34,10 @@ def main(argv: list[str]) -> None:
         check_length("instruct.max_tokens", section.max_tokens, model.config.context_length)
         choose_trained(model, section, params.seed)
         model.to(machine.device)
-        examples = read_examples(data / "train.jsonl", tokenizer, section)
-        kept = answered(examples, f"{data}/train.jsonl")
-        task = InstructionTask(
-            kept,
-            answered(read_examples(data / "val.jsonl", tokenizer, section), f"{data}/val.jsonl"),
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            seed=params.seed,
-            pad_id=tokenizer.end_of_text,
-            device=machine.device,
-        )
+        parts = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
+        task, examples = instruction_task(section, parts, tokenizer, seed=params.seed, device=machine.device)
         last, history = train(work, model, task, section, machine=machine)
-        rows = {
-            "train_rows": len(kept),
-            "truncated_rows": sum(example.truncated for example in examples),
-            "dropped_rows": len(examples) - len(kept),
-            "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
-        }
-        metrics = parameter_counts(model) | rows | last
+        metrics = parameter_counts(model) | counts(task, examples["train"], section) | last
         source = read_source(base)
         origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
         card = model_card(
@@ -62,7 +47,15 @@ def main(argv: list[str]) -> None:
             licence=source.licence,
             data=card_lines(work.inputs, base=base, instructions=data),
         )
-        save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
+        save_gpt(
+            out,
+            model.config,
+            merged_state(model),
+            tokenizer=tokenizer,
+            origin=origin,
+            card=card,
+            values={PROMPT_KEY: section.prompt},
+        )
         if section.trains == "lora":
             save_adapter(
                 out / "adapter",
@@ -74,6 +67,9 @@ def main(argv: list[str]) -> None:
             )
         write_json(metrics_file, metrics)
         write_history(plots, history)
+        lengths = {split: [example.length for example in rows] for split, rows in examples.items()}
+        batch_rows(plots / "batch.png", instruction_rows(task, 0, tokenizer.decode), title="First batch")
+        length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)
         track_model(work.tracker, metrics, plots, out)
 
 
@@ -84,28 +80,19 @@ def choose_trained(model: GPT, section: Instruct, seed: int) -> None:
         train_only_lora(model)
 
 
-def read_examples(path: Path, tokenizer: Tokenizer, section: Instruct) -> list[Example]:
-    """Return the rows as examples, cut to `max_tokens`."""
-    return [
-        make_example(
-            row,
-            tokenizer.encode,
-            end_of_text=tokenizer.end_of_text,
-            mask=section.mask,
-            max_tokens=section.max_tokens,
-        )
-        for row in read_jsonl(path)
-    ]
-
-
-def answered(examples: list[Example], source: str) -> list[Example]:
-    """Return the examples with something to learn: one that is cut before its answer has nothing."""
-    kept = [example for example in examples if example.supervised]
-    if not kept:
-        longest = max(len(example.inputs) for example in examples)
-        rule = f"must leave part of an answer in at least one row of {source}, got {longest}"
-        raise UserError(f"instruct.max_tokens {rule}; raise it")
-    return kept
+def counts(task: InstructionTask, examples: list[Example], section: Instruct) -> dict[str, float]:
+    """Return what became of the training rows, and the shares of tokens that are padding and that are learned."""
+    kept = usable(examples, section.overlong)
+    cut = sum(example.truncated for example in examples)
+    return {
+        "train_rows": len(kept),
+        "truncated_rows": sum(example.truncated for example in kept),
+        "truncated_share": cut / len(examples),
+        "dropped_rows": len(examples) - len(kept),
+        "packed_rows": len(task.train),
+        "padding_share": task.order.padding_share(section.micro_batch_size),
+        "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
+    }
 
 
 if __name__ == "__main__":

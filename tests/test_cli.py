@@ -14,6 +14,7 @@ import pytest
 from structure import ROOT
 
 from llmcore.cli import EXAMPLES, main, parser
+from llmcore.files import write_json, write_jsonl
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.folder import save_gpt
@@ -28,7 +29,7 @@ def folders(
 ) -> Path:
     """A project's models/: pretrain, instruct (with room for a prompt) and classifier."""
     root = tmp_path_factory.mktemp("project")
-    length = len(tokenizer.encode(prompt("Say hi.", "")))
+    length = len(tokenizer.encode(prompt("alpaca", "Say hi.", "")))
     roomy = GPTConfig(**{**vars(config), "context_length": length + 30})
     for name, shape in (("pretrain", config), ("instruct", roomy)):
         state = randomised(GPT(shape)).state_dict()
@@ -91,7 +92,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["", "generate", "classify", "ask", "info", "preset", "fsck", "verify"])
+@pytest.mark.parametrize(
+    "command", ["", "generate", "classify", "ask", "info", "compare", "show-batch", "preset", "fsck", "verify"]
+)
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")
     assert code == 0
@@ -209,6 +212,39 @@ def test_classify_refuses_bytes_that_are_no_text(llmcore: Command, monkeypatch: 
     code, out, errors = llmcore("classify")
     assert (code, out) == (2, "")
     assert errors.startswith("error: standard input: must be UTF-8 text (")
+
+
+# ---- compare
+
+
+def test_compare_ends_with_a_plain_sentence(llmcore: Command, tmp_path: Path) -> None:
+    for name, guess in (("a", "ham"), ("b", "spam")):
+        (tmp_path / f"{name}.csv").write_text("text,label,predicted\n" + f"hi,spam,{guess}\n" * 9)
+    code, out, errors = llmcore("compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[-1].startswith("B is better than A: accuracy 1 against 0")
+
+
+@pytest.mark.parametrize("confidence", ["0", "1", "95"])
+def test_compare_refuses_a_confidence_that_is_none(llmcore: Command, confidence: str) -> None:
+    code, _, errors = llmcore("compare", "a", "b", "--confidence", confidence)
+    assert (code, errors.startswith("error: --confidence: must be between 0 and 1")) == (2, True)
+
+
+# ---- show-batch
+
+
+@pytest.mark.parametrize("task", ["classifier", "instruct"])
+def test_show_batch_shows_what_is_learned(llmcore: Command, folders: Path, task: str) -> None:
+    rows = [{"text": "Call now!", "label": "spam", "instruction": "Say hi.", "input": "", "output": "Hi!"}]
+    (folders / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for split in ("train", "val"):
+        write_jsonl(folders / f"rows/{split}.jsonl", rows)
+    write_json(folders / "rows/meta.json", {"labels": ["ham", "spam"]})
+    code, out, errors = llmcore("show-batch", task, "--base", "models/pretrain", "--data", "rows")
+    assert (code, errors) == (0, "")
+    assert {"classifier": "--- spam\nCall now", "instruct": "{+Hi!<|endoftext|>+}"}[task] in out
+    assert "\x1b" not in out
 
 
 # ---- info, preset

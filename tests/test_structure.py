@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"data", "model"},
     "generate": {"model", "seeds"},
     "evaluate": set(),
-    "report": {"evaluate", "files"},
+    "report": {"evaluate", "files", "mlflow_store"},
     "serve": {"generate", "model", "tasks", "tokenizer", "files", "mlflow_store", "origin"},
     "cli": {"*"},
 }

@@ -3,6 +3,7 @@
 So a resumed training needs no iterator state, and one epoch more changes nothing in those before.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -22,6 +23,24 @@ def chunks(rows: Rows, size: int) -> list[Rows]:
     return [cast(Rows, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
 
 
+def pack_rows(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
+    """Put texts together, in random order, so that none of the sets is longer than `room`.
+
+    Each goes where it leaves the least room, and begins a set of its own where it fits none.
+    """
+    sets: list[list[int]] = []
+    with_room: dict[int, list[int]] = defaultdict(list)  # room left -> the sets that have it
+    for number in numpy_generator(seed, "pack").permutation(len(lengths)).tolist():
+        length = lengths[number]
+        left = next((left for left in range(length, room) if with_room.get(left)), room)
+        if left == room:
+            sets.append([])
+        place = len(sets) - 1 if left == room else with_room[left].pop()
+        sets[place].append(number)
+        with_room[left - length].append(place)
+    return sets
+
+
 class Order:
     """Every row once an epoch, shuffled anew in each.
 
@@ -38,6 +57,12 @@ class Order:
         """Return the row indices of `step` (0 is the first); one batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._epoch(epoch)[place]
+
+    def padding_share(self, micro_batch_size: int) -> float:
+        """Return the share of the first epoch's tokens that are padding to the longest row of a micro-batch."""
+        assert self.lengths is not None
+        parts = [part for batch in self._epoch(0) for part in chunks(batch, micro_batch_size)]
+        return 1 - int(self.lengths.sum()) / sum(len(part) * int(self.lengths[part].max()) for part in parts)
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         generator = numpy_generator(self.seed, "order", epoch)

@@ -3,12 +3,22 @@
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 RESAMPLES = 2000
+ENDS = ("low", "high")  # of an interval
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How wide intervals are, and what their resampling draws from."""
+
+    confidence: float
+    generator: np.random.Generator
 
 
 def wilson(successes: int, total: int, confidence: float) -> tuple[float, float]:
@@ -36,10 +46,10 @@ def confusion_counts(actual: Sequence[str], predicted: Sequence[str], names: Seq
 
 
 def classification_metrics(actual: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """Return accuracy, macro F1, the share of the commonest class, and precision, recall, F1 of each class.
+    """Return accuracy, macro F1, and precision, recall, F1 of each class.
 
-    Keys: `rows accuracy macro_f1 majority_accuracy precision_<name> recall_<name> f1_<name>`. A ratio
-    without cases (no row predicted as the class) is 0, as in scikit-learn with `zero_division=0`.
+    Keys: `rows accuracy macro_f1 precision_<name> recall_<name> f1_<name>`. A ratio without cases (no row
+    predicted as the class) is 0, as in scikit-learn with `zero_division=0`.
     """
     counts = confusion_counts(actual, predicted, names)
     hits, true, guessed = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
@@ -47,37 +57,81 @@ def classification_metrics(actual: Sequence[str], predicted: Sequence[str], name
         "rows": int(counts.sum()),
         "accuracy": float(_ratio(hits.sum(), counts.sum())),
         "macro_f1": float(macro_f1(counts)),
-        "majority_accuracy": float(_ratio(true.max(), counts.sum())),
     }
-    ratios = {"precision": _ratio(hits, guessed), "recall": _ratio(hits, true), "f1": _ratio(2 * hits, true + guessed)}
+    ratios = {"precision": _ratio(hits, guessed), "recall": _ratio(hits, true), "f1": class_f1(counts)}
     return metrics | {
         f"{key}_{name}": float(values[i]) for key, values in ratios.items() for i, name in enumerate(names)
     }
 
 
+def classification_intervals(
+    counts: np.ndarray, names: Sequence[str], confidence: float, generator: np.random.Generator
+) -> dict[str, float]:
+    """Return `<metric>_low` and `<metric>_high` of each of the `classification_metrics`, from confusion counts.
+
+    Shares of rows (accuracy, precision, recall) get Wilson's interval; F1, which is none, a bootstrap's.
+    """
+    hits, true, guessed = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    found = {"accuracy": wilson(int(hits.sum()), int(counts.sum()), confidence)}
+    for i, name in enumerate(names):
+        found[f"precision_{name}"] = wilson(int(hits[i]), int(guessed[i]), confidence)
+        found[f"recall_{name}"] = wilson(int(hits[i]), int(true[i]), confidence)
+    drawn = resampled_counts(counts, generator)
+    found["macro_f1"] = percentiles(macro_f1(drawn), confidence)
+    of_class = class_f1(drawn)  # (RESAMPLES, K)
+    found |= {f"f1_{name}": percentiles(of_class[:, i], confidence) for i, name in enumerate(names)}
+    return {f"{key}_{end}": bound for key, bounds in found.items() for end, bound in zip(ENDS, bounds, strict=True)}
+
+
+def class_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the F1 of each class, from confusion counts (..., K, K) -> (..., K)."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # (..., K)
+    return _ratio(2 * hits, counts.sum(axis=-1) + counts.sum(axis=-2))
+
+
 def macro_f1(counts: np.ndarray) -> np.ndarray:
     """Return the mean F1 over the classes that occur, from confusion counts (..., K, K) -> (...)."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # (..., K)
     cases = counts.sum(axis=-1) + counts.sum(axis=-2)  # (..., K) actual + predicted
-    return _ratio(_ratio(2 * hits, cases).sum(axis=-1), (cases > 0).sum(axis=-1))
+    return _ratio(class_f1(counts).sum(axis=-1), (cases > 0).sum(axis=-1))
 
 
-def bootstrap_macro_f1(counts: np.ndarray, confidence: float, generator: np.random.Generator) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of macro F1, from confusion counts (K, K).
+def resampled_counts(counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return the confusion counts of RESAMPLES bootstrap samples: (K, K) -> (RESAMPLES, K, K).
 
     Drawing rows with replacement draws the cells of the confusion matrix from a multinomial
     distribution, so rows need not be touched. Efron and Tibshirani, "An introduction to the bootstrap".
     """
     total = int(counts.sum())
-    if total == 0:
-        return 0.0, 1.0
     drawn = generator.multinomial(total, counts.reshape(-1) / total, size=RESAMPLES)
-    values = macro_f1(drawn.reshape(RESAMPLES, *counts.shape))
+    return drawn.reshape(RESAMPLES, *counts.shape)
+
+
+def bootstrap(
+    rows: int, score: Callable[[np.ndarray], float], confidence: float, generator: np.random.Generator
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a score of rows, given as their indices.
+
+    Samples for which the score is not a number (a class is absent) are left out.
+    """
+    values = np.array([score(generator.integers(0, rows, rows)) for _ in range(RESAMPLES)])
+    return percentiles(values[~np.isnan(values)], confidence)
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, confidence: float, generator: np.random.Generator
+) -> tuple[float, float]:
+    """Return the bootstrap interval of a mean."""
+    array = np.asarray(values, dtype=np.float64)
+    return bootstrap(len(array), lambda rows: float(array[rows].mean()), confidence, generator)
+
+
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the values between which the middle `confidence` of all lies."""
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def roc_auc(positive: Sequence[bool], scores: Sequence[float]) -> float:
+def roc_auc(positive: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """Return the chance that a positive row scores above a negative one, ties counting half; nan without both."""
     truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
     positives, negatives = int(truth.sum()), int((~truth).sum())
@@ -88,7 +142,7 @@ def roc_auc(positive: Sequence[bool], scores: Sequence[float]) -> float:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> float:
+def average_precision(positive: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """Return the area under the precision-recall curve as a step sum over thresholds; nan without positives."""
     truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
     if not truth.any():
@@ -122,6 +176,19 @@ def token_f1(answer: str, wanted: str) -> float:
         return float(given == truth)
     shared = (Counter(given) & Counter(truth)).total()
     return 2 * shared / (len(given) + len(truth))
+
+
+def rouge_l(answer: str, wanted: str) -> float:
+    """Return ROUGE-L: the F1 of the longest run of words, gaps allowed, that two answers share in order.
+
+    C.-Y. Lin, "ROUGE" (2004). Words are compared without case and punctuation, in any script.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    given, truth = (re.findall(r"\w+", text.casefold()) for text in (answer, wanted))
+    if not given or not truth:
+        return float(given == truth)
+    return 2 * LCSseq.similarity(given, truth) / (len(given) + len(truth))
 
 
 def most_frequent(answers: Sequence[str]) -> str:

@@ -50,10 +50,14 @@ def save_gpt(
     tokenizer: "SavedTokenizer",
     origin: Mapping[str, Any],
     card: str,
+    values: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a language model's folder whole; `state` has our names, without low-rank updates."""
-    values = config_to_gpt2(config, tokenizer.end_of_text) | {"architectures": ["GPT2LMHeadModel"]}
-    write_folder(folder, config, state, values, tokenizer=tokenizer, origin=origin, card=card)
+    """Write a language model's folder whole; `state` has our names, without low-rank updates.
+
+    `values` are what config.json says besides, under keys that transformers does not know and keeps.
+    """
+    written = config_to_gpt2(config, tokenizer.end_of_text) | {"architectures": ["GPT2LMHeadModel"], **(values or {})}
+    write_folder(folder, config, state, written, tokenizer=tokenizer, origin=origin, card=card)
 
 
 def write_folder(

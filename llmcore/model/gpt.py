@@ -55,12 +55,12 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)  # query, key, value in one
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None, mask: Tensor | None = None) -> Tensor:
         query, key, value = self.heads(x)  # each (B, H, T, D)
         if cache is not None:
             key, value = cache.append(key, value)  # (B, H, S, D) with S >= T: what was seen before, and x
         dropout = self.dropout if self.training else 0.0
-        gathered = fused_attention(query, key, value, dropout)  # (B, H, T, D)
+        gathered = fused_attention(query, key, value, dropout, mask)  # (B, H, T, D)
         return self.c_proj(gathered.transpose(1, 2).flatten(2))  # (B, T, C)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,12 +71,15 @@ class CausalSelfAttention(nn.Module):
         return query, key, value
 
 
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Compute `explicit_attention` in one kernel that never stores the weights (B, H, T, S)."""
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
+    """Compute `explicit_attention` in one kernel that never stores the weights (B, H, T, S).
+
+    `mask` (B, 1, T, S), True where a query may look, replaces the causal one.
+    """
     time, seen = query.shape[-2], key.shape[-2]
-    if time == seen or time == 1:  # one query at the end sees everything: no mask needed
+    if mask is None and (time == seen or time == 1):  # one query at the end sees everything: no mask needed
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=time > 1)
-    mask = causal_mask(time, seen, query.device)
+    mask = causal_mask(time, seen, query.device) if mask is None else mask
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 
@@ -99,6 +102,19 @@ def attention_weights(query: Tensor, key: Tensor) -> Tensor:
 def causal_mask(time: int, seen: int, device: torch.device) -> Tensor:
     """Return (T, S), True where a query may look: the T queries are the last of S positions."""
     return torch.ones(time, seen, dtype=torch.bool, device=device).tril(seen - time)
+
+
+def packed_layout(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each token of packed rows stands in its own text, and where it may look.
+
+    segments (B, T), equal within a text -> positions (B, T), mask (B, 1, T, T).
+    """
+    places = torch.arange(segments.shape[1], device=segments.device)  # (T,)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    first = torch.where(begins, places, 0).cummax(dim=1).values  # (B, T) where the token's text begins
+    same = segments[:, :, None] == segments[:, None, :]  # (B, T, T)
+    return places - first, (same & causal_mask(len(places), len(places), segments.device))[:, None]
 
 
 class MLP(nn.Module):
@@ -124,8 +140,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x), cache))  # (B, T, C)
+    def forward(self, x: Tensor, cache: LayerCache | None = None, mask: Tensor | None = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln_1(x), cache, mask))  # (B, T, C)
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
@@ -140,17 +156,22 @@ class Transformer(nn.Module):
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        return self.ln_f(self.states(ids, cache)[-1])  # (B, T, C)
+    def forward(self, ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None) -> Tensor:
+        return self.ln_f(self.states(ids, cache, segments)[-1])  # (B, T, C)
 
-    def states(self, ids: Tensor, cache: Cache | None = None) -> list[Tensor]:
-        """Return what enters the first block and what leaves each: n_layer + 1 tensors (B, T, C)."""
+    def states(self, ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None) -> list[Tensor]:
+        """Return what enters the first block and what leaves each: n_layer + 1 tensors (B, T, C).
+
+        `segments` (B, T) says of packed rows which text each token belongs to: texts do not see each other.
+        """
         seen = 0 if cache is None else cache.seen_tokens
         assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
-        positions = torch.arange(seen, seen + ids.shape[1], device=ids.device)  # (T,)
+        positions, mask = torch.arange(seen, seen + ids.shape[1], device=ids.device), None  # (T,)
+        if segments is not None:
+            positions, mask = packed_layout(segments)  # (B, T), (B, 1, T, T)
         states = [self.dropout(self.wte(ids) + self.wpe(positions))]
         for layer, block in enumerate(self.h):
-            states.append(block(states[-1], None if cache is None else cache.layers[layer]))
+            states.append(block(states[-1], None if cache is None else cache.layers[layer], mask))
         return states
 
 

@@ -42,7 +42,7 @@ ABOUT: dict[Kind, About] = {
     ),
     "instruct": About(
         "Instruction follower",
-        "A GPT-2 style language model, fine-tuned to answer instructions in Alpaca's format.",
+        "A GPT-2 style language model, fine-tuned to answer instructions.",
         GENERATION,
         "AutoModelForCausalLM",
         "the base model",

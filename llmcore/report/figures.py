@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmcore.files import write_bytes
 
@@ -42,6 +42,7 @@ SMOOTHED_FROM = 60  # steps; fewer are drawn as they are
 LINE_CHARACTERS, LINE_COUNT = 76, 40  # of a text drawn token by token
 
 Row = Mapping[str, float | None]
+T = TypeVar("T")
 
 
 def loss_curves(
@@ -160,6 +161,42 @@ def token_probabilities(
         figure.colorbar(scale, ax=axes, label="probability", location="bottom", aspect=50, fraction=0.04)
 
 
+def batch_rows(
+    path: str | Path, rows: Sequence[tuple[str, Sequence[tuple[str, str]]]], *, title: str = "Batch"
+) -> None:
+    """Draw rows of (title, (text, kind) of each token): supervised tokens on green, masked on grey."""
+    from matplotlib.patches import Patch, Rectangle
+
+    colours = {"supervised": "#7FD1B5", "masked": "#DADCE0", "padding": "white"}
+    lines = [line for name, pieces in rows for line in [[(f"[{name}]", "title")], *_batch_lines(pieces)]][:LINE_COUNT]
+    with drawing(path, (9, 1.3 + 0.27 * len(lines))) as figure:
+        axes = figure.add_subplot(title=title, xlim=(0, LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
+        axes.axis("off")
+        for row, line in enumerate(lines):
+            column = 0
+            for text, kind in line:
+                ground = colours.get(kind, "white")
+                edge = GREY if kind == "padding" else ground
+                axes.add_patch(
+                    Rectangle((column, row + 0.06), len(text) - 0.08, 0.88, facecolor=ground, edgecolor=edge, lw=0.5)
+                )
+                axes.text(
+                    column + len(text) / 2, row + 0.52, text, ha="center", va="center", size=10, family="monospace"
+                )
+                column += len(text)
+        names = {"supervised": "learned", "masked": "read only", "padding": "padding"}
+        patches = [Patch(facecolor=colours[kind], edgecolor=GREY, label=name) for kind, name in names.items()]
+        axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(0, 0), ncols=3)
+
+
+def _batch_lines(pieces: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Break a row into lines; what is left of it as padding becomes one box with its length."""
+    padding = sum(kind == "padding" for _, kind in pieces)
+    shown = [(text, kind) for text, kind in pieces if kind != "padding"]
+    lines = _wrapped([text for text, _ in shown], [kind for _, kind in shown])
+    return [*lines, [(f" {padding} ", "padding")]] if padding else lines
+
+
 @contextmanager
 def drawing(path: str | Path, inches: tuple[float, float]) -> Iterator["Figure"]:
     """Yield an empty figure in the project's style; afterwards write it, without date or version, to `path`.
@@ -200,14 +237,14 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sum(part) / len(part) for i in range(len(values)) if (part := values[max(0, i - width + 1) : i + 1])]
 
 
-def _wrapped(tokens: Sequence[str], probabilities: Sequence[float]) -> list[list[tuple[str, float]]]:
-    """Break a text into lines of tokens: at its own line ends, and where a line is full."""
-    lines: list[list[tuple[str, float]]] = [[]]
-    for token, probability in zip(tokens, probabilities, strict=True):
+def _wrapped(tokens: Sequence[str], values: Sequence[T]) -> list[list[tuple[str, T]]]:
+    """Break a text into lines of tokens, each with its value: at its own line ends, and where a line is full."""
+    lines: list[list[tuple[str, T]]] = [[]]
+    for token, value in zip(tokens, values, strict=True):
         for text in textwrap.wrap(visible(token), LINE_CHARACTERS) or [""]:
             if sum(len(t) for t, _ in lines[-1]) + len(text) > LINE_CHARACTERS:
                 lines.append([])
-            lines[-1].append((text, probability))
+            lines[-1].append((text, value))
         if token.endswith("\n"):
             lines.append([])
     return [line for line in lines if line][:LINE_COUNT]

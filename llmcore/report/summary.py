@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmcore.evaluate.classification import against_tfidf
 from llmcore.files import read_json, read_jsonl
 
 WIDTH = 98
 AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")
-BASELINES = ("majority_accuracy", "tfidf_accuracy", "best_possible_accuracy")
+BASELINES = ("majority_accuracy", "lookup_accuracy", "tfidf_accuracy", "best_possible_accuracy")
+LEAKS = ("leaked_rows", "leak_free_accuracy", "leak_free_tfidf_accuracy")
 SHOWN = {  # the numbers that tell how a stage went; all stand in its metrics.json
     "download_text": ("documents", "bytes"),
     "download_spam": ("rows", "bytes"),
@@ -22,7 +24,7 @@ SHOWN = {  # the numbers that tell how a stage went; all stand in its metrics.js
     "prepare_spam": AUDIT,
     "prepare_instructions": AUDIT,
     "finetune_classifier": ("trained_parameters", "steps", "val_loss", "val_accuracy"),
-    "evaluate_classifier": ("rows", "accuracy", "macro_f1", *BASELINES),
+    "evaluate_classifier": ("rows", "accuracy", "macro_f1", *BASELINES, *LEAKS),
     "finetune_instruct": ("trained_parameters", "steps", "val_loss"),
     "evaluate_instruct": ("rows", "exact_match", "checkable_accuracy", "lookup_exact_match"),
 }
@@ -66,6 +68,10 @@ def _results(reports: Path) -> Iterator[str]:
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])
+        if stage == "evaluate_classifier" and (sentence := against_tfidf(read_json(file))):
+            yield from textwrap.wrap(
+                sentence, WIDTH, initial_indent=" " * NAME_WIDTH, subsequent_indent=" " * NAME_WIDTH
+            )
     if missing:
         yield from _indented("not built yet: " + ", ".join(missing))
 

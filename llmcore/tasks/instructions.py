@@ -1,17 +1,24 @@
 """Instruction tuning: predict the answer that follows a prompt. Book: chapter 7."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmcore.data.order import Order, chunks
+from llmcore.data.order import Order, chunks, pack_rows
 from llmcore.data.windows import IGNORED
+from llmcore.errors import UserError
 from llmcore.model.gpt import GPT
-from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
+from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
 from llmcore.tasks.prompt import prompt_parts
+from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
+
+if TYPE_CHECKING:
+    from llmcore.params import Instruct
+    from llmcore.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -20,38 +27,72 @@ class Example:
 
     inputs: np.ndarray
     targets: np.ndarray
-    truncated: bool
+    length: int  # in tokens, before it was cut
+
+    @property
+    def truncated(self) -> bool:
+        return self.length > len(self.inputs)
 
     @property
     def supervised(self) -> int:
         return int((self.targets != IGNORED).sum())
 
+    @property
+    def segments(self) -> np.ndarray:
+        return np.zeros(len(self.inputs), np.int64)
+
+
+def usable(examples: Sequence[Example], overlong: str) -> list[Example]:
+    """Return the examples to learn from: with part of an answer left, and where `overlong` is `drop`, uncut."""
+    return [example for example in examples if example.supervised and not (overlong == "drop" and example.truncated)]
+
+
+class Packed:
+    """Several examples in one row: inputs, targets, and the number of the example that each belongs to."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self.inputs = np.concatenate([example.inputs for example in examples])
+        self.targets = np.concatenate([example.targets for example in examples])
+        self.segments = np.repeat(np.arange(len(examples)), [len(example.inputs) for example in examples])
+
 
 def make_example(
-    row: dict[str, str], encode: Callable[[str], list[int]], *, end_of_text: int, mask: str, max_tokens: int
+    row: Mapping[str, Any],
+    encode: Callable[[str], list[int]],
+    *,
+    end_of_text: int,
+    form: str,
+    mask: str,
+    max_tokens: int,
 ) -> Example:
     """Encode prompt, answer and end-of-text, and mask what is not to be learned.
 
-    `mask` is `none`, `instruction` (the preamble and the instruction give no loss) or `instruction+input`
-    (the whole prompt gives none). End-of-text is a target, so the model learns to stop. Rows are cut to
-    `max_tokens` inputs.
+    `form` is that of the prompt. `mask` is `none`, `instruction` (all up to the instruction's end gives no loss)
+    or `instruction+input` (the whole prompt gives none). End-of-text is a target, so the model learns to
+    stop. Rows are cut to `max_tokens` inputs.
     """
-    asked, given, heading = (encode(part) for part in prompt_parts(row["instruction"], row["input"]))
+    asked, given, heading = (encode(part) for part in prompt_parts(form, row["instruction"], row["input"]))
     ids = [*asked, *given, *heading, *encode(row["output"]), end_of_text]
     masked = {"none": 0, "instruction": len(asked), "instruction+input": len(asked) + len(given) + len(heading)}[mask]
     inputs = np.array(ids[:-1], np.int64)[:max_tokens]
     targets = np.array(ids[1:], np.int64)[:max_tokens]
     targets[: max(0, masked - 1)] = IGNORED  # the last masked token is the input that predicts the first free one
-    return Example(inputs, targets, truncated=len(ids) - 1 > max_tokens)
+    return Example(inputs, targets, length=len(ids) - 1)
+
+
+def pack(examples: Sequence[Example], max_tokens: int, seed: int) -> list[Packed]:
+    """Lay examples into rows of at most `max_tokens`; each is in one row whole, and none sees another there."""
+    sets = pack_rows([len(example.inputs) for example in examples], max_tokens, seed)
+    return [Packed([examples[number] for number in numbers]) for numbers in sets]
 
 
 class InstructionTask:
-    """Train on examples of similar length together; validate by the loss on supervised targets."""
+    """Train on examples, or on packed rows of them, similar lengths together; validate by the loss on single ones."""
 
     def __init__(
         self,
-        train: Sequence[Example],
-        val: Sequence[Example],
+        train: Sequence[Example | Packed],
+        val: Sequence[Example | Packed],
         *,
         batch_size: int,
         micro_batch_size: int,
@@ -75,14 +116,96 @@ class InstructionTask:
         loss, _ = mean_loss(model, self._batches(sorted(self.val, key=lambda row: len(row.inputs))))
         return {"loss": loss}
 
-    def _batches(self, rows: Sequence[Example]) -> list[TokenBatch]:
-        return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
+    def _batches(self, rows: Sequence[Example | Packed]) -> list[TokenBatch]:
+        return [pad_examples(part, self.pad_id, self.device) for part in chunks(rows, self.micro_batch_size)]
 
-    def _batch(self, rows: Sequence[Example]) -> TokenBatch:
-        width = max(len(row.inputs) for row in rows)
-        inputs = np.full((len(rows), width), self.pad_id)  # (B, T)
-        targets = np.full((len(rows), width), IGNORED)
-        for number, row in enumerate(rows):
-            inputs[number, : len(row.inputs)] = row.inputs
-            targets[number, : len(row.targets)] = row.targets
-        return TokenBatch.of(inputs, targets, self.device)
+
+def log_likelihoods(model: GPT, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
+    """Return the natural log of the probability of each example's supervised targets."""
+    device = model.lm_head.weight.device
+    found: list[float] = []
+    for part in chunks(examples, batch_size):
+        found += row_log_likelihoods(model, pad_examples(part, pad_id, device)).tolist()
+    return found
+
+
+def pad_examples(rows: Sequence[Example | Packed], pad_id: int, device: torch.device) -> TokenBatch:
+    """Pad examples on the right to the longest of them; padding gives no loss."""
+    width = max(len(row.inputs) for row in rows)
+    inputs = np.full((len(rows), width), pad_id)  # (B, T)
+    targets = np.full((len(rows), width), IGNORED)
+    segments = np.full((len(rows), width), -1)
+    for number, row in enumerate(rows):
+        inputs[number, : len(row.inputs)] = row.inputs
+        targets[number, : len(row.targets)] = row.targets
+        segments[number, : len(row.segments)] = row.segments
+    packed = any(isinstance(row, Packed) for row in rows)
+    return TokenBatch.of(inputs, targets, device, segments if packed else None)
+
+
+def instruction_task(
+    section: "Instruct",
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    tokenizer: "Tokenizer",
+    *,
+    seed: int,
+    device: torch.device,
+) -> tuple[InstructionTask, dict[str, list[Example]]]:
+    """Return the task of the rows in `train` and `val`, and all of them as examples, those left out too.
+
+    UserError if a split has no row to learn from.
+    """
+    examples = {
+        split: [
+            make_example(
+                row,
+                tokenizer.encode,
+                end_of_text=tokenizer.end_of_text,
+                form=section.prompt,
+                mask=section.mask,
+                max_tokens=section.max_tokens,
+            )
+            for row in rows[split]
+        ]
+        for split in ("train", "val")
+    }
+    kept = {split: usable(found, section.overlong) for split, found in examples.items()}
+    for split in kept:
+        if not kept[split]:
+            lengths = sorted(example.length for example in examples[split])
+            rule = f"must leave an answer in at least one row of {split}, got {section.max_tokens}"
+            raise UserError(f"instruct.max_tokens {rule}; raise it (rows have {lengths[0]} to {lengths[-1]} tokens)")
+    task = InstructionTask(
+        pack(kept["train"], section.max_tokens, seed) if section.packing else kept["train"],
+        kept["val"],
+        batch_size=section.batch_size,
+        micro_batch_size=section.micro_batch_size,
+        seed=seed,
+        pad_id=tokenizer.end_of_text,
+        device=device,
+    )
+    return task, examples
+
+
+def instruction_rows(task: InstructionTask, step: int, decode: Callable[[list[int]], str]) -> list[ShownRow]:
+    """Return the rows of a step's batch; supervised are the tokens that the model learns to predict."""
+    numbers = task.order.batch(step).tolist()
+    rows = [task.train[number] for number in numbers]
+    width = max(len(row.inputs) for row in rows)
+    return [
+        ShownRow(f"row {number}", _pieces(row, decode) + [Piece("", PADDING)] * (width - len(row.inputs)))
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _pieces(row: Example | Packed, decode: Callable[[list[int]], str]) -> list[Piece]:
+    """A target is the token after its input: the first input of each text is never one."""
+    pieces = []
+    for place, (token, target, text) in enumerate(zip(row.inputs, row.targets, row.segments, strict=True)):
+        if place == 0 or row.segments[place - 1] != text:
+            pieces.append(Piece(decode([int(token)]), MASKED))
+        if target != IGNORED:
+            pieces.append(Piece(decode([int(target)]), SUPERVISED))
+        elif place + 1 < len(row.inputs) and row.segments[place + 1] == text:
+            pieces.append(Piece(decode([int(row.inputs[place + 1])]), MASKED))
+    return pieces

@@ -14,16 +14,23 @@ from llmcore.model.gpt import GPT
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Inputs and targets, each (B, T); a target that is IGNORED gives no loss."""
+    """Inputs and targets, each (B, T); a target that is IGNORED gives no loss.
+
+    `segments` (B, T), where several texts share a row, says which text each input belongs to.
+    """
 
     inputs: Tensor
     targets: Tensor
     supervised: int
+    segments: Tensor | None = None
 
     @classmethod
-    def of(cls, inputs: np.ndarray, targets: np.ndarray, device: torch.device) -> "TokenBatch":
+    def of(
+        cls, inputs: np.ndarray, targets: np.ndarray, device: torch.device, segments: np.ndarray | None = None
+    ) -> "TokenBatch":
         supervised = int((targets != IGNORED).sum())
-        return cls(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device), supervised)
+        texts = None if segments is None else torch.from_numpy(segments).to(device)
+        return cls(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device), supervised, texts)
 
 
 def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
@@ -32,8 +39,18 @@ def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
     Only their positions go through the output head: logits (N, V) of N supervised positions.
     """
     chosen = batch.targets != IGNORED  # (B, T)
-    hidden = model.transformer(batch.inputs)[chosen]  # (N, C)
+    hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
     return F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="sum")
+
+
+@torch.no_grad()
+def row_log_likelihoods(model: GPT, batch: TokenBatch) -> Tensor:
+    """Return the natural log of the probability of each row's supervised targets: (B,)."""
+    chosen = batch.targets != IGNORED  # (B, T)
+    hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
+    losses = F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="none")  # (N,)
+    rows = chosen.nonzero()[:, 0]  # (N,)
+    return torch.zeros(len(chosen), device=losses.device).index_add(0, rows, -losses)
 
 
 @torch.no_grad()

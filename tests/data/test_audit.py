@@ -1,4 +1,6 @@
-from llmcore.data.audit import LISTED, Audit, Entry, audit_splits, class_counts
+import pytest
+
+from llmcore.data.audit import FAULTS, LISTED, Audit, Entry, audit_splits, class_counts
 from llmcore.data.split import same_message
 
 TRAIN = [("Call 0800 now", "spam"), ("hello", "ham"), ("hello", "ham"), ("HELLO ", "ham"), ("win", "spam")]
@@ -68,3 +70,32 @@ def test_classes_are_counted_in_every_split():
         "val": {"ham": 2, "spam": 0},
         "test": {"ham": 3, "spam": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("It's \u00a35, caf\u00e9, \u201cquoted\u201d; AT&T & co; \u4f60\u597d \U0001f642", []),
+        ('He said "no" and "yes".', []),
+        ("tab\tis fine", []),
+        ("cost \ufffd5", ["replacement_characters"]),
+        ("bell\x07", ["control_characters"]),
+        ("\x93quoted\x94", ["control_characters"]),
+        ("caf\u00e9".encode().decode("latin-1"), ["doubly_encoded"]),
+        ("it\u2019s".encode().decode("cp1252"), ["doubly_encoded"]),
+        ("&lt;#&gt; and &#39;", ["html_entities"]),
+        ('"Hello', ["odd_quotes"]),
+        ('5" is "wide"', ["odd_quotes"]),
+        ("first\nham\tsecond", ["swallowed_lines"]),
+    ],
+)
+def test_what_wrong_encoding_and_quoting_leave_is_found(text: str, faults: list[str]):
+    found = audit_splits({"train": entries([(text, "a")]), "val": entries([("v", "a")]), "test": entries([("t", "a")])})
+    assert [fault for fault in FAULTS if found.metrics[fault]] == faults
+    assert found.faults == [{"split": "train", "row": 0, "fault": fault, "text": text} for fault in faults]
+
+
+def test_only_faults_asked_for_are_looked_for():
+    found = audit_splits({name: entries([('two\n"lines', "a")]) for name in ("train", "val", "test")}, ["odd_quotes"])
+    assert found.metrics["odd_quotes"] == 3
+    assert "swallowed_lines" not in found.metrics

@@ -49,7 +49,7 @@ def build(item: str) -> dict[str, Any]:
     """Run download and prepare of `item` and return the metrics of prepare."""
     prepare = {"spam": prepare_spam, "instructions": prepare_instructions}[item]
     download.main([item, f"data/raw/{item}", "download.json"])
-    prepare.main([f"data/raw/{item}", f"data/{item}", "prepare.json"])
+    prepare.main([f"data/raw/{item}", f"data/{item}", "prepare.json", f"plots/{item}"])
     return read_json("prepare.json")
 
 
@@ -110,6 +110,24 @@ def test_leaks_of_given_splits_are_written_to_the_audit(project: Path):
     audit = read_json("data/instructions/audit.json")
     assert audit["leaks"] == [{"split": "test", "row": 0, "also_in": "train", "kind": "near", "text": "A\n"}]
     assert audit["conflicts"] == [{"text": "a\n", "labels": ["A", "a"]}]
+
+
+def test_the_audit_is_a_page_and_two_lines_on_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]):
+    build("spam")
+    assert "none of 60 test rows stands in train" in capsys.readouterr().out
+    page = (project / "plots/spam/audit.html").read_text(encoding="utf-8")
+    audit = read_json("data/spam/audit.json")
+    assert f"{audit['classes']['train']['ham']:,} (" in page
+    assert audit["metrics"] == read_json("prepare.json")
+
+
+def test_a_quotation_mark_that_swallows_rows_is_seen(project: Path):
+    lines = [f"{'ab'[i % 2]},wind {'i' * i}" for i in range(40)] + ['a,"open', 'b,swallowed"']
+    (project / "own.csv").write_text("label,text\n" + "\n".join(lines) + "\n")
+    change(project, "sources.spam", kind="local", path="own.csv")
+    assert build("spam")["swallowed_lines"] == 1
+    [fault] = read_json("data/spam/audit.json")["faults"]
+    assert (fault["fault"], fault["text"]) == ("swallowed_lines", "open\nb,swallowed")
 
 
 def test_a_file_that_lies_elsewhere_in_the_world_gives_the_same_bytes(project: Path):

@@ -37,6 +37,9 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "short_loss": lambda path: figures.loss_curves(path, STEPS[:20], []),
     "lr": lambda path: figures.learning_rate(path, STEPS),
     "confusion": lambda path: figures.confusion_matrix(path, [[480, 5], [12, 103]], ["ham", "spam"]),
+    "batch": lambda path: figures.batch_rows(
+        path, [("spam", [("Call\n", "masked"), (" now", "supervised"), *[("", "padding")] * 9])] * 3
+    ),
     "lengths": lambda path: figures.length_histogram(path, {"train": [5, 9, 40] * 9, "val": [7, 70]}, limit=64),
     "attention": lambda path: figures.attention_map(path, WEIGHTS, TOKENS, title="Layer 1, head 2"),
     "tokens": lambda path: figures.token_probabilities(path, TOKENS * 4, list(np.linspace(0, 1, 14)) * 4),

@@ -1,6 +1,7 @@
 """Texts go in and come out as the model, the tokenizer and the task's prompt say."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -46,13 +47,14 @@ def test_the_same_seed_writes_the_same(gpt, tokenizer):
 
 
 def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_theirs(tokenizer, config, randomised):
-    room = len(tokenizer.encode(prompt("Name a ball.", ""))) + 4
+    room = len(tokenizer.encode(prompt("alpaca", "Name a ball.", ""))) + 4
     model = randomised(GPT(replace(config, context_length=room)))
     always(model, tokenizer.encode("b")[0])
     rows = [("Name a ball. " * 9, ""), ("Name a ball.", "")]
-    answers = answer_instructions(model, tokenizer, rows, max_new_tokens=3, sampling=GREEDY, seed=0)
+    settings: dict[str, Any] = {"form": "alpaca", "max_new_tokens": 3, "sampling": GREEDY, "seed": 0}
+    answers = answer_instructions(model, tokenizer, rows, **settings)
     assert answers == [Continuation("", False), Continuation("bbb", False)]
-    assert answer_instructions(model, tokenizer, [], max_new_tokens=3, sampling=GREEDY, seed=0) == []
+    assert answer_instructions(model, tokenizer, [], **settings) == []
 
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])

@@ -2,28 +2,43 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import CPU, END_OF_TEXT, tiny_gpt
 from torch.nn import functional as F
 
 from llmcore.model.classifier import GPTClassifier
-from llmcore.tasks.classification import ClassificationTask, Labelled, class_probabilities, pad
+from llmcore.tasks.classification import (
+    ClassificationTask,
+    Labelled,
+    balanced_weights,
+    class_probabilities,
+    label_rows,
+    pad,
+)
 
 ROWS = [Labelled([1, 2, 3], 0), Labelled([4], 1), Labelled([5, 6, 7, 8, 9], 1), Labelled([3, 3], 0)]
 IDS = [row.ids for row in ROWS]
 
 
-@pytest.fixture
-def model() -> GPTClassifier:
+def classifier() -> GPTClassifier:
     config = tiny_gpt().config
-    classifier = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
+    made = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in classifier.parameters():
+        for parameter in made.parameters():
             parameter.normal_(0, 0.3, generator=generator)
-    return classifier.eval()
+    return made.eval()
 
 
-def task(micro_batch_size: int, pad_to: int | None = None) -> ClassificationTask:
+@pytest.fixture
+def model() -> GPTClassifier:
+    return classifier()
+
+
+def task(
+    micro_batch_size: int, pad_to: int | None = None, class_weights: list[float] | None = None
+) -> ClassificationTask:
     return ClassificationTask(
         ROWS,
         ROWS,
@@ -32,6 +47,7 @@ def task(micro_batch_size: int, pad_to: int | None = None) -> ClassificationTask
         seed=0,
         pad_id=END_OF_TEXT,
         pad_to=pad_to,
+        class_weights=class_weights,
         device=CPU.device,
     )
 
@@ -91,3 +107,61 @@ def test_loss_is_summed_over_rows(model: GPTClassifier) -> None:
     [batch] = classifying.micro_batches(0)
     mean = F.cross_entropy(model(batch.ids, batch.read), batch.labels)
     torch.testing.assert_close(classifying.loss_sum(model, batch), mean * 4)
+
+
+texts_as_ids = st.lists(st.lists(st.integers(0, END_OF_TEXT - 1), min_size=1, max_size=9), min_size=1, max_size=6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=texts_as_ids, batch_size=st.integers(1, 6), extra=st.integers(0, 3), filler=st.integers(0, END_OF_TEXT))
+def test_read_at_the_last_real_token_no_padding_counts(
+    rows: list[list[int]], batch_size: int, extra: int, filler: int
+) -> None:
+    """However much stands behind a text, whatever it is, whoever shares the batch."""
+    model = classifier()
+    found = class_probabilities(model, rows, batch_size=batch_size, pad_id=END_OF_TEXT, pad_to=None)
+    for row, chances in zip(rows, found, strict=True):
+        ids = torch.tensor([row + [filler] * extra])
+        alone = model(ids, torch.tensor([len(row) - 1]))[0].softmax(-1)
+        torch.testing.assert_close(chances, alone, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=texts_as_ids, batch_size=st.integers(1, 6))
+def test_read_at_the_last_position_the_rest_of_the_batch_does_not_count(rows: list[list[int]], batch_size: int) -> None:
+    """Padding counts there, but every text has the same length with it."""
+    model = classifier()
+    found = class_probabilities(model, rows, batch_size=batch_size, pad_id=END_OF_TEXT, pad_to=9)
+    alone = [class_probabilities(model, [row], batch_size=1, pad_id=END_OF_TEXT, pad_to=9) for row in rows]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [[3, 1], [5, 5], [1, 2, 97], [10] * 20])
+def test_balanced_weights_let_all_classes_count_alike(counts: list[int]) -> None:
+    rows = [Labelled([0], label) for label, count in enumerate(counts) for _ in range(count)]
+    weights = balanced_weights(rows, len(counts))
+    assert [weight * count for weight, count in zip(weights, counts, strict=True)] == pytest.approx(
+        [len(rows) / len(counts)] * len(counts)
+    )
+    assert sum(weights[row.label] for row in rows) == pytest.approx(len(rows))
+
+
+def test_a_weighted_loss_is_the_weighted_sum_over_rows(model: GPTClassifier) -> None:
+    weighing = task(4, class_weights=[0.5, 3.0])
+    [batch] = weighing.micro_batches(0)
+    each = F.cross_entropy(model(batch.ids, batch.read), batch.labels, reduction="none")
+    torch.testing.assert_close(weighing.loss_sum(model, batch), (each * torch.tensor([0.5, 3.0])[batch.labels]).sum())
+
+
+def test_padding_is_counted() -> None:
+    """Lengths 1, 2, 3, 5: sorted they share batches of 2 and 5 tokens' width."""
+    assert task(4).padding_share() == pytest.approx(1 - 11 / 20)
+    assert task(2).padding_share() == pytest.approx(1 - 11 / (2 * 2 + 2 * 5))
+    assert task(4, pad_to=10).padding_share() == pytest.approx(1 - 11 / 40)
+
+
+def test_rows_become_ids_cut_and_never_empty() -> None:
+    rows = [{"text": "abc", "label": "b"}, {"text": "", "label": "a"}]
+    labelled, lengths = label_rows(rows, lambda texts: ([ord(c) for c in text] for text in texts), ["a", "b"], 2, 99)
+    assert labelled == [Labelled([97, 98], 1), Labelled([99], 0)]
+    assert lengths == [3, 1]

@@ -1,5 +1,7 @@
 """What gives loss in instruction tuning, token by token."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,15 @@ from tiny import CPU, END_OF_TEXT, VOCAB, tiny_gpt
 from torch.nn import functional as F
 
 from llmcore.data.windows import IGNORED
-from llmcore.tasks.instructions import Example, InstructionTask, make_example
+from llmcore.tasks.instructions import (
+    Example,
+    InstructionTask,
+    Packed,
+    log_likelihoods,
+    make_example,
+    pack,
+    usable,
+)
 from llmcore.tasks.prompt import PREAMBLE
 from llmcore.tokenizer.bpe import Tokenizer
 
@@ -21,12 +31,12 @@ def characters(text: str) -> list[int]:
     return [ord(character) for character in text]
 
 
-def example(row: dict[str, str], mask: str, max_tokens: int = 1000) -> Example:
-    return make_example(row, characters, end_of_text=END, mask=mask, max_tokens=max_tokens)
+def example(row: dict[str, str], mask: str, max_tokens: int = 1000, form: str = "alpaca") -> Example:
+    return make_example(row, characters, end_of_text=END, form=form, mask=mask, max_tokens=max_tokens)
 
 
-def learned(row: dict[str, str], mask: str) -> str:
-    return "".join(chr(target) for target in example(row, mask).targets if target != IGNORED)
+def learned(row: dict[str, str], mask: str, form: str = "alpaca") -> str:
+    return "".join(chr(target) for target in example(row, mask, form=form).targets if target != IGNORED)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +57,24 @@ def learned(row: dict[str, str], mask: str) -> str:
 def test_a_mask_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask) == text
     assert example(row, mask).supervised == len(text)
+
+
+@pytest.mark.parametrize(
+    ("row", "mask", "text"),
+    [
+        (WITHOUT_INPUT, "none", "|user|>\nSay hi.\n<|assistant|>:\nHi!\0"),
+        (WITHOUT_INPUT, "instruction", "\n<|assistant|>:\nHi!\0"),
+        (WITHOUT_INPUT, "instruction+input", "Hi!\0"),
+        (WITH_INPUT, "none", "|user|>\nRepeat.\nMoon\n<|assistant|>:\nMoon.\0"),
+        (WITH_INPUT, "instruction", "\nMoon\n<|assistant|>:\nMoon.\0"),
+        (WITH_INPUT, "instruction+input", "Moon.\0"),
+    ],
+)
+def test_a_mask_of_the_phi3_form_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
+    assert learned(row, mask, "phi3") == text
+    made = example(row, mask, form="phi3")
+    kept = np.flatnonzero(made.targets != IGNORED)
+    assert kept.tolist() == list(range(len(made.targets) - len(text), len(made.targets)))  # one run, to the end
 
 
 @pytest.mark.parametrize("mask", ["none", "instruction", "instruction+input"])
@@ -73,19 +101,21 @@ def test_long_rows_are_cut_at_the_end(mask: str) -> None:
 
 def test_with_a_real_tokenizer_the_answer_and_end_of_text_are_learned(tokenizer: Tokenizer) -> None:
     end = tokenizer.end_of_text
-    made = make_example(WITH_INPUT, tokenizer.encode, end_of_text=end, mask="instruction+input", max_tokens=1000)
+    made = make_example(
+        WITH_INPUT, tokenizer.encode, end_of_text=end, form="alpaca", mask="instruction+input", max_tokens=1000
+    )
     kept = made.targets[made.targets != IGNORED].tolist()
     assert (tokenizer.decode(kept[:-1]), kept[-1]) == ("Moon.", end)
 
 
 ROWS = [
-    Example(np.array([1, 2, 3, 4]), np.array([IGNORED, 3, 4, END_OF_TEXT]), truncated=False),
-    Example(np.array([5, 6]), np.array([6, END_OF_TEXT]), truncated=False),
-    Example(np.array([7, 8, 9]), np.array([IGNORED, IGNORED, 10]), truncated=True),
+    Example(np.array([1, 2, 3, 4]), np.array([IGNORED, 3, 4, END_OF_TEXT]), length=0),
+    Example(np.array([5, 6]), np.array([6, END_OF_TEXT]), length=0),
+    Example(np.array([7, 8, 9]), np.array([IGNORED, IGNORED, 10]), length=9),
 ]
 
 
-def task(micro_batch_size: int, rows: list[Example] = ROWS) -> InstructionTask:
+def task(micro_batch_size: int, rows: Sequence[Example | Packed] = ROWS) -> InstructionTask:
     return InstructionTask(
         rows,
         rows,
@@ -118,3 +148,79 @@ def test_validation_loss_is_the_mean_over_supervised_targets_of_all_rows() -> No
     assert targets.max() < VOCAB
     for micro_batch_size in (1, 2, 3):
         assert task(micro_batch_size).evaluate(model)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_overlong_rows_are_dropped_where_that_is_asked() -> None:
+    whole, cut = example(WITH_INPUT, "none"), example(WITH_INPUT, "none", max_tokens=100)
+    unanswered = example(WITH_INPUT, "instruction+input", max_tokens=50)
+    assert usable([whole, cut, unanswered], "truncate") == [whole, cut]
+    assert usable([whole, cut, unanswered], "drop") == [whole]
+
+
+def random_examples(count: int, longest: int = 8, seed: int = 0) -> list[Example]:
+    generator = np.random.default_rng(seed)
+    made = []
+    for length in generator.integers(1, longest + 1, count).tolist():
+        ids = generator.integers(0, VOCAB, length + 1)
+        targets = ids[1:].copy()
+        targets[: length // 2] = IGNORED
+        made.append(Example(ids[:-1], targets, length))
+    return made
+
+
+def test_packing_keeps_every_example_whole_and_fills_rows() -> None:
+    examples = random_examples(200)
+    packed = pack(examples, 12, seed=0)
+    assert max(len(row.inputs) for row in packed) <= 12
+    pieces = [row.inputs[row.segments == number] for row in packed for number in range(row.segments.max() + 1)]
+    assert sorted(tuple(piece) for piece in pieces) == sorted(tuple(row.inputs) for row in examples)
+    assert len(packed) <= 1.1 * sum(len(row.inputs) for row in examples) / 12
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4])
+def test_the_packed_loss_and_its_gradient_are_the_unpacked_ones(micro_batch_size: int) -> None:
+    examples = random_examples(30)
+
+    def learn(rows: Sequence[Example | Packed]) -> tuple[float, torch.Tensor]:
+        model, learning = tiny_gpt(), task(micro_batch_size, rows)
+        loss = torch.stack([learning.loss_sum(model, batch) for batch in learning.micro_batches(0)]).sum()
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    (packed, packed_gradient), (single, gradient) = learn(pack(examples, 12, seed=0)), learn(examples)
+    assert packed == pytest.approx(single, rel=1e-5)
+    torch.testing.assert_close(packed_gradient, gradient, rtol=1e-5, atol=1e-4)
+
+
+def test_what_stands_beside_an_example_changes_nothing() -> None:
+    """Not even by a bit of meaning: other neighbours, other places in the row, the same hidden states."""
+    model, (first, second, third) = tiny_gpt().eval(), random_examples(3, longest=4, seed=1)
+
+    def states(examples: list[Example], number: int) -> torch.Tensor:
+        row = Packed(examples)
+        ids, segments = torch.from_numpy(row.inputs)[None], torch.from_numpy(row.segments)[None]
+        return model.transformer(ids, segments=segments)[0, torch.from_numpy(row.segments == number)]
+
+    torch.testing.assert_close(states([first, second, third], 1), states([third, second], 1), rtol=1e-5, atol=1e-6)
+    alone = model.transformer(torch.from_numpy(second.inputs)[None])[0]
+    torch.testing.assert_close(states([first, second], 1), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_without_the_segments_neighbours_would_be_seen() -> None:
+    """The test above can fail."""
+    model, (first, second) = tiny_gpt().eval(), random_examples(2, longest=4, seed=1)
+    ids = torch.from_numpy(Packed([first, second]).inputs)[None]
+    alone = model.transformer(torch.from_numpy(second.inputs)[None])[0]
+    assert (model.transformer(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_likelihoods_are_sums_over_supervised_targets_of_a_row(batch_size: int) -> None:
+    model = tiny_gpt().eval()
+    expected = []
+    for row in ROWS:
+        logits = model(torch.from_numpy(row.inputs)[None])[0].log_softmax(-1)
+        kept = np.flatnonzero(row.targets != IGNORED)
+        expected.append(logits[kept, row.targets[kept]].sum().item())
+    found = log_likelihoods(model, ROWS, batch_size=batch_size, pad_id=END_OF_TEXT)
+    assert found == pytest.approx(expected, rel=1e-5)

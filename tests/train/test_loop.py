@@ -115,7 +115,7 @@ def test_the_second_epoch_differs_from_the_first_and_repeats_under_the_same_seed
 
 
 def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
-    row = Example(np.array([1, 2, 3]), np.array([2, 3, END_OF_TEXT]), truncated=False)
+    row = Example(np.array([1, 2, 3]), np.array([2, 3, END_OF_TEXT]), length=0)
 
     def losses(rows: Sequence[Example], steps: int) -> list[float]:
         still = training(epochs=steps, lr=1e-30, min_lr=0.0)  # the weights stay, so only the masks differ
@@ -149,8 +149,8 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_batch(micro_batch_si
 
 
 def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
-    learned = Example(np.array([1, 2, 3]), np.array([IGNORED, 3, END_OF_TEXT]), truncated=False)
-    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
+    learned = Example(np.array([1, 2, 3]), np.array([IGNORED, 3, END_OF_TEXT]), length=0)
+    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), length=9)
     loss, gradient = one_gradient(instructions([masked, learned, masked]), tiny_gpt())
     expected_loss, expected_gradient = one_gradient(instructions([learned]), tiny_gpt())
     assert loss == expected_loss
@@ -160,7 +160,7 @@ def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
 
 
 def test_a_step_of_nothing_supervised_has_no_gradient() -> None:
-    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), truncated=True)
+    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), length=9)
     loss, gradient = one_gradient(instructions([masked]), tiny_gpt())
     assert loss == 0.0
     assert not any(tensor.any() for tensor in gradient.values())

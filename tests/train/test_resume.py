@@ -77,7 +77,7 @@ def instruction_tuning() -> tuple[nn.Module, Any]:
     draw, rows = np.random.default_rng(0), []
     for _ in range(20):
         ids = draw.integers(0, END_OF_TEXT, draw.integers(3, 10))
-        rows.append(Example(ids[:-1], np.where(np.arange(len(ids) - 1) < 1, -100, ids[1:]), truncated=False))
+        rows.append(Example(ids[:-1], np.where(np.arange(len(ids) - 1) < 1, -100, ids[1:]), len(ids) - 1))
     task = InstructionTask(
         rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, device=CPU.device
     )

@@ -1,0 +1,88 @@
+"""Two result files: rows are paired by content, the last line is a plain sentence, a misfit is one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmcore.errors import UserError
+from llmcore.files import write_csv, write_jsonl
+from llmcore.report.comparison import compare_files
+
+TEXTS = [f"message {number}" for number in range(40)]
+
+
+def predictions(folder: Path, right: int, order: int = 1) -> Path:
+    """The first `right` of 40 messages sorted rightly."""
+    rows = [
+        {"text": text, "label": "ham", "predicted": "ham" if number < right else "spam"}
+        for number, text in enumerate(TEXTS)
+    ]
+    write_csv(folder / "predictions.csv", rows[::order])
+    return folder / "predictions.csv"
+
+
+def answers(folder: Path, f1: float, **extra: Any) -> Path:
+    rows = [
+        {"instruction": text, "input": "", "output": "x", "answer": "y", "correct": number < 20, "token_f1": f1} | extra
+        for number, text in enumerate(TEXTS)
+    ]
+    write_jsonl(folder / "answers.jsonl", rows)
+    return folder / "answers.jsonl"
+
+
+def compare(first: Path, second: Path) -> str:
+    return compare_files(first, second, ("one", "two"), 0.95)
+
+
+def test_classifiers_are_compared_by_what_they_have_right(tmp_path: Path) -> None:
+    text = compare(predictions(tmp_path / "a", 10), predictions(tmp_path / "b", 35))
+    assert text.startswith("A  one\nB  two\n")
+    assert "McNemar p" in text
+    assert text.splitlines()[-1].startswith("B is better than A: accuracy 0.875 against 0.25")
+
+
+def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
+    first = predictions(tmp_path / "a", 30)
+    assert compare(first, predictions(tmp_path / "b", 33)) == compare(first, predictions(tmp_path / "c", 33, order=-1))
+
+
+def test_a_folder_stands_for_the_results_in_it(tmp_path: Path) -> None:
+    first, second = predictions(tmp_path / "a/plots", 30), predictions(tmp_path / "b/plots", 33)
+    assert compare(tmp_path / "a", tmp_path / "b") == compare(first, second)
+
+
+def test_answers_are_compared_by_every_score_that_both_have(tmp_path: Path) -> None:
+    text = compare(answers(tmp_path / "a", 0.5, rouge_l=0.2), answers(tmp_path / "b", 0.75))
+    assert "token_f1" in text
+    assert "rouge_l" not in text
+    assert "+0.2500" in text
+    assert text.splitlines()[-1].startswith("B and A cannot be told apart with this test set of 40; no difference")
+
+
+def test_other_test_rows_are_refused(tmp_path: Path) -> None:
+    first = predictions(tmp_path / "a", 10)
+    write_csv(tmp_path / "b.csv", [{"text": TEXTS[0], "label": "spam", "predicted": "ham"}])
+    with pytest.raises(UserError, match=r"must be about the same test rows, got 0 shared and 41 in one alone"):
+        compare(first, tmp_path / "b.csv")
+
+
+def test_two_kinds_of_results_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be results of the same kind"):
+        compare(predictions(tmp_path, 1), answers(tmp_path, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("none", None, "no such file or folder"),
+        ("x.txt", "x", "results end in"),
+        ("x.csv", "text,label\na,b\n", r"x\.csv, row 1: 'predicted' is missing"),
+        ("x.csv", "text,label,predicted\n", "must hold at least one row"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_named(tmp_path: Path, name: str, text: str | None, error: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=error):
+        compare(tmp_path / name, predictions(tmp_path / "a", 1))
