@@ -168,7 +168,12 @@ def batch_rows(
     from matplotlib.patches import Patch, Rectangle
 
     colours = {"supervised": "#7FD1B5", "masked": "#DADCE0", "padding": "white"}
-    lines = [line for name, pieces in rows for line in [[(f"[{name}]", "title")], *_batch_lines(pieces)]][:LINE_COUNT]
+    lines: list[list[tuple[str, str]]] = []
+    for name, pieces in rows:
+        of_row = [[(f"[{name}]", "title")], *_batch_lines(pieces)]
+        if lines and len(lines) + len(of_row) > LINE_COUNT:  # rows are shown whole
+            break
+        lines += of_row[:LINE_COUNT]
     with drawing(path, (9, 1.3 + 0.27 * len(lines))) as figure:
         axes = figure.add_subplot(title=title, xlim=(0, LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
         axes.axis("off")
@@ -194,7 +199,7 @@ def _batch_lines(pieces: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]
     padding = sum(kind == "padding" for _, kind in pieces)
     shown = [(text, kind) for text, kind in pieces if kind != "padding"]
     lines = _wrapped([text for text, _ in shown], [kind for _, kind in shown])
-    return [*lines, [(f" {padding} ", "padding")]] if padding else lines
+    return [*lines, [(f" {padding} padding ", "padding")]] if padding else lines
 
 
 @contextmanager
