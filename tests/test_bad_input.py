@@ -8,7 +8,7 @@ import pytest
 from workspace import Workspace
 
 DOWNLOAD = "python -m stages.download {0} data/raw/{0} metrics.json"
-PREPARE_SPAM = f"{DOWNLOAD.format('spam')} && python -m stages.prepare_spam data/raw/spam data/spam metrics.json"
+PREPARE_SPAM = f"{DOWNLOAD.format('spam')} && python -m stages.prepare_spam data/raw/spam data/spam metrics.json plots"
 TOKENIZE = (
     f"{DOWNLOAD.format('text')} && {DOWNLOAD.format('tokenizer')} && "
     "python -m stages.tokenize_text data/raw/text data/raw/tokenizer data/tokenizer data/tokens metrics.json"

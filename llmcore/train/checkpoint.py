@@ -4,7 +4,6 @@ A checkpoint appears whole or not at all: it is written under a temporary name, 
 and renamed. Damage done to it later is found by the hashes.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcore.files import json_text
+from llmcore.files import sha256_file, user_errors, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,23 +35,24 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None:
-    """Write a checkpoint below `folder` and remove all but the newest `kept`; OSError where the disk refuses."""
-    from safetensors.torch import save  # here, for stages without torch look at these folders too
+    """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError where the disk refuses."""
+    from safetensors.torch import save_file  # here, for stages without torch look at these folders too
 
     target = folder / f"step-{checkpoint.step:06d}"
     temporary = folder / f"{TEMPORARY}{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        contents = {TENSORS: save(checkpoint.tensors), FACTS: json.dumps(checkpoint.facts).encode()}
-        for name, data in contents.items():
-            _write_synced(temporary / name, data)
-        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        _write_synced(temporary / MARKER, json_text(hashes).encode())
-        if target.exists():  # of another's: a folder is only renamed to a free name
-            shutil.rmtree(target)
-        os.rename(temporary, target)
-        _sync_folder(folder)
+        with user_errors(target):
+            temporary.mkdir()
+            save_file(checkpoint.tensors, temporary / TENSORS)  # straight from their memory, no second copy
+            (temporary / FACTS).write_text(json.dumps(checkpoint.facts), encoding="utf-8")
+            for name in (TENSORS, FACTS):
+                _sync(temporary / name)
+            write_json(temporary / MARKER, {name: sha256_file(temporary / name) for name in (TENSORS, FACTS)})
+            if target.exists():  # of another's: a folder is only renamed to a free name
+                shutil.rmtree(target)
+            os.rename(temporary, target)
+            _sync(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -62,33 +62,26 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint back; ValueError with the reason if it is not what was written."""
+    from safetensors.torch import load_file
+
     try:
         hashes = json.loads((path / MARKER).read_bytes())
-        contents = {name: (path / name).read_bytes() for name in (TENSORS, FACTS)}
+        found = {name: sha256_file(path / name) for name in (TENSORS, FACTS)}
     except FileNotFoundError as error:
         raise ValueError(f"{Path(error.filename).name} is missing") from None
     except (OSError, ValueError) as error:
         raise ValueError(str(error)) from None
-    for name, data in contents.items():
-        if not isinstance(hashes, dict) or hashes.get(name) != hashlib.sha256(data).hexdigest():
+    for name, digest in found.items():
+        if not isinstance(hashes, dict) or hashes.get(name) != digest:
             raise ValueError(f"{name} differs from its hash")
-    from safetensors.torch import load
-
-    step = int(path.name.removeprefix("step-"))
-    return Checkpoint(step, load(contents[TENSORS]), json.loads(contents[FACTS]))
+    facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / TENSORS), facts)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; not every system lets folders be synced."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, last through a power cut; not every system lets folders be synced."""
+    if os.name == "posix" or path.is_file():
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(handle)
         finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from llmcore.errors import UserError
 from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
 from llmcore.train.history import History
 from llmcore.train.state import restore_tensors, training_tensors
@@ -87,7 +88,7 @@ class Checkpoints:
         begin = time.thread_time()  # what it takes from the training: not the waiting for the disk
         try:
             write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
-        except OSError as error:  # full or gone: the training is worth more than its copy
+        except UserError as error:  # full or gone: the training is worth more than its copy
             self._refuse(error)
         self._write_seconds = time.thread_time() - begin
 
@@ -101,8 +102,7 @@ class Checkpoints:
         )
         return wanted and self._write_seconds <= SHARE * seconds
 
-    def _refuse(self, error: OSError) -> None:
+    def _refuse(self, error: UserError) -> None:
         if not self._refused:
             self._refused = True
-            reason = f"cannot be written ({error.strerror}); training goes on, a kill would lose what it does"
-            print(f"checkpoint in {self._folder}: {reason}", file=sys.stderr)
+            print(f"checkpoint {error}; training goes on, a kill would lose what it does", file=sys.stderr)
