@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,19 +96,15 @@ def test_a_full_cache_is_told_by_dvc_and_costs_no_step(built: tuple[Workspace, d
     cache = workspace.folder / ".dvc/cache/files/md5"
     kept = workspace.folder / "kept"
     shutil.copytree(cache, kept)
-    size = sum(path.stat().st_size for path in kept.rglob("*") if path.is_file())
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size + 400_000}", "tmpfs", str(cache)]
+    pages = sum(2 + path.stat().st_size // 4096 for path in kept.rglob("*"))
+    command = ["mount", "-t", "tmpfs", "-o", f"size={4096 * pages}", "tmpfs", str(cache)]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("needs the right to mount a file system")
     try:
         shutil.copytree(kept, cache, dirs_exist_ok=True)
-        with open(cache / "filler", "wb") as file:  # to the last page
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
-            except OSError:
-                pass
+        with suppress(OSError), open(cache / "filler", "wb", buffering=0) as file:
+            while True:  # to the last page
+                file.write(b"x" * 4096)
         printed = workspace.run("dvc repro pretrain", code=255)
         assert "No space left on device" in printed
     finally:
