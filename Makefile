@@ -47,7 +47,7 @@ check: .venv/installed-dev
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -m "slow or not slow"
+	pytest -m "slow or not slow" -n 2 --dist loadfile
 
 format: .venv/installed-dev
 	ruff format .

@@ -114,6 +114,7 @@ def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_pat
 
     few: dict[str, Any] = {f"sources.{item}.kind": "world" for item in ("text", "spam", "instructions")}
     few |= {f"sources.{item}.size": 30 for item in ("text", "spam", "instructions")}
+    few |= {"sources.spam.size": 60}  # fewer would leave a class without a row in some split
     few |= {"sources.tokenizer.kind": "local", "sources.tokenizer.path": "mirror/gpt2"}
     few |= {"weights.download": [], "weights.path": "mirror/gpt2"}
     few |= {"spam.split": "grouped", "instructions.split": "given", "evaluate_instruct.max_new_tokens": 2}

@@ -40,6 +40,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPTConfig, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("LLMCORE_TRACKING", "off")
+    for name in ("dvc.yaml", "llmcore", "stages"):  # what a training's key is made of
+        (tmp_path / name).symlink_to(ROOT / name)
     shape = GPTConfig(**{**vars(config), "context_length": CONTEXT})
     base = GPT(shape)
     base.initialise(torch_generator(0, "initialise"))
