@@ -149,6 +149,7 @@ def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tm
     save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
     model = GPTClassifier(gpt.config, ["ham", "other", "spam"], "last_real", 20).eval()
     model.transformer = gpt.transformer
+    model.initialise_head(torch.Generator().manual_seed(3))
     adapt(model)
     move_updates(model)
     save_adapter(tmp_path / "adapter", model, base=tmp_path / "base", alpha=8, scaling="alpha/rank", dropout=0.1)
