@@ -12,6 +12,8 @@ import psutil
 import pytest
 from structure import ROOT
 
+from llmcore.parent import _lives
+
 # a "dvc" that notes itself as DVC does, starts a stage through a command line, and waits
 PARENT = """
 import json, os, subprocess, sys
@@ -68,6 +70,15 @@ def test_it_ends_where_dvc_died_before_it_could_look(tmp_path: Path) -> None:
     assert ends(children[0].pid)
     assert dvc.stdout
     assert dvc.stdout.read() == ""
+
+
+def test_a_dvc_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = psutil.Process(sleeper.pid)
+    sleeper.kill()
+    sleeper.wait()
+    monkeypatch.setattr(process, "is_running", lambda: True)  # as it was a moment before
+    assert not _lives(process)
 
 
 def test_another_dvc_that_runs_by_now_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
