@@ -12,7 +12,6 @@ import random
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.quickstart import quickstart
 from llmcore.params import read_params
@@ -20,6 +19,7 @@ from llmcore.train.history import History
 from llmcore.train.loop import fit
 from llmcore.train.resume import Checkpoints
 from llmcore.train.scratch import scratch_root
+from llmcore.train.state import State
 
 
 class Killed(BaseException):
@@ -31,11 +31,11 @@ class Mortal(Checkpoints):
 
     deaths: list[int]
 
-    def passed(self, step: int, *arguments: Any, **named: Any) -> None:
-        if self.deaths and step >= self.deaths[0]:
+    def passed(self, state: State, *, last: bool) -> None:
+        if self.deaths and state.step >= self.deaths[0]:
             self.deaths.pop(0)
             raise Killed
-        super().passed(step, *arguments, **named)
+        super().passed(state, last=last)
 
 
 def measure(steps: int, deaths: list[int]) -> tuple[float, int]:

@@ -111,6 +111,8 @@ class Training(Section):
     beta2: Probability
     grad_clip: PositiveFloat  # largest norm of the whole gradient
     eval_interval_steps: PositiveInt
+    patience_evaluations: NonNegativeInt  # evaluations without a better one that end a training; 0: none do
+    keep: Literal["last", "best"]  # which weights it ends with
 
     @model_validator(mode="after")
     def _ordered(self) -> "Training":

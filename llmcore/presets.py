@@ -6,6 +6,7 @@ from typing import Any
 
 from llmcore.errors import UserError
 from llmcore.files import write_bytes
+from llmcore.nested import flat
 from llmcore.params import PARAMS_FILE, check_params, read_yaml
 
 
@@ -30,7 +31,7 @@ def apply_preset(root: Path, name: str, *, force: bool) -> str:
     if not force and before and not _saved_elsewhere(root, before):
         rule = "holds edits that neither a commit nor a preset has"
         raise UserError(f"{PARAMS_FILE}: {rule}; commit them, or call with --force to lose them")
-    changes = _differences(_flat(_read_old(target)), _flat(values))
+    changes = _differences(flat(_read_old(target)), flat(values))
     write_bytes(target, source.read_bytes())
     return "\n".join([*changes, f"{PARAMS_FILE} is now preset {name}; run `dvc repro`"])
 
@@ -52,12 +53,6 @@ def _saved_elsewhere(root: Path, content: bytes) -> bool:
     except FileNotFoundError:  # no git on this machine
         return False
     return committed.returncode == 0 and committed.stdout == content
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    return {key: leaf for name in values for key, leaf in _flat(values[name], f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from llmcore import mlflow_store
 from llmcore.errors import UserError
 from llmcore.files import write_jsonl
 from llmcore.mlflow_store import Event, Store
+from llmcore.nested import flat
 from llmcore.project import project_root
 
 if TYPE_CHECKING:
@@ -224,20 +225,14 @@ def send_spool(store: Store) -> None:
 
 def flatten(params: "Params", sections: list[str]) -> dict[str, Any]:
     """Return the values of the named sections under dotted keys: `{"pretrain.lr": 0.003}`."""
-    flat: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     whole = params.model_dump(mode="json")
     for section in sections:
         value = whole
         for part in section.split("."):
             value = value[part]
-        flat.update(_leaves(section, value))
-    return flat
-
-
-def _leaves(key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {key: value}
-    return {name: leaf for part, below in value.items() for name, leaf in _leaves(f"{key}.{part}", below).items()}
+        leaves |= flat(value, section)
+    return leaves
 
 
 def _own_tags(stage: str) -> dict[str, str]:

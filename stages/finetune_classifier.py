@@ -10,16 +10,13 @@ from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
-from llmcore.origin import read_source
 from llmcore.params import Classifier, read_params
-from llmcore.report.card import model_card
 from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
 from llmcore.tasks.classification import classification_rows, classification_task
 from stages.common import run
-from stages.inputs import card_lines
-from stages.training import check_length, track_model, train, training, write_history
+from stages.training import check_length, papers, track_model, train, training, write_history
 
 SECTIONS = ["seed", "classifier", "compute"]
 
@@ -45,25 +42,11 @@ def main(argv: list[str]) -> None:
             "padding_share": task.padding_share(),
         }
         metrics = parameter_counts(model) | counts | last
-        source = read_source(base)
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
-        card = model_card(
-            "classifier",
-            params=section.model_dump(),
-            metrics=metrics,
-            licence=source.licence,
-            data=card_lines(work.inputs, base=base, spam=data),
-        )
-        save_classifier(out, model, merged_state(model), tokenizer=tokenizer, origin=origin, card=card)
+        made = papers(work, "classifier", "base", "spam", params=section.model_dump(), metrics=metrics)
+        save_classifier(out, model, merged_state(model), tokenizer=tokenizer, **made)
         if section.trains == "lora":
-            save_adapter(
-                out / "adapter",
-                model,
-                base=base,
-                alpha=section.lora.alpha,
-                scaling=section.lora.scaling,
-                dropout=section.lora.dropout,
-            )
+            values = section.lora.model_dump(include={"alpha", "scaling", "dropout"})
+            save_adapter(out / "adapter", model, base=base, **values)
         write_json(metrics_file, metrics)
         write_history(plots, history)
         length_histogram(plots / "lengths.png", lengths, limit=section.max_tokens)

@@ -9,17 +9,14 @@ from llmcore.model.adapter import save_adapter
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, merged_state, train_only_lora
-from llmcore.origin import read_source
 from llmcore.params import Instruct, read_params
-from llmcore.report.card import model_card
 from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
 from llmcore.serve.open import open_gpt
 from llmcore.tasks.instructions import Example, InstructionTask, instruction_rows, instruction_task, usable
 from llmcore.tasks.prompt import PROMPT_KEY
 from stages.common import run
-from stages.inputs import card_lines
-from stages.training import check_length, track_model, train, training, write_history
+from stages.training import check_length, papers, track_model, train, training, write_history
 
 SECTIONS = ["seed", "instruct", "compute"]
 
@@ -38,33 +35,12 @@ def main(argv: list[str]) -> None:
         task, examples = instruction_task(section, parts, tokenizer, seed=params.seed, device=machine.device)
         last, history = train(work, model, task, section, machine=machine)
         metrics = parameter_counts(model) | counts(task, examples["train"], section) | last
-        source = read_source(base)
-        origin = {"params": params.model_dump(include=set(SECTIONS)), "inputs": work.inputs, "source": source._asdict()}
-        card = model_card(
-            "instruct",
-            params=section.model_dump(),
-            metrics=metrics,
-            licence=source.licence,
-            data=card_lines(work.inputs, base=base, instructions=data),
-        )
-        save_gpt(
-            out,
-            model.config,
-            merged_state(model),
-            tokenizer=tokenizer,
-            origin=origin,
-            card=card,
-            values={PROMPT_KEY: section.prompt},
-        )
+        made = papers(work, "instruct", "base", "instructions", params=section.model_dump(), metrics=metrics)
+        form = {PROMPT_KEY: section.prompt}
+        save_gpt(out, model.config, merged_state(model), tokenizer=tokenizer, values=form, **made)
         if section.trains == "lora":
-            save_adapter(
-                out / "adapter",
-                model,
-                base=base,
-                alpha=section.lora.alpha,
-                scaling=section.lora.scaling,
-                dropout=section.lora.dropout,
-            )
+            values = section.lora.model_dump(include={"alpha", "scaling", "dropout"})
+            save_adapter(out / "adapter", model, base=base, **values)
         write_json(metrics_file, metrics)
         write_history(plots, history)
         lengths = {split: [example.length for example in rows] for split, rows in examples.items()}

@@ -1,10 +1,11 @@
 """What stages on models say of their inputs: hashes, sources, licences."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmcore.files import sha256_folder
 from llmcore.model.folder import fingerprint
-from llmcore.origin import read_source
+from llmcore.origin import Source
 from llmcore.tracking import Tracker
 
 
@@ -27,7 +28,6 @@ def tell_inputs(tracker: Tracker, hashes: dict[str, str], **folders: Path) -> No
         tracker.log_dataset(name, folder.as_posix(), hashes[name])
 
 
-def card_lines(inputs: dict[str, str], **folders: Path) -> list[str]:
-    """Say for a model card what each input is, on what terms, and by which hash it is known."""
-    sources = {name: read_source(folder) for name, folder in folders.items()}
-    return [f"{name}: {sources[name].kind}, {sources[name].licence}; sha256 `{inputs[name]}`" for name in folders]
+def card_lines(inputs: dict[str, str], sources: Mapping[str, Source]) -> list[str]:
+    """Say for a model card what each input with a source is, on what terms, and by which hash it is known."""
+    return [f"{name}: {source.kind}, {source.licence}; sha256 `{inputs[name]}`" for name, source in sources.items()]

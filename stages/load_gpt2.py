@@ -45,7 +45,12 @@ def main(argv: list[str]) -> None:
         source = read_source(path)
         # The loss is left out: the base's folder must not depend on the text it is measured on.
         card = model_card(
-            "base", params={}, metrics=facts, licence=source.licence, data=card_lines(inputs, weights=path), notes=cut
+            "base",
+            params={},
+            metrics=facts,
+            licence=source.licence,
+            data=card_lines(inputs, {"weights": source}),
+            notes=cut,
         )
         origin = {"inputs": inputs, "source": source._asdict()}
         save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)

@@ -15,16 +15,13 @@ from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
-from llmcore.origin import read_source
 from llmcore.params import Params, read_params
 from llmcore.report import figures
-from llmcore.report.card import model_card
 from llmcore.seeds import torch_generator
 from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from stages.common import run
-from stages.inputs import card_lines
-from stages.training import track_model, train, training, write_history
+from stages.training import papers, track_model, train, training, write_history
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 
@@ -44,7 +41,6 @@ def main(argv: list[str]) -> None:
     with training(
         "pretrain", params, SECTIONS, samples=samples_folder, tokens=tokens_folder, tokenizer=tokenizer_folder
     ) as work:
-        source = read_source(tokens_folder)
         model = make_model(params, tokenizer.vocab_size).to(machine.device)
         task = LanguageTask(
             Windows(tokens, samples.train),
@@ -65,15 +61,8 @@ def main(argv: list[str]) -> None:
         )
         metrics = parameter_counts(model) | last | distance_to_floor(samples, last["val_nats_per_byte"], val_bytes)
         used = params.model_dump(include=set(SECTIONS))
-        card = model_card(
-            "pretrain",
-            params=used,
-            metrics=metrics,
-            licence=source.licence,
-            data=card_lines(work.inputs, tokens=tokens_folder),
-        )
-        origin = {"params": used, "inputs": work.inputs, "source": source._asdict()}
-        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
+        made = papers(work, "pretrain", "tokens", params=used, metrics=metrics)
+        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, **made)
         write_json(metrics_file, metrics)
         write_history(plots, history, floor=samples.floor_per(int(samples.val["count"].sum())))
         text = story(model, tokenizer, params)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from llmcore import tracking
@@ -14,25 +13,30 @@ from llmcore.compute import Machine, describe_machine
 from llmcore.errors import UserError
 from llmcore.files import fresh_folder, sha256_file, write_csv
 from llmcore.model.folder import WEIGHTS_FILE
+from llmcore.origin import read_source
 from llmcore.params import Params, Runtime, Training
 from llmcore.report import figures
+from llmcore.report.card import Kind, model_card
 from llmcore.tracking import Tracker, flatten
 from llmcore.train.history import History
 from llmcore.train.key import code_hashes
 from llmcore.train.loop import NO_MEMORY, Task, fit, total_steps
 from llmcore.train.resume import Checkpoints
 from llmcore.train.scratch import Scratch, claimed
+from llmcore.train.state import State
 from stages.common import Watch, track_results
-from stages.inputs import hashes_of, tell_inputs
+from stages.inputs import card_lines, hashes_of, tell_inputs
 
 
 @dataclass(frozen=True)
 class Work:
-    """One training: its stage, numbers and input hashes, who is told, and where it is saved."""
+    """One training: its stage, numbers and inputs, who is told, and where it is saved."""
 
     stage: str
     params: Params
-    inputs: dict[str, str]
+    sections: list[str]
+    folders: dict[str, Path]
+    inputs: dict[str, str]  # their hashes
     tracker: Tracker
     scratch: Scratch
 
@@ -52,7 +56,7 @@ def training(stage: str, params: Params, sections: list[str], **folders: Path) -
     }
     with claimed(stage, parts) as scratch, tracking.run(stage, params, sections, training=scratch.training) as tracker:
         tell_inputs(tracker, inputs, **folders)
-        yield Work(stage, params, inputs, tracker, scratch)
+        yield Work(stage, params, sections, folders, inputs, tracker, scratch)
 
 
 class Observer:
@@ -80,11 +84,10 @@ class Resumable(Checkpoints):
         super().__init__(folder, history, runtime)
         self._seen, self._watch = history, watch
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-        step, metrics = super().restore(model, optimizer)
-        if step:
-            self._watch.resumed(step, self._seen)
-        return step, metrics
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        if state.step:
+            self._watch.resumed(state.step, self._seen)
 
 
 def train(
@@ -96,19 +99,32 @@ def train(
     machine: Machine,
     sample: Callable[[], str] | None = None,
 ) -> tuple[dict[str, float], History]:
-    """Train `model` in place; return its metrics and its history."""
+    """Train `model` in place; return the metrics of the weights it ends with, and its history."""
     history, steps, runtime = History(), total_steps(task, section.epochs), work.params.runtime
     with Watch(work.stage, steps, work.tracker, progress=runtime.progress) as watch:
         folder = work.scratch.folder
         memory = Resumable(folder, history, runtime, watch) if folder else NO_MEMORY
         observer = Observer(history, watch, sample)
-        last = fit(model, task, section, seed=work.params.seed, machine=machine, observer=observer, memory=memory)
+        ended = fit(model, task, section, seed=work.params.seed, machine=machine, observer=observer, memory=memory)
     metrics = {
-        "steps": steps,
+        "steps": len(history.steps),
+        "kept_step": ended.step,
         "seen_tokens": history.seen_tokens,
         "train_loss": history.mean_loss(task.steps_per_epoch),
     }
-    return metrics | {f"val_{key}": value for key, value in last.items()}, history
+    return metrics | {f"val_{key}": value for key, value in ended.metrics.items()}, history
+
+
+def papers(work: Work, kind: Kind, *told: str, params: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
+    """Return what a model folder says of its making: `origin` and `card`.
+
+    The card tells of the inputs named in `told`; the licence is that of the first.
+    """
+    sources = {name: read_source(work.folders[name]) for name in told}
+    source, data = sources[told[0]], card_lines(work.inputs, sources)
+    card = model_card(kind, params=params, metrics=metrics, licence=source.licence, data=data)
+    used = work.params.model_dump(include=set(work.sections))
+    return {"origin": {"params": used, "inputs": work.inputs, "source": source._asdict()}, "card": card}
 
 
 def check_length(key: str, max_tokens: int, context_length: int) -> None:

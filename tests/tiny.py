@@ -21,7 +21,7 @@ CPU = Machine(torch.device("cpu"), "fp32")
 
 def training(**changes: Any) -> Training:
     """The keys of a training, with numbers for tests."""
-    numbers = {
+    numbers: dict[str, Any] = {
         "epochs": 2.0,
         "batch_size": 1,  # the tests' tasks are given their own
         "micro_batch_size": 1,
@@ -33,6 +33,8 @@ def training(**changes: Any) -> Training:
         "beta2": 0.99,
         "grad_clip": 1.0,
         "eval_interval_steps": 1000,
+        "patience_evaluations": 0,
+        "keep": "last",
     }
     return Training(**(numbers | changes))
 

@@ -33,17 +33,24 @@ class GPTConfig:
 
 
 class Linear(nn.Linear):
-    """torch's, its numbers left undrawn: they are read from a file or drawn by `initialise`."""
+    """torch's, but its numbers are read from a file or drawn by `initialise`; until then they are NaN."""
 
     def reset_parameters(self) -> None:
-        pass  # on the meta device, drawing would also load a second's worth of torch's modules
+        fill_nan(self)
 
 
 class Embedding(nn.Embedding):
-    """torch's, its numbers left undrawn as `Linear`'s."""
+    """torch's, its numbers as `Linear`'s."""
 
     def reset_parameters(self) -> None:
-        pass
+        fill_nan(self)
+
+
+@torch.no_grad()
+def fill_nan(module: nn.Module) -> None:
+    """Make a forgotten initialisation loud. Drawing, on the meta device, would load a second's worth of modules."""
+    for parameter in module.parameters():
+        parameter.fill_(torch.nan)
 
 
 class CausalSelfAttention(nn.Module):

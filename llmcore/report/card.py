@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from llmcore.nested import flat
+
 Kind = Literal["pretrain", "base", "classifier", "instruct"]
 
 
@@ -80,7 +82,7 @@ def model_card(
         _section("Good to know", [f"- {line}" for line in notes]),
         _section("How to open it", _snippet(about, adapter=params.get("trains") == "lora")),
         _section("Results", _table("metric", metrics)),
-        _section("Parameters", _table("parameter", _flat(params))),
+        _section("Parameters", _table("parameter", flat(params))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -144,10 +146,3 @@ def _table(name: str, values: Mapping[str, Any]) -> list[str]:
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     return " ".join(text.replace("|", "\\|").split())
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

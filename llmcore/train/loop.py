@@ -17,6 +17,7 @@ from llmcore.errors import UserError
 from llmcore.seeds import derive
 from llmcore.train.optimizer import make_optimizer
 from llmcore.train.schedule import lr_at
+from llmcore.train.state import Best, State
 
 if TYPE_CHECKING:
     from llmcore.params import Training
@@ -64,30 +65,22 @@ class Observer(Protocol):
 class Memory(Protocol):
     """What outlives a killed process; `llmcore.train.resume` keeps it on disk."""
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-        """Put back what was kept; return the steps done and the last evaluation, 0 and {} if nothing was."""
+    def restore(self, state: State) -> None:
+        """Put back what was kept; leave the state as it is, at step 0, if nothing was."""
         ...
 
-    def passed(
-        self,
-        step: int,
-        metrics: dict[str, float],
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        last: bool,
-    ) -> None:
-        """Keep the training after `step` steps if it is time; `metrics` is the last evaluation."""
+    def passed(self, state: State, *, last: bool) -> None:
+        """Keep the training as it stands if it is time."""
         ...
 
 
 class NoMemory:
     """Keeps nothing: every training begins at its first step."""
 
-    def restore(self, *_: object) -> tuple[int, dict[str, float]]:
-        return 0, {}
+    def restore(self, state: State) -> None:
+        return
 
-    def passed(self, *_: object, **__: object) -> None:
+    def passed(self, state: State, *, last: bool) -> None:
         return
 
 
@@ -95,7 +88,7 @@ NO_MEMORY = NoMemory()
 
 
 def total_steps(task: Task[Any], epochs: float) -> int:
-    """Return the optimizer steps of a training, one at least."""
+    """Return the optimizer steps of a training that is not stopped early, one at least."""
     return max(1, round(epochs * task.steps_per_epoch))
 
 
@@ -108,36 +101,48 @@ def fit(
     machine: Machine,
     observer: Observer,
     memory: Memory = NO_MEMORY,
-) -> dict[str, float]:
-    """Train `model` in place, from where `memory` left it, and return its last evaluation.
+) -> Best:
+    """Train `model` in place, from where `memory` left it; return the evaluation of the weights it ends with.
 
-    It is evaluated before the first step, every `eval_interval_steps` and after the last. UserError if
-    a loss or the gradient is not finite; in a training step, the weights of the step before are still
-    whole then.
+    It is evaluated before the first step, every `eval_interval_steps` and after the last. With
+    `patience_evaluations` it stops after so many evaluations without a lower loss than the best; with `keep: best`
+    it ends with the weights of the best one. UserError if a loss or the gradient is not finite; in a training
+    step, the weights of the step before are still whole then.
     """
 
-    def validate(step: int) -> dict[str, float]:
+    def validate() -> None:
         metrics = evaluate(model, task, machine)
-        check_finite(step, {"validation loss": metrics["loss"]})
-        observer.evaluated(step, metrics)
-        return metrics
+        check_finite(state.step, {"validation loss": metrics["loss"]})
+        state.evaluated(metrics, keep=training.keep == "best")
+        observer.evaluated(state.step, metrics)
 
     optimizer = make_optimizer(
         model, lr=training.lr, weight_decay=training.weight_decay, beta1=training.beta1, beta2=training.beta2
     )
-    steps = total_steps(task, training.epochs)
-    done_steps, metrics = memory.restore(model, optimizer)
-    if not done_steps:
-        metrics = validate(0)
-    for step in range(done_steps, steps):
+    steps, state = total_steps(task, training.epochs), State(model, optimizer)
+    memory.restore(state)
+    if not state.step:
+        validate()
+    while not finished(state, steps, training.patience_evaluations):
+        step = state.step
         lr = lr_at(step, steps, lr=training.lr, min_lr=training.min_lr, warmup_steps=training.warmup_steps)
         done = train_step(model, task, optimizer, step, lr=lr, grad_clip=training.grad_clip, seed=seed, machine=machine)
-        observer.trained(step + 1, done)
-        if (step + 1) % training.eval_interval_steps == 0 or step + 1 == steps:
-            metrics = validate(step + 1)
-        memory.passed(step + 1, metrics, model, optimizer, last=step + 1 == steps)
+        state.step += 1
+        observer.trained(state.step, done)
+        if state.step % training.eval_interval_steps == 0 or state.step == steps:
+            validate()
+        memory.passed(state, last=finished(state, steps, training.patience_evaluations))
     model.eval()
-    return metrics
+    if training.keep == "best" and state.best:
+        state.take_best()
+        return state.best
+    return Best(state.step, state.metrics, {})
+
+
+def finished(state: State, steps: int, patience_evaluations: int) -> bool:
+    """Return whether a training ends here: all steps done, or too long without a better evaluation."""
+    worse = state.best.evaluations_since if state.best else 0
+    return state.step >= steps or (0 < patience_evaluations <= worse)
 
 
 def train_step(

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from llmcore.errors import UserError
 from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
 from llmcore.train.history import History
-from llmcore.train.state import restore_tensors, training_tensors
+from llmcore.train.state import State
 
 if TYPE_CHECKING:
     from llmcore.params import Runtime
@@ -38,11 +37,10 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-        """Put the newest whole checkpoint into model, optimizer and history.
+    def restore(self, state: State) -> None:
+        """Put the newest whole checkpoint into state and history, if there is one.
 
-        Returns the steps done and the last evaluation; 0 and nothing where there is none. A damaged one is
-        told, removed, and the one before taken.
+        A damaged one is told, removed, and the one before taken.
         """
         for path in reversed(checkpoint_folders(self._folder)):
             try:
@@ -51,31 +49,22 @@ class Checkpoints:
                 print(f"checkpoint {path}: {error}; the one before is used", file=sys.stderr)
                 shutil.rmtree(path, ignore_errors=True)
                 continue
-            restore_tensors(model, optimizer, found.tensors)
+            state.restore(found.step, found.facts, found.tensors)
             self._history.load(found.tensors[STEPS].tolist(), found.facts["history"])
             self._saved_step, self._saved_at = found.step, time.monotonic()
-            return found.step, found.facts["metrics"]
-        return 0, {}
+            return
 
-    def passed(
-        self,
-        step: int,
-        metrics: dict[str, float],
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        last: bool,
-    ) -> None:
-        """Save the training after `step` steps and the evaluation that belongs to it, if that is due."""
-        if not last and not self._due(step):
+    def passed(self, state: State, *, last: bool) -> None:
+        """Save the training as it stands, if that is due."""
+        if not last and not self._due(state.step):
             return
         self.wait()
         rows, rest = self._history.dump()
-        tensors = {name: tensor.clone() for name, tensor in training_tensors(model, optimizer).items()}
+        tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
         tensors[STEPS] = torch.tensor(rows, dtype=torch.float64)  # (steps, 4)
-        facts = {"metrics": metrics, "history": copy.deepcopy(rest)}
-        self._writing = self._writer.submit(self._write, Checkpoint(step, tensors, facts))
-        self._saved_step, self._saved_at = step, time.monotonic()
+        facts = copy.deepcopy(state.facts() | {"history": rest})
+        self._writing = self._writer.submit(self._write, Checkpoint(state.step, tensors, facts))
+        self._saved_step, self._saved_at = state.step, time.monotonic()
         if last:
             self.wait()
 

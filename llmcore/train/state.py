@@ -1,48 +1,112 @@
-"""What of a training cannot be had otherwise: trained weights, optimizer state, random number generators.
+"""A training between two steps: what of it is kept, and what cannot be had otherwise.
 
 Frozen weights come from the base and data order from the step, so neither is kept. Tensors have the names
 of their parameters, not places in lists.
 """
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-WEIGHTS, OPTIMIZER, RANDOM = "weights/", "optimizer/", "random/"
+WEIGHTS, OPTIMIZER, RANDOM, BEST = "weights/", "optimizer/", "random/", "best/"
 
 
-def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state by name: `weights/<parameter>`, `optimizer/<key>/<parameter>`, `random/<device>`."""
-    tensors = {f"{RANDOM}cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"{RANDOM}cuda:{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
-    for name, parameter in trained_parameters(model).items():
-        tensors[WEIGHTS + name] = parameter.detach()
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"{OPTIMIZER}{key}/{name}"] = value
-    return tensors
+@dataclass
+class Best:
+    """The evaluation with the lowest loss, the trained weights at it (if they are to be kept), and how long ago."""
+
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
+    evaluations_since: int = 0
 
 
-@torch.no_grad()
-def restore_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put a state back, in place; KeyError or RuntimeError if it is of another model."""
-    parameters = trained_parameters(model)
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[WEIGHTS + name])
-    named: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
-    for place, tensor in tensors.items():
-        if place.startswith(OPTIMIZER):
-            key, _, name = place.removeprefix(OPTIMIZER).partition("/")
+@dataclass
+class State:
+    """Model and optimizer after `step` steps, the last evaluation and the best one."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: Best | None = None
+
+    def evaluated(self, metrics: dict[str, float], *, keep: bool) -> None:
+        """Take note of an evaluation after the present step; `keep` the weights if none was better."""
+        self.metrics = metrics
+        if self.best and metrics["loss"] >= self.best.metrics["loss"]:
+            self.best.evaluations_since += 1
+            return
+        trained = trained_parameters(self.model) if keep else {}
+        weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        self.best = Best(self.step, metrics, weights)
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Put the best evaluation's weights into the model."""
+        if self.best:
+            _copy(self.best.weights, self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is no tensor, as a JSON value."""
+        best = self.best and {
+            "step": self.best.step,
+            "metrics": self.best.metrics,
+            "evaluations_since": self.best.evaluations_since,
+        }
+        return {"metrics": self.metrics, "best": best}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors: `weights/<parameter>`, `optimizer/<key>/<parameter>`, `random/<device>`, `best/...`."""
+        tensors = {f"{RANDOM}cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors |= {f"{RANDOM}cuda:{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+        for name, parameter in trained_parameters(self.model).items():
+            tensors[WEIGHTS + name] = parameter.detach()
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"{OPTIMIZER}{key}/{name}"] = value
+        if self.best:
+            tensors |= {BEST + name: tensor for name, tensor in self.best.weights.items()}
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, step: int, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Become the state that was kept; KeyError or RuntimeError if it is of another model."""
+        self.step, self.metrics = step, facts["metrics"]
+        if facts["best"]:
+            self.best = Best(**facts["best"], weights=_named(tensors, BEST))
+        _copy(_named(tensors, WEIGHTS), self.model)
+        self._restore_optimizer(_named(tensors, OPTIMIZER))
+        for device, numbers in _named(tensors, RANDOM).items():
+            if device == "cpu":
+                torch.set_rng_state(numbers)
+            else:
+                torch.cuda.set_rng_state(numbers, device)
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        names = {parameter: name for name, parameter in trained_parameters(self.model).items()}
+        named: dict[str, dict[str, Tensor]] = {name: {} for name in names.values()}
+        for place, tensor in tensors.items():
+            key, _, name = place.partition("/")
             named[name][key] = tensor
-    names = {parameter: name for name, parameter in parameters.items()}
-    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    groups = optimizer.state_dict()["param_groups"]  # by place, as load_state_dict wants it; it knows the devices
-    optimizer.load_state_dict({"state": {i: named[n] for i, n in enumerate(order) if named[n]}, "param_groups": groups})
-    torch.set_rng_state(tensors[f"{RANDOM}cpu"])
-    for place, tensor in tensors.items():
-        if place.startswith(f"{RANDOM}cuda:"):
-            torch.cuda.set_rng_state(tensor, place.removeprefix(RANDOM))
+        order = [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
+        groups = self.optimizer.state_dict()["param_groups"]  # by place, as load_state_dict wants it
+        state = {place: named[name] for place, name in enumerate(order) if named[name]}
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})  # it knows the devices
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that training changes, tied ones once."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+    """Copy weights into the parameters of their names, all that are trained."""
+    for name, parameter in trained_parameters(model).items():
+        parameter.copy_(weights[name])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps, train_step
 from llmcore.train.optimizer import make_optimizer
+from llmcore.train.state import Best
 
 Weights = dict[str, torch.Tensor]
 DEFAULT = training()
@@ -226,8 +228,9 @@ def test_the_last_evaluation_is_returned_and_the_model_left_in_evaluation_mode()
     last = fit(model, task, training(), seed=0, machine=CPU, observer=history)
     assert not model.training
     assert len(history.steps) == 2 * task.steps_per_epoch
-    assert last == task.evaluate(model)
-    assert history.validations[-1]["loss_val"] == last["loss"]
+    assert last.metrics == task.evaluate(model)
+    assert history.validations[-1]["loss_val"] == last.metrics["loss"]
+    assert last.step == len(history.steps)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(2.0, 12), (0.5, 3), (1.5, 9), (0.01, 1)])
@@ -242,6 +245,58 @@ def test_train_loss_is_the_mean_of_the_last_steps() -> None:
         history.trained(step, {"loss": loss, "lr": 0.1, "grad_norm": 1.0, "supervised": 3})
     assert history.mean_loss(2) == 3.0
     assert history.mean_loss(100) == 5.0
+
+
+# ---- stopping early
+
+
+class Scripted(LanguageTask):
+    """Its validation losses are given."""
+
+    losses: list[float]
+
+    def evaluate(self, model: GPT) -> dict[str, float]:
+        return {"loss": self.losses.pop(0)}
+
+
+def scripted(losses: list[float], **changes: Any) -> tuple[GPT, Best, History]:
+    """Train with an evaluation after every step; `losses` begins with the one before the first."""
+    task = language_task()
+    task.__class__ = Scripted
+    assert isinstance(task, Scripted)
+    task.losses = list(losses)
+    model, history = tiny_gpt(), History()
+    section = training(eval_interval_steps=1, epochs=(len(losses) - 1) / task.steps_per_epoch, **changes)
+    return model, fit(model, task, section, seed=0, machine=CPU, observer=history), history
+
+
+@pytest.mark.parametrize(
+    ("patience", "steps"),
+    [(0, 6), (1, 2), (2, 5), (3, 6)],  # 2.0 after step 1 is the best, 1.9 after step 3, nothing after it
+)
+def test_it_stops_after_so_many_evaluations_without_a_better_one(patience: int, steps: int) -> None:
+    _, ended, history = scripted([3.0, 2.0, 2.5, 1.9, 1.9, 2.4, 2.2], patience_evaluations=patience)
+    assert len(history.steps) == steps == ended.step
+    assert ended.metrics["loss"] == history.validations[-1]["loss_val"]
+
+
+@pytest.mark.parametrize(("losses", "kept"), [([3.0, 2.0, 1.0, 2.5], 2), ([1.0, 2.0, 2.0, 2.0], 0), ([3.0, 2.0], 1)])
+def test_it_ends_with_the_weights_of_the_best_evaluation_if_asked(losses: list[float], kept: int) -> None:
+    model, ended, history = scripted(losses, keep="best")
+    expected = after_steps(kept)
+    assert equal_bits(weights(model), weights(expected))
+    assert (ended.step, ended.metrics) == (kept, {"loss": min(losses)})
+    assert len(history.steps) == len(losses) - 1
+    assert not model.training
+
+
+def after_steps(steps: int) -> GPT:
+    """Return the model that the scripted training has after `steps` steps."""
+    model = tiny_gpt()
+    optimizer = make_optimizer(model, lr=1e-2, weight_decay=0.1, beta1=0.9, beta2=0.99)
+    for step in range(steps):
+        train_step(model, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
+    return model
 
 
 # ---- numbers that are none
@@ -299,13 +354,13 @@ def test_it_learns_a_repetition() -> None:
     history = History()
     last = fit(tiny_gpt(), repetition(), training(epochs=12), seed=0, machine=CPU, observer=history)
     assert history.validations[0]["loss_val"] == pytest.approx(math.log(16), abs=0.2)
-    assert last["loss"] < 0.05
+    assert last.metrics["loss"] < 0.05
 
 
 def test_bf16_learns_the_same_with_fp32_parameters() -> None:
     model = tiny_gpt()
     machine = Machine(torch.device("cpu"), "bf16")
     last = fit(model, repetition(), training(epochs=12), seed=0, machine=machine, observer=History())
-    assert last["loss"] < 0.1
+    assert last.metrics["loss"] < 0.1
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert machine.autocast().__class__ is torch.autocast

@@ -14,7 +14,7 @@ from torch import nn
 from llmcore.compute import Machine
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.params import Runtime
+from llmcore.params import Runtime, Training
 from llmcore.seeds import torch_generator
 from llmcore.tasks.classification import ClassificationTask, Labelled
 from llmcore.tasks.instructions import Example, InstructionTask
@@ -22,7 +22,7 @@ from llmcore.train.checkpoint import TENSORS, checkpoint_folders
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps
 from llmcore.train.resume import Checkpoints
-from llmcore.train.state import training_tensors
+from llmcore.train.state import State
 
 EVERY_STEP = Runtime(
     progress=False,
@@ -44,12 +44,12 @@ class Memory(Checkpoints):
     dies_after: int | None = None
     tensors: dict[str, torch.Tensor]
 
-    def passed(self, step: int, metrics: Any, model: nn.Module, optimizer: Any, *, last: bool) -> None:
+    def passed(self, state: State, *, last: bool) -> None:
         self._write_seconds = 0.0
-        super().passed(step, metrics, model, optimizer, last=last)
+        super().passed(state, last=last)
         self.wait()
-        self.tensors = {name: tensor.clone() for name, tensor in training_tensors(model, optimizer).items()}
-        if step == self.dies_after:
+        self.tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+        if state.step == self.dies_after:
             raise Killed
 
 
@@ -100,6 +100,7 @@ def run(
     precision: str = "fp32",
     dies_after: int | None = None,
     runtime: Runtime = EVERY_STEP,
+    section: Training = SECTION,
 ) -> Result:
     """Train in a fresh process, as far as the loop can tell; return weights, saved state, history, last evaluation."""
     folder.mkdir(exist_ok=True)
@@ -109,7 +110,7 @@ def run(
     memory = Memory(folder, history, runtime)
     memory.dies_after = dies_after
     machine = Machine(CPU.device, precision)
-    last = fit(model, task, SECTION, seed=1, machine=machine, observer=history, memory=memory)
+    last = fit(model, task, section, seed=1, machine=machine, observer=history, memory=memory).metrics
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, memory.tensors, history.dump(), last
 
 
@@ -135,6 +136,23 @@ def test_steps_at_once_equal_some_resumed_and_the_rest(tmp_path: Path, name: str
     assert len(whole[2][0]) == steps
 
 
+@pytest.mark.parametrize("name", ["pretraining", "LoRA classification"])
+def test_a_training_that_stops_early_with_its_best_weights_does_so_after_any_kill(tmp_path: Path, name: str) -> None:
+    """The learning rate is so high that the loss rises; the kills fall before, on and after the best evaluation."""
+    changes = {"lr": 0.5, "min_lr": 0.5, "eval_interval_steps": 2, "patience_evaluations": 2, "keep": "best"}
+    arguments: dict[str, Any] = {"make": TASKS[name], "section": SECTION.model_copy(update=changes)}
+    whole = run(tmp_path / "whole", **arguments)
+    steps = len(whole[2][0])
+    assert steps < total_steps(TASKS[name]()[1], SECTION.epochs)
+    for after in range(1, steps):
+        killed(tmp_path / "parts", after, **arguments)
+    assert same(run(tmp_path / "parts", **arguments), whole)
+    model = TASKS[name]()[0]
+    model.load_state_dict(whole[0])
+    losses = [row["loss_val"] for row in whole[2][1]["validations"]]
+    assert TASKS[name]()[1].evaluate(model.eval())["loss"] == whole[3]["loss"] == min(losses) < losses[-1]
+
+
 def test_a_training_without_memory_gives_the_same_weights(tmp_path: Path) -> None:
     model, task = pretraining()
     fit(model, task, SECTION, seed=1, machine=CPU, observer=History())
@@ -151,7 +169,7 @@ def test_after_the_last_step_nothing_is_trained_or_evaluated_again(tmp_path: Pat
     task.evaluate = task.micro_batches = fail
     memory, history = Checkpoints(tmp_path / "whole", found := History(), EVERY_STEP), found
     last = fit(model, task, SECTION, seed=1, machine=CPU, observer=history, memory=memory)
-    assert (history.dump(), last) == whole[2:]
+    assert (history.dump(), last.metrics) == whole[2:]
     assert not model.training
 
 
@@ -189,7 +207,7 @@ def test_the_random_numbers_of_torch_go_on_where_they_were(tmp_path: Path) -> No
     torch.manual_seed(99)
     model, _ = pretraining()
     optimizer = torch.optim.AdamW(model.parameters())
-    Checkpoints(tmp_path / "parts", History(), EVERY_STEP).restore(model, optimizer)
+    Checkpoints(tmp_path / "parts", History(), EVERY_STEP).restore(State(model, optimizer))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -201,12 +219,12 @@ def saved_steps(folder: Path, runtime: Runtime, write_seconds: float, step_secon
     clock, saved = [0.0], []
 
     class Timed(Checkpoints):
-        def passed(self, step: int, *arguments: Any, **named: Any) -> None:
+        def passed(self, state: State, *, last: bool) -> None:
             before = self._saved_step
-            super().passed(step, *arguments, **named)
+            super().passed(state, last=last)
             self.wait()
             if self._saved_step != before:
-                saved.append(step)
+                saved.append(state.step)
                 clock[0] += write_seconds
                 self._saved_at, self._write_seconds = clock[0], write_seconds
             clock[0] += step_seconds
@@ -217,7 +235,7 @@ def saved_steps(folder: Path, runtime: Runtime, write_seconds: float, step_secon
         model = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(model.parameters())
         for step in range(1, 401):
-            memory.passed(step, {}, model, optimizer, last=step == 400)
+            memory.passed(State(model, optimizer, step), last=step == 400)
     return saved
 
 
