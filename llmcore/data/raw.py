@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmcore.data.published import Get, Meta, remote_entry, write_meta
-from llmcore.data.reading import read_alpaca, read_table, read_text, text_files
+from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text, text_files
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
 from llmcore.errors import UserError
 from llmcore.files import sha256_file, user_errors, write_csv, write_jsonl
@@ -21,7 +21,7 @@ LOCAL_LICENCE = "the user's own file; see its source"
 
 
 def fill_text(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
-    """Write documents.jsonl: `size` stories, or The Verdict, or the text files at `path`, one document each."""
+    """Write documents.jsonl: `size` stories, or The Verdict, or what is at `path`: a document a text file, or a row of .jsonl."""
     files: list[Meta] = []
     documents: list[Meta]
     if kind == "world":
@@ -38,7 +38,7 @@ def fill_text(folder: Path, kind: str, path: Path, size: int, seed: int, get: Ge
     else:
         licence = LOCAL_LICENCE
         files = [_entry(file) for file in text_files(path)]
-        documents = [{"text": read_text(file)} for file in text_files(path)]
+        documents = [{"text": text} for file in text_files(path) for text in read_documents(file)]
     write_jsonl(folder / "documents.jsonl", documents)
     size_bytes = sum(len(document["text"].encode("utf-8")) for document in documents)
     return write_meta(folder, kind, licence, files=files, documents=len(documents), bytes=size_bytes)

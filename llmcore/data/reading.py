@@ -29,6 +29,22 @@ def text_files(path: Path) -> list[Path]:
     return files
 
 
+def read_documents(path: Path) -> list[str]:
+    """Return the documents of a file: the whole of it, or of a .jsonl file the `text` of each row that has one."""
+    if path.suffix != ".jsonl":
+        return [read_text(path)]
+    documents = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if not isinstance(text := row.get("text"), str):
+            raise UserError(f"{path}, row {number}: 'text' must be a string, got {text!r}; correct the row")
+        _check_unicode(text, f"{path}, row {number}, 'text'")
+        if text.strip():
+            documents.append(text)
+    if not documents:
+        raise UserError(f"{path}: must hold at least one row with text, found none; add one")
+    return documents
+
+
 def read_text(path: Path) -> str:
     """Return a UTF-8 file's text without byte order mark, line ends as `\\n`; it must not be empty or binary."""
     try:

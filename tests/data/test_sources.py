@@ -13,7 +13,7 @@ from llmcore.data import raw, sources
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.published import fill_weights
 from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
-from llmcore.data.reading import read_text, text_files
+from llmcore.data.reading import read_documents, read_text, text_files
 from llmcore.errors import UserError
 from llmcore.files import read_jsonl, sha256_file, sha256_folder
 
@@ -205,6 +205,29 @@ def test_what_is_not_text_is_refused_by_name(tmp_path: Path, data: bytes, proble
     with pytest.raises(UserError, match=problem) as caught:
         read_text(tmp_path / "a.txt")
     assert "a.txt" in str(caught.value)
+
+
+def test_each_row_of_a_jsonl_file_is_a_document(folder: Path, tmp_path: Path):
+    (tmp_path / "own.jsonl").write_text('{"text": "One.\\n", "label": "x"}\n\n{"text": " "}\n{"text": "Zwei."}\n')
+    meta = fill_text(folder, "local", tmp_path / "own.jsonl", 1, 1, no_download)
+    assert [row["text"] for row in read_jsonl(folder / "documents.jsonl")] == ["One.\n", "Zwei."]
+    assert (meta["documents"], meta["bytes"]) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"text": "a"}\n{"txt": "b"}\n', "own.jsonl, row 2: 'text' must be a string, got None"),
+        ('{"text": 3}\n', "row 1: 'text' must be a string, got 3"),
+        ('{"text": " "}\n', "at least one row with text"),
+        ('{"text": "\\ud800"}\n', "lone surrogate"),
+        ("text\n", "line 1: not valid JSON"),
+    ],
+)
+def test_a_jsonl_file_without_texts_is_named(tmp_path: Path, content: str, problem: str):
+    (tmp_path / "own.jsonl").write_text(content)
+    with pytest.raises(UserError, match=re.escape(problem)):
+        read_documents(tmp_path / "own.jsonl")
 
 
 def test_a_missing_path_is_named():
