@@ -26,8 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = read_params()
     model, task, section, machine = quickstart(3000, params)
-    numbers = {"weight_decay": section.weight_decay, "beta1": section.beta1, "beta2": section.beta2}
-    optimizer = make_optimizer(model, lr=section.lr, **numbers)
+    optimizer = make_optimizer(model, section)
     seconds: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
     for _ in range(arguments.rounds):
         for setting in SETTINGS:

@@ -103,6 +103,7 @@ class Training(Section):
     epochs: PositiveFloat
     batch_size: PositiveInt  # rows per optimizer step
     micro_batch_size: PositiveInt  # rows per forward and backward pass
+    optimizer: Literal["adamw", "muon"]
     lr: PositiveFloat  # peak, after warm-up
     min_lr: NonNegativeFloat  # end of the cosine
     warmup_steps: NonNegativeInt

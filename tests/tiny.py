@@ -25,6 +25,7 @@ def training(**changes: Any) -> Training:
         "epochs": 2.0,
         "batch_size": 1,  # the tests' tasks are given their own
         "micro_batch_size": 1,
+        "optimizer": "adamw",
         "lr": 1e-2,
         "min_lr": 1e-2,
         "warmup_steps": 0,

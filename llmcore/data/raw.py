@@ -21,7 +21,7 @@ LOCAL_LICENCE = "the user's own file; see its source"
 
 
 def fill_text(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
-    """Write documents.jsonl: `size` stories, or The Verdict, or what is at `path`: a document a text file, or a row of .jsonl."""
+    """Write documents.jsonl: `size` stories, or The Verdict, or the documents at `path`."""
     files: list[Meta] = []
     documents: list[Meta]
     if kind == "world":

@@ -116,9 +116,7 @@ def fit(
         state.evaluated(metrics, keep=training.keep == "best")
         observer.evaluated(state.step, metrics)
 
-    optimizer = make_optimizer(
-        model, lr=training.lr, weight_decay=training.weight_decay, beta1=training.beta1, beta2=training.beta2
-    )
+    optimizer = make_optimizer(model, training)
     steps, state = total_steps(task, training.epochs), State(model, optimizer)
     memory.restore(state)
     if not state.step:

@@ -293,7 +293,7 @@ def test_it_ends_with_the_weights_of_the_best_evaluation_if_asked(losses: list[f
 def after_steps(steps: int) -> GPT:
     """Return the model that the scripted training has after `steps` steps."""
     model = tiny_gpt()
-    optimizer = make_optimizer(model, lr=1e-2, weight_decay=0.1, beta1=0.9, beta2=0.99)
+    optimizer = make_optimizer(model, training())
     for step in range(steps):
         train_step(model, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
     return model
@@ -327,7 +327,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(factor: 
         fit(model, task, training(), seed=0, machine=CPU, observer=History())
 
     expected = tiny_gpt()
-    optimizer = make_optimizer(expected, lr=1e-2, weight_decay=0.1, beta1=0.9, beta2=0.99)
+    optimizer = make_optimizer(expected, training())
     for step in (0, 1):
         train_step(expected, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
     assert equal_bits(weights(model), weights(expected))

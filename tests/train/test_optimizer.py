@@ -1,6 +1,6 @@
 """Which parameters AdamW moves, and which decay."""
 
-from tiny import tiny_gpt
+from tiny import tiny_gpt, training
 from torch import nn
 
 from llmcore.train.optimizer import make_optimizer
@@ -9,7 +9,7 @@ from llmcore.train.optimizer import make_optimizer
 def groups(model: nn.Module) -> dict[float, set[str]]:
     """The names of the parameters by their weight decay."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    optimizer = make_optimizer(model, lr=0.1, weight_decay=0.5, beta1=0.8, beta2=0.9)
+    optimizer = make_optimizer(model, training(lr=0.1, weight_decay=0.5, beta1=0.8, beta2=0.9))
     assert all(group["betas"] == (0.8, 0.9) and group["lr"] == 0.1 for group in optimizer.param_groups)
     return {group["weight_decay"]: {names[id(p)] for p in group["params"]} for group in optimizer.param_groups}
 

@@ -136,6 +136,15 @@ def test_steps_at_once_equal_some_resumed_and_the_rest(tmp_path: Path, name: str
     assert len(whole[2][0]) == steps
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_the_same_holds_with_muon(tmp_path: Path, name: str) -> None:
+    arguments: dict[str, Any] = {"make": TASKS[name], "section": SECTION.model_copy(update={"optimizer": "muon"})}
+    whole = run(tmp_path / "whole", **arguments)
+    assert any(name.startswith("optimizer/momentum/transformer.h.0.") for name in whole[1])
+    killed(tmp_path / "parts", 4, **arguments)
+    assert same(run(tmp_path / "parts", **arguments), whole)
+
+
 @pytest.mark.parametrize("name", ["pretraining", "LoRA classification"])
 def test_a_training_that_stops_early_with_its_best_weights_does_so_after_any_kill(tmp_path: Path, name: str) -> None:
     """The learning rate is so high that the loss rises; the kills fall before, on and after the best evaluation."""

@@ -1,0 +1,63 @@
+"""Muon against torch's own, which computes in bf16, and against what it promises."""
+
+import pytest
+import torch
+from tiny import tiny_gpt, training
+from torch import nn
+
+from llmcore.train.muon import Muon, orthogonal
+from llmcore.train.optimizer import make_optimizer
+
+
+def matrices(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 16), (2, 16, 4), (1, 1, 5)])
+def test_singular_values_become_about_one_and_directions_stay(shape: tuple[int, ...]) -> None:
+    given = matrices(*shape)
+    left, _, right = torch.linalg.svd(given, full_matrices=False)
+    found = left.mT @ orthogonal(given) @ right.mT  # (N, k, k), what is left of S
+    values = found.diagonal(dim1=1, dim2=2)
+    assert 0.6 < values.min() <= values.max() < 1.3
+    assert (found - torch.diag_embed(values)).abs().max() < 1e-4
+
+
+def test_a_matrix_of_zeros_stays_one() -> None:
+    assert torch.equal(orthogonal(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
+
+
+def test_each_matrix_of_a_stack_is_treated_alone() -> None:
+    given = matrices(3, 4, 6)
+    alone = torch.cat([orthogonal(one[None]) for one in given])
+    torch.testing.assert_close(orthogonal(given), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_equal_those_of_torch_within_its_bf16() -> None:
+    ours = [nn.Parameter(matrices(6, 4)), nn.Parameter(matrices(4, 9)), nn.Parameter(matrices(6, 4) * 2)]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    before = [parameter.detach().clone() for parameter in ours]
+    mine = Muon([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1, fused=True)
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step))
+            other.grad = one.grad.clone()
+        mine.step()
+        reference.step()
+    for one, other, start in zip(ours, theirs, before, strict=True):
+        moved = (other - start).norm()
+        assert (one - other).norm() < 0.02 * moved
+
+
+def test_what_is_no_matrix_of_a_block_moves_as_with_adamw() -> None:
+    muon, adamw = tiny_gpt(), tiny_gpt()
+    for model, kind in ((muon, "muon"), (adamw, "adamw")):
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+        make_optimizer(model, training(optimizer=kind)).step()
+    others = dict(adamw.named_parameters())
+    differ = {name for name, parameter in muon.named_parameters() if not torch.equal(parameter, others[name])}
+    blocks = {name for name, p in muon.named_parameters() if name.startswith("transformer.h.") and p.ndim == 2}
+    assert differ == blocks
+    assert all(parameter.isfinite().all() for parameter in muon.parameters())
