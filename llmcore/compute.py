@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +15,9 @@ from llmcore.errors import UserError
 
 if TYPE_CHECKING:
     from llmcore.params import Compute
+
+
+BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them, the last on ARM
 
 
 @dataclass(frozen=True)
@@ -63,4 +67,15 @@ def set_up(section: "Compute") -> Machine:
     torch.use_deterministic_algorithms(section.determinism != "off", warn_only=section.determinism == "warn")
     # filling fresh memory hides reads of it, of which there are none here, and costs a twentieth of a step
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (torch's types lack it)
-    return Machine(torch.device(section.device), section.precision)
+    precision = section.precision
+    if precision == "auto":
+        precision = "bf16" if native_bf16(section.device) else "fp32"
+        print(f"compute.precision auto: {precision}, what {section.device} is fast in", file=sys.stderr)
+    return Machine(torch.device(section.device), precision)
+
+
+def native_bf16(device: str) -> bool:
+    """Return whether a device multiplies in bf16 itself; a CPU that does not takes a hundred times as long."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)

@@ -228,7 +228,7 @@ class EvaluateInstruct(Decoding):
 
 class Compute(Section):
     device: Literal["cpu", "cuda", "mps"]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
     threads: PositiveInt
     determinism: Literal["strict", "warn", "off"]
 

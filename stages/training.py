@@ -100,6 +100,7 @@ def train(
     sample: Callable[[], str] | None = None,
 ) -> tuple[dict[str, float], History]:
     """Train `model` in place; return the metrics of the weights it ends with, and its history."""
+    work.tracker.set_tags({"precision": machine.precision})  # what `auto` took
     history, steps, runtime = History(), total_steps(task, section.epochs), work.params.runtime
     with Watch(work.stage, steps, work.tracker, progress=runtime.progress) as watch:
         folder = work.scratch.folder

@@ -58,3 +58,12 @@ def test_determinism_off_leaves_torch_as_it_is() -> None:
 def test_products_are_computed_in_the_precision(precision: str, dtype: torch.dtype) -> None:
     with set_up(section(precision=precision)).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(("capability", "taken"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_auto_takes_bf16_where_the_processor_has_it_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, capability: str, taken: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "sse": True})
+    assert set_up(section(precision="auto")).precision == taken
+    assert capsys.readouterr().err == f"compute.precision auto: {taken}, what cpu is fast in\n"

@@ -122,7 +122,7 @@ RULES = [
     ("evaluate_instruct.top_k", -1, "must be greater than or equal to 0"),
     ("evaluate_instruct.temperature", -0.5, "must be greater than or equal to 0"),
     ("compute.device", "gpu", "must be 'cpu', 'cuda' or 'mps'"),
-    ("compute.precision", "fp16", "must be 'fp32' or 'bf16'"),
+    ("compute.precision", "fp16", "must be 'fp32', 'bf16' or 'auto'"),
     ("compute.threads", 0, "must be greater than 0"),
     ("compute.determinism", "yes", "must be 'strict', 'warn' or 'off'"),
     ("runtime.progress", 0, "must be a valid boolean"),

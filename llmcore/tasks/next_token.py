@@ -10,6 +10,7 @@ from torch import Tensor
 
 from llmcore.data.windows import IGNORED
 from llmcore.model.gpt import GPT
+from llmcore.model.head_loss import head_loss
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class TokenBatch:
 def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
     """Return the cross-entropy in nats, summed over the supervised targets.
 
-    Only their positions go through the output head: logits (N, V) of N supervised positions.
+    Only their positions go through the output head.
     """
     chosen = batch.targets != IGNORED  # (B, T)
     hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
-    return F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="sum")
+    return head_loss(hidden, model.lm_head.weight, batch.targets[chosen])
 
 
 @torch.no_grad()
