@@ -1,0 +1,165 @@
+"""A training step beside transformers, litgpt and the book's code: the quickstart's model, and GPT-2 124M.
+
+    python -m benchmarks.training quickstart
+    python -m benchmarks.training gpt2 --precision bf16
+
+All models have random weights, the same batch, fused AdamW and clipping; the peers are called as their own
+trainers call them. Litgpt and the book do not tie the head, so they have more parameters.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.side_by_side import Row, named, product_gflops, take_turns, tell
+from llmcore.compute import Machine
+from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.params import read_params
+from llmcore.seeds import torch_generator
+from llmcore.tasks.next_token import TokenBatch, next_token_loss
+from llmcore.train.loop import train_step
+
+SHAPES = {  # layers, heads, width, vocabulary, rows, tokens a row, rounds
+    "quickstart": (4, 4, 128, 512, 5, 192, 30),
+    "gpt2": (12, 12, 768, 50257, 4, 256, 3),
+}
+GOALS = {("quickstart", "fp32"): 1.3, ("gpt2", "fp32"): 1.2, ("gpt2", "bf16"): 1.4}
+SEED = 0
+
+
+class OneBatch:
+    """A task whose every step is the same batch."""
+
+    steps_per_epoch = 1
+
+    def __init__(self, batch: TokenBatch):
+        self.batch = batch
+
+    def micro_batches(self, step: int) -> list[TokenBatch]:
+        return [self.batch]
+
+    def loss_sum(self, model: GPT, batch: TokenBatch) -> Tensor:
+        return next_token_loss(model, batch)
+
+    def evaluate(self, model: GPT) -> dict[str, float]:
+        return {"loss": 0.0}
+
+
+def ours(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+    layers, heads, width, vocabulary, _, time, _ = shape
+    config = GPTConfig(vocabulary, time, layers, heads, width, dropout=0.0, qkv_bias=True, tied_head=True)
+    model = GPT(config)
+    model.initialise(torch_generator(SEED, "initialise"))
+    task = OneBatch(TokenBatch(inputs, targets, targets.numel()))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, machine=machine)
+
+
+def a_peer(model: nn.Module, loss_of: Callable[[], Tensor], machine: Machine) -> Callable[[], object]:
+    """Return the step that all peers take: loss, gradients, clipping, fused AdamW."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step() -> float:
+        with machine.autocast():
+            loss = loss_of()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return step
+
+
+def with_transformers(
+    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine
+) -> Callable[[], object]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    layers, heads, width, vocabulary, _, time, _ = shape
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=time,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        use_cache=False,
+        **no_dropout,
+    )
+    model = GPT2LMHeadModel(config)
+    # with `labels` alone it would shift them itself and need one token more
+    return a_peer(model, lambda: model(input_ids=inputs, labels=inputs, shift_labels=targets).loss, machine)
+
+
+def with_litgpt(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+    from litgpt import config
+    from litgpt import model as litgpt
+
+    layers, heads, width, vocabulary, _, time, _ = shape
+    sizes = {"block_size": time, "n_layer": layers, "n_head": heads, "n_embd": width}
+    vocabularies = {"vocab_size": vocabulary, "padded_vocab_size": vocabulary}
+    model = litgpt.GPT(config.Config(**sizes, **vocabularies, parallel_residual=False, bias=True))
+    return a_peer(model, lambda: cross_entropy(model(inputs), targets), machine)
+
+
+def with_the_book(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+    from llms_from_scratch.ch04 import GPTModel
+
+    layers, heads, width, vocabulary, _, time, _ = shape
+    config = {"vocab_size": vocabulary, "context_length": time, "emb_dim": width, "n_heads": heads, "n_layers": layers}
+    model = GPTModel(config | {"drop_rate": 0.0, "qkv_bias": True})
+    return a_peer(model, lambda: cross_entropy(model(inputs), targets), machine)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+PEERS = {"transformers": with_transformers, "litgpt": with_litgpt, "llms-from-scratch": with_the_book}
+
+
+def compare(name: str, precision: str) -> Row:
+    shape = SHAPES[name]
+    layers, _, width, vocabulary, rows, time, rounds = shape
+    torch.manual_seed(SEED)
+    ids = torch.randint(0, vocabulary, (rows, time + 1))
+    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    machine = Machine(torch.device("cpu"), precision)
+    work = {"ours": ours(shape, inputs, targets, machine)}
+    work |= {
+        title: make(shape, inputs, targets, machine) for package, make in PEERS.items() if (title := named(package))
+    }
+    seconds = take_turns(work, rounds=rounds)
+    rates = {title: inputs.numel() / each for title, each in seconds.items()}
+    multiplied = 12 * layers * width**2 + width * vocabulary  # weights of matrix products
+    gflops = 6 * multiplied * rates["ours"] / 1e9 + 12 * layers * width * time * rates["ours"] / 1e9
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    ceiling = product_gflops(rows * time, width, 4 * width, dtype)
+    title = {"gpt2": "GPT-2 124M", "quickstart": "quickstart model"}[name]
+    product = f"{rows * time} x {width} x {4 * width}"
+    return Row(
+        f"training step, {title}, {rows} x {time} tokens, {precision}",
+        "tokens/s",
+        rates.pop("ours"),
+        rates,
+        goal=f"{GOALS[name, precision]} x" if (name, precision) in GOALS else "",
+        limit=f"{gflops:.0f} GFLOP/s, {gflops / ceiling:.0%} of the {ceiling:.0f} of a matrix product ({product})",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=SHAPES)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    arguments = parser.parse_args()
+    torch.set_num_threads(read_params().compute.threads)
+    tell([compare(arguments.model, arguments.precision)])
+
+
+if __name__ == "__main__":
+    main()
