@@ -1,0 +1,121 @@
+"""Text to batches: tokenizing 100 MB beside tiktoken's batch call, and the first batch of 10M tokens beside the book's.
+
+    python -m benchmarks.corpus
+
+The text is the built-in world's, its vocabulary learned from it. The book's way (chapter 2.6) copies every window into
+a list; it is measured on 200,000 tokens, for more would not fit.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.side_by_side import Row, named, take_turns, tell
+from llmcore.data.world.stories import write_stories
+from llmcore.tokenizer.train import train_tokenizer
+
+MEGABYTES, ROUNDS = 100, 3
+CORPUS_TOKENS, BOOK_TOKENS, ROW_TOKENS = 10_000_000, 200_000, 256
+OURS = """
+from pathlib import Path
+from llmcore.data.tokens import open_tokens
+from llmcore.data.windows import Windows, stride_windows
+tokens = open_tokens(Path(sys.argv[1]))
+Windows(tokens, stride_windows(0, len(tokens.ids), {length}, 1)).rows(np.arange(4))
+"""
+THE_BOOK = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+ids = np.fromfile(sys.argv[1] + "/tokens.bin", "<u2").tolist()
+begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+inputs, targets = [], []
+for i in range(0, len(ids) - {length}, 1):
+    inputs.append(torch.tensor(ids[i:i + {length}]))
+    targets.append(torch.tensor(ids[i + 1:i + {length} + 1]))
+"""
+MEASURED = """
+import json, resource, sys, time
+import numpy as np
+begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+{body}
+seconds, grown = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps([seconds, grown / 1024]))
+"""
+
+
+def tokenizing() -> Row:
+    stories = [story.text for story in write_stories(3000, 1)]
+    tokenizer = train_tokenizer(iter(stories), 512)
+    size = sum(len(story) for story in stories)
+    texts = list(islice(cycle(stories), MEGABYTES * 1_000_000 * len(stories) // size))
+    encoding, cores = tokenizer._encoding, os.cpu_count() or 1
+
+    def ours() -> None:
+        for ids in tokenizer.encode_stream(iter(texts)):
+            np.array(ids, "<u2").tobytes()  # as it goes into the file
+
+    def theirs() -> None:
+        for ids in encoding.encode_ordinary_batch(texts, num_threads=cores):
+            np.array(ids, "<u2").tobytes()
+
+    title = named("tiktoken")
+    seconds = take_turns({"ours": ours, title: theirs}, rounds=ROUNDS)
+    rates = {name: MEGABYTES / each for name, each in seconds.items()}
+    return Row(
+        f"tokenizing {MEGABYTES} MB",
+        "MB/s",
+        rates["ours"],
+        {title: rates[title]},
+        goal="1 x",
+        limit="ours holds 256 texts at a time, tiktoken's call all of them",
+    )
+
+
+def first_batch() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        large, small = Path(folder, "large"), Path(folder, "small")
+        write_corpus(large, CORPUS_TOKENS)
+        write_corpus(small, BOOK_TOKENS)
+        seconds, megabytes = measured(OURS, large)
+        book_seconds, book_megabytes = measured(THE_BOOK, small)
+    ours, book = f"{CORPUS_TOKENS:,} tokens", f"the book's lists, {BOOK_TOKENS:,} tokens"
+    return [
+        Row(f"first batch, {ours}", "seconds", seconds, {book: book_seconds}, more_is_better=False, goal="below 0.1"),
+        Row(f"memory of it, {ours}", "MB", megabytes, {book: book_megabytes}, more_is_better=False, goal="below 50"),
+    ]
+
+
+def write_corpus(folder: Path, tokens: int) -> None:
+    from llmcore.data.tokens import write_tokens
+
+    draw = np.random.default_rng(0)
+    documents = (draw.integers(0, 511, 1000).tolist() for _ in range(tokens // 1001 + 1))
+    write_tokens(folder, documents, None, end_of_text=511, tokenizer="none")
+
+
+def measured(body: str, folder: Path) -> tuple[float, float]:
+    """Return seconds and megabytes that a fresh interpreter with numpy takes for `body`."""
+    script = MEASURED.replace("{body}", body).replace("{length}", str(ROW_TOKENS))
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
+    seconds, megabytes = json.loads(done.stdout)
+    return seconds, megabytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    begin = time.perf_counter()
+    tell([tokenizing(), *first_batch()])
+    print(f"{time.perf_counter() - begin:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
