@@ -172,10 +172,13 @@ class Transformer(nn.Module):
         `segments` (B, T) says of packed rows which text each token belongs to: texts do not see each other.
         """
         seen = 0 if cache is None else cache.seen_tokens
-        assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
         positions, mask = torch.arange(seen, seen + ids.shape[1], device=ids.device), None  # (T,)
         if segments is not None:
             positions, mask = packed_layout(segments)  # (B, T), (B, 1, T, T)
+        elif cache is not None and cache.starts is not None:
+            positions, mask = cache.layout()  # (B, 1), (B, 1, 1, S)
+        else:
+            assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
         states = [self.dropout(self.wte(ids) + self.wpe(positions))]
         for layer, block in enumerate(self.h):
             states.append(block(states[-1], None if cache is None else cache.layers[layer], mask))
