@@ -11,7 +11,7 @@ PIP := python -m pip --disable-pip-version-check install --quiet
 N ?= 50
 SEED ?= 0
 
-.PHONY: help repro verify chaos test check format ui plots clean
+.PHONY: help repro verify chaos bench test check format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
@@ -19,6 +19,7 @@ help:
 	@echo "make plots    draw the plots of this workspace as a page"
 	@echo "make verify   build the last commit again from nothing and compare every output"
 	@echo "make chaos    kill the pipeline at N=50 random moments (SEED=0) and compare what it makes"
+	@echo "make bench    measure speed beside other libraries, into benchmarks/results"
 	@echo "make test     run the tests"
 	@echo "make check    format, lint, types and all tests: what CI runs"
 	@echo "make format   let ruff format the code"
@@ -52,6 +53,13 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	ruff format .
 	ruff check --fix .
+
+.venv/installed-bench: .venv/installed-dev requirements-bench.lock
+	$(PIP) --no-deps --requirement requirements-bench.lock
+	touch $@
+
+bench: .venv/installed-bench
+	python -m benchmarks
 
 verify: .venv/installed
 	llmcore verify

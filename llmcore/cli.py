@@ -11,6 +11,8 @@ from llmcore.process import prepare
 
 if TYPE_CHECKING:
     from llmcore.generate.sampling import Sampling
+    from llmcore.model.gpt import GPT
+    from llmcore.tokenizer.bpe import Tokenizer
 
 EXAMPLES = """examples:
   llmcore generate "Mia and Tom"
@@ -106,14 +108,14 @@ def _decoding(
     command.add_argument("--top-k", type=int, default=0, metavar="K", help=f"0 keeps all {shown}")
     command.add_argument("--top-p", type=float, default=top_p, metavar="P", help=f"1 keeps all {shown}")
     command.add_argument("--seed", type=int, default=0, help=shown)
+    command.add_argument("--int8", action="store_true", help="round weights to 8 bits: faster with large models")
 
 
 def run_generate(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
-    from llmcore.serve.open import open_gpt
     from llmcore.serve.write import continue_texts
 
-    model, tokenizer = open_gpt(arguments.model)
+    model, tokenizer = _decoder(arguments)
     [written] = continue_texts(
         model,
         tokenizer,
@@ -144,11 +146,10 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     sampling = _sampling(arguments)
-    from llmcore.serve.open import open_gpt
     from llmcore.serve.write import answer_instructions, prompt_form
     from llmcore.tasks.prompt import prompt
 
-    (model, tokenizer), form = open_gpt(arguments.model), prompt_form(arguments.model)
+    (model, tokenizer), form = _decoder(arguments), prompt_form(arguments.model)
     asked, room = prompt(form, arguments.instruction, arguments.input), model.config.context_length
     tokens = len(tokenizer.encode(asked))
     if tokens >= room:
@@ -241,6 +242,18 @@ def run_verify(arguments: argparse.Namespace) -> int:
     from llmcore.verify import verify
 
     return 0 if verify(Path().resolve()) else 1
+
+
+def _decoder(arguments: argparse.Namespace) -> "tuple[GPT, Tokenizer]":
+    """Open the model to write with."""
+    from llmcore.serve.open import open_gpt
+
+    model, tokenizer = open_gpt(arguments.model)
+    if arguments.int8:
+        from llmcore.model.int8 import to_int8
+
+        to_int8(model)
+    return model, tokenizer
 
 
 def _sampling(arguments: argparse.Namespace) -> "Sampling":

@@ -33,6 +33,9 @@ def main(argv: list[str]) -> None:
         model = make_classifier(gpt, labels, section, params.seed).to(machine.device)
         rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
         task, lengths = classification_task(section, rows, labels, tokenizer, seed=params.seed, device=machine.device)
+        if not section.dropout and model.frozen_blocks:
+            with machine.autocast():
+                task.remember(model)
         last, history = train(work, model, task, section, machine=machine)
         cut = sum(length > section.max_tokens for length in lengths["train"])
         counts = {

@@ -4,6 +4,7 @@ With it, decoding a token costs one position instead of the whole text. Memory i
 `max_tokens` positions: two tensors (B, H, max_tokens, D) a layer.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -24,21 +25,43 @@ class LayerCache:
 
 
 class Cache:
-    """One `LayerCache` a layer."""
+    """One `LayerCache` a layer.
+
+    Texts of different length are continued together from one column on; `starts` (B,) says in which column each
+    begins. What lies before belongs to none.
+    """
 
     def __init__(self, layers: list[LayerCache]):
         self.layers = layers
+        self.starts: Tensor | None = None
 
     @classmethod
     def empty(cls, *, n_layer: int, shape: tuple[int, int, int, int], like: Tensor) -> "Cache":
         """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), of `like`'s type and device."""
-        return cls([LayerCache(like.new_empty(shape), like.new_empty(shape)) for _ in range(n_layer)])
+        return cls([LayerCache(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(n_layer)])
 
     @property
     def seen_tokens(self) -> int:
         return self.layers[0].seen_tokens
 
+    def part(self, rows: slice, begin: int) -> "Cache":
+        """Return a cache of its own for some rows, from column `begin` on, in the memory of this one."""
+        return Cache([LayerCache(layer.keys[rows, :, begin:], layer.values[rows, :, begin:]) for layer in self.layers])
+
+    def go_on(self, column: int, starts: Tensor) -> None:
+        """Continue all rows from `column`, their parts being filled; `starts` (B,) is where each begins."""
+        self.starts = starts if starts.any() else None
+        for layer in self.layers:
+            layer.seen_tokens = column
+
+    def layout(self) -> tuple[Tensor, Tensor]:
+        """Return of one more token a row: its position in its own text (B, 1), and what it may look at (B, 1, 1, S)."""
+        assert self.starts is not None
+        columns = torch.arange(self.seen_tokens + 1, device=self.starts.device)  # (S,)
+        return (self.seen_tokens - self.starts)[:, None], (columns >= self.starts[:, None])[:, None, None]
+
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows (B',) of the batch only."""
+        self.starts = None if self.starts is None else self.starts[rows]
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]

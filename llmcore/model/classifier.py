@@ -1,5 +1,7 @@
 """A GPT that names a class: the head reads the hidden state of one token. Book: chapter 6."""
 
+from collections import deque
+
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +22,25 @@ class GPTClassifier(nn.Module):
         self.transformer = Transformer(config)
         self.score = Linear(config.n_embd, len(labels), bias=False)
 
-    def forward(self, ids: Tensor, read: Tensor) -> Tensor:
-        hidden = self.transformer(ids)  # (B, T, C)
+    def forward(self, ids: Tensor, read: Tensor, below: Tensor | None = None) -> Tensor:
+        """`below` (B, T, C), if it is known already, is what the frozen blocks make of the ids."""
+        hidden = self.transformer(ids) if below is None else self.transformer.above(below, self.frozen_blocks)
         return self.score(hidden[torch.arange(len(ids), device=ids.device), read])  # (B, labels)
+
+    @property
+    def frozen_blocks(self) -> int:
+        """How many of the first blocks, and the embeddings under them, are not trained."""
+        transformer = self.transformer
+        for number, part in enumerate([nn.ModuleList([transformer.wte, transformer.wpe]), *transformer.h]):
+            if any(parameter.requires_grad for parameter in part.parameters()):
+                return max(0, number - 1)
+        return len(transformer.h)
+
+    @torch.no_grad()
+    def blocks_below(self, ids: Tensor) -> Tensor:
+        """Return what the frozen blocks make of the ids: (B, T) -> (B, T, C)."""
+        [below] = deque(self.transformer.states(ids, blocks=self.frozen_blocks), maxlen=1)
+        return below
 
     @torch.no_grad()
     def initialise_head(self, generator: torch.Generator) -> None:

@@ -8,6 +8,8 @@ Shapes in the margin: B batch, T time (tokens), C = n_embd, H heads, D = C / H, 
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -164,22 +166,35 @@ class Transformer(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd)
 
     def forward(self, ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None) -> Tensor:
-        return self.ln_f(self.states(ids, cache, segments)[-1])  # (B, T, C)
+        [last] = deque(self.states(ids, cache, segments), maxlen=1)  # no other is kept alive
+        return self.ln_f(last)  # (B, T, C)
 
-    def states(self, ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None) -> list[Tensor]:
-        """Return what enters the first block and what leaves each: n_layer + 1 tensors (B, T, C).
+    def states(
+        self, ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None, blocks: int | None = None
+    ) -> Iterator[Tensor]:
+        """Yield what enters the first block and what leaves each of the first `blocks` (all if None): (B, T, C).
 
         `segments` (B, T) says of packed rows which text each token belongs to: texts do not see each other.
         """
         seen = 0 if cache is None else cache.seen_tokens
-        assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
         positions, mask = torch.arange(seen, seen + ids.shape[1], device=ids.device), None  # (T,)
         if segments is not None:
             positions, mask = packed_layout(segments)  # (B, T), (B, 1, T, T)
-        states = [self.dropout(self.wte(ids) + self.wpe(positions))]
-        for layer, block in enumerate(self.h):
-            states.append(block(states[-1], None if cache is None else cache.layers[layer], mask))
-        return states
+        elif cache is not None and cache.starts is not None:
+            positions, mask = cache.layout()  # (B, 1), (B, 1, 1, S)
+        else:
+            assert seen + ids.shape[1] <= self.wpe.num_embeddings, "the text is longer than the context"
+        x = self.dropout(self.wte(ids) + self.wpe(positions))
+        yield x
+        for layer, block in enumerate(self.h[:blocks]):
+            x = block(x, None if cache is None else cache.layers[layer], mask)
+            yield x
+
+    def above(self, x: Tensor, blocks: int) -> Tensor:
+        """Go on with what left the first `blocks`: (B, T, C) -> (B, T, C)."""
+        for block in self.h[blocks:]:
+            x = block(x)
+        return self.ln_f(x)
 
 
 class GPT(nn.Module):
@@ -226,7 +241,7 @@ class GPT(nn.Module):
     def attention_maps(self, ids: Tensor) -> Tensor:
         """Return every head's attention weights on `ids` (B, T), in evaluation mode: (L, B, H, T, T)."""
         maps = []
-        for block, state in zip(self.transformer.h, self.transformer.states(ids)[:-1], strict=True):
+        for block, state in zip(self.transformer.h, self.transformer.states(ids), strict=False):
             block = cast(Block, block)
             query, key, _ = block.attn.heads(block.ln_1(state))
             maps.append(attention_weights(query, key))

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from llmcore.data.order import Order, chunks
 from llmcore.model.classifier import GPTClassifier
@@ -27,16 +28,18 @@ class Labelled:
 
     ids: list[int]
     label: int
+    below: Tensor | None = None  # (T, C), what the frozen blocks make of it, where that is remembered
 
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Padded ids (B, T), the position to read (B,), the classes (B,)."""
+    """Padded ids (B, T), the position to read (B,), the classes (B,), what the frozen blocks make of it (B, T, C)."""
 
     ids: Tensor
     read: Tensor
     labels: Tensor
     supervised: int
+    below: Tensor | None = None
 
 
 def label_rows(
@@ -81,7 +84,7 @@ class ClassificationTask:
         return self._batches([self.train[row] for row in self.order.batch(step)])
 
     def loss_sum(self, model: GPTClassifier, batch: LabelledBatch) -> Tensor:
-        logits = model(batch.ids, batch.read).float()  # (B, labels)
+        logits = model(batch.ids, batch.read, batch.below).float()  # (B, labels)
         return F.cross_entropy(logits, batch.labels, weight=self.class_weights, reduction="sum")
 
     def padding_share(self) -> float:
@@ -94,7 +97,7 @@ class ClassificationTask:
         """Return mean loss and accuracy over the validation rows, each counted alike."""
         total, right = 0.0, 0
         for batch in self._batches(sorted(self.val, key=lambda row: len(row.ids))):
-            logits = model(batch.ids, batch.read).float()  # (B, labels)
+            logits = model(batch.ids, batch.read, batch.below).float()  # (B, labels)
             total += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             right += int((logits.argmax(-1) == batch.labels).sum())
         return {"loss": total / len(self.val), "accuracy": right / len(self.val)}
@@ -105,7 +108,29 @@ class ClassificationTask:
     def _batch(self, rows: Sequence[Labelled]) -> LabelledBatch:
         ids, read = pad([row.ids for row in rows], self.pad_id, self.pad_to)
         labels = torch.tensor([row.label for row in rows])
-        return LabelledBatch(ids.to(self.device), read.to(self.device), labels.to(self.device), len(rows))
+        known = [row.below for row in rows if row.below is not None]
+        below = pad_sequence(known, batch_first=True).to(self.device) if len(known) == len(rows) else None
+        return LabelledBatch(ids.to(self.device), read.to(self.device), labels.to(self.device), len(rows), below)
+
+    @torch.no_grad()
+    def remember(self, model: GPTClassifier) -> None:
+        """Compute once what the frozen blocks make of each row, so that no step does it again.
+
+        Right where they drop nothing out. It is done for all rows before the first step, in one order, so that a
+        resumed training has the same bytes.
+        """
+        model.eval()
+        self.train, self.val = self._with_below(model, self.train), self._with_below(model, self.val)
+
+    def _with_below(self, model: GPTClassifier, rows: Sequence[Labelled]) -> list[Labelled]:
+        known = list(rows)
+        by_length = sorted(range(len(rows)), key=lambda row: len(rows[row].ids))
+        for chosen in chunks(by_length, self.micro_batch_size):
+            batch = self._batch([rows[row] for row in chosen])
+            for row, below in zip(chosen, model.blocks_below(batch.ids), strict=True):
+                kept = self.pad_to or len(rows[row].ids)  # padding behind the token that is read changes nothing
+                known[row] = replace(rows[row], below=below[:kept].clone())
+        return known
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int | None) -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ def test_attention_maps_are_the_weights_with_which_each_block_gathers(gpt):
     assert torch.equal(maps, maps.tril())
     with torch.no_grad():
         for layer, block in enumerate(gpt.transformer.h):
-            entering = block.ln_1(gpt.transformer.states(ids)[layer])
+            entering = block.ln_1(list(gpt.transformer.states(ids))[layer])
             gathered = maps[layer] @ block.attn.heads(entering)[2]  # (B, H, T, D)
             rebuilt = block.attn.c_proj(torch.cat(gathered.unbind(1), dim=-1))  # (B, T, C)
             torch.testing.assert_close(rebuilt, block.attn(entering), rtol=0, atol=1e-5)

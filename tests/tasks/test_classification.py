@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny import CPU, END_OF_TEXT, tiny_gpt
 from torch.nn import functional as F
 
-from llmcore.model.classifier import GPTClassifier
+from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.tasks.classification import (
     ClassificationTask,
     Labelled,
@@ -100,6 +100,38 @@ def test_metrics_are_means_over_rows(model: GPTClassifier, micro_batch_size: int
     metrics = task(micro_batch_size).evaluate(model)
     assert metrics["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert metrics["accuracy"] == (logits.argmax(-1) == labels).float().mean().item()
+
+
+@pytest.mark.parametrize("trains", ["head", "last_block"])
+@pytest.mark.parametrize("pad_to", [None, 7])
+def test_remembering_the_frozen_blocks_changes_neither_loss_nor_gradient(trains: str, pad_to: int | None) -> None:
+    plain, remembering = classifier().double(), classifier().double()
+    known = task(3, pad_to)
+    for model in (plain, remembering):
+        choose_trained(model, trains)
+    assert plain.frozen_blocks == {"head": 2, "last_block": 1}[trains]
+    known.remember(remembering)
+    calls = count_calls(remembering.transformer.h[0])
+    for mine, theirs in zip(known.micro_batches(0), task(3, pad_to).micro_batches(0), strict=True):
+        known.loss_sum(remembering, mine).backward()
+        task(3, pad_to).loss_sum(plain, theirs).backward()
+    assert known.evaluate(remembering) == pytest.approx(task(3, pad_to).evaluate(plain), rel=1e-12)
+    assert calls == []
+    for one, other in zip(remembering.parameters(), plain.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-10, atol=1e-12)
+
+
+def count_calls(module: torch.nn.Module) -> list[int]:
+    """Return a list that grows with each call of the module."""
+    calls: list[int] = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_where_all_is_trained_no_block_is_frozen() -> None:
+    assert classifier().frozen_blocks == 0
 
 
 def test_loss_is_summed_over_rows(model: GPTClassifier) -> None:

@@ -1,0 +1,103 @@
+"""Run the comparisons with peers and write them down: `benchmarks/results/<machine>.md`.
+
+make bench
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.side_by_side import Row
+from llmcore.compute import cpu_name, native_bf16
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "peft", "litgpt", "llms-from-scratch", "tiktoken")
+
+
+def scripts() -> list[list[str]]:
+    """Return the commands; bf16 only where the processor has it."""
+    training = [["training", "quickstart"], ["training", "gpt2"]]
+    if native_bf16("cpu"):
+        training.append(["training", "gpt2", "--precision", "bf16"])
+    return [*training, ["classification"], ["decoding"], ["corpus"], ["start_up"]]
+
+
+def run(command: list[str]) -> tuple[list[Row], float]:
+    """Run one script in a process of its own; return its rows and seconds."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{command[0]}", *command[1:]], stdout=subprocess.PIPE, text=True
+    )
+    print(done.stdout, flush=True)
+    if done.returncode:
+        sys.exit(f"benchmarks.{command[0]} failed")
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    return [Row(**row) for row in rows], time.perf_counter() - begin
+
+
+def page(rows: list[Row], commands: list[list[str]], seconds: float) -> str:
+    """Return the results as Markdown: a table, what binds each, versions and commands."""
+    lines = [
+        f"# {machine()}",
+        "",
+        f"{os.cpu_count()} cores, measured in {seconds / 60:.0f} minutes. Medians of rounds in which all take turns;",
+        "only ratios say something about another machine.",
+        "",
+        "| work | unit | ours | best peer | ratio | goal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        best = f"{row.peers[row.best_peer]:.4g} ({row.best_peer})" if row.best_peer else ""
+        ratio = f"{row.ratio:.2f}" if row.ratio else ""
+        lines.append(f"| {row.work} | {row.unit} | {row.ours:.4g} | {best} | {ratio} | {row.goal} |")
+    lines += ["", "All of them, and what binds ours:", ""]
+    for row in rows:
+        peers = ", ".join(f"{name} {value:.4g}" for name, value in row.peers.items())
+        lines.append(
+            "- " + "; ".join(filter(None, [f"{row.work}: ours {row.ours:.4g}, {peers}", row.limit, *row.notes]))
+        )
+    lines += [
+        "",
+        "Versions: " + ", ".join(f"{name} {found}" for name in PACKAGES if (found := installed(name))) + ".",
+        "",
+    ]
+    lines += ["```bash", *(f"python -m benchmarks.{' '.join(command)}" for command in commands), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def machine() -> str:
+    """Return the processor's name, with what decides speed: AVX2 or AVX-512."""
+    import torch
+
+    return f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    begin, rows, commands = time.perf_counter(), [], scripts()
+    for command in commands:
+        found, seconds = run(command)
+        print(f"{' '.join(command)}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        rows += found
+    RESULTS.mkdir(exist_ok=True)
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine()} {os.cpu_count()} cores".lower()).strip("-")
+    target = RESULTS / f"{name}.md"
+    target.write_text(page(rows, commands, time.perf_counter() - begin), encoding="utf-8")
+    print(f"written: {target}")
+
+
+if __name__ == "__main__":
+    main()
