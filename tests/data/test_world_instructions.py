@@ -49,6 +49,11 @@ def test_opposites_are_right(rows: list[Instruction]):
         assert row.input == ""
 
 
+def test_training_tells_every_opposite_that_the_test_asks_for(rows: list[Instruction]):
+    told = {row.split: {one.output for one in of_kind(rows, "opposite") if one.split == row.split} for row in rows}
+    assert told["test"] | told["val"] <= told["train"] == set(OPPOSITE_OF)
+
+
 def test_words_put_in_order_are_the_words_given(rows: list[Instruction]):
     for row in of_kind(rows, "word order"):
         assert sorted(row.output.removesuffix(".").split()) == sorted(row.input.split())
