@@ -151,6 +151,13 @@ def test_generate_repeats_itself_under_the_same_seed(llmcore: Command) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.parametrize("command", [["generate", "Anna"], ["ask", "Say yes."]])
+def test_int8_writes_as_well(llmcore: Command, command: list[str]) -> None:
+    code, out, errors = llmcore(*command, "--int8", "--max-new-tokens", "5", "--temperature", "0")
+    assert (code, errors) == (0, "")
+    assert out.strip()
+
+
 def test_generate_begins_with_nothing(llmcore: Command) -> None:
     assert llmcore("generate")[0] == 0
 

@@ -4,6 +4,8 @@ Each row of a weight has its own scale, so that its largest entry is 127; inputs
 torch's kernels do the work. Nothing is trained or saved in this form.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,8 @@ def to_int8(model: GPT) -> None:
     if model.transformer.wte.weight.device.type != "cpu":
         raise UserError("int8: works on a CPU only; leave it out")
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    for name, layer in layers:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Int8Linear(layer))
+    with warnings.catch_warnings():  # these kernels are to be replaced in a later torch; ours is pinned
+        warnings.filterwarnings("ignore", message="torch.quantize_per")
+        for name, layer in layers:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, Int8Linear(layer))
