@@ -26,7 +26,13 @@ SHOWN = {  # the numbers that tell how a stage went; all stand in its metrics.js
     "finetune_classifier": ("trained_parameters", "steps", "val_loss", "val_accuracy"),
     "evaluate_classifier": ("rows", "accuracy", "macro_f1", *BASELINES, *LEAKS),
     "finetune_instruct": ("trained_parameters", "steps", "val_loss"),
-    "evaluate_instruct": ("rows", "exact_match", "checkable_accuracy", "lookup_exact_match"),
+    "evaluate_instruct": (
+        "rows",
+        "exact_match",
+        "checkable_accuracy",
+        "most_frequent_exact_match",
+        "lookup_exact_match",
+    ),
 }
 NAME_WIDTH = 24
 TEXT_LINES = 5  # shown of a sample
