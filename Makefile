@@ -30,6 +30,7 @@ help:
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $$(grep '^torch==' requirements.lock)
 	$(PIP) --requirement requirements.lock
 	$(PIP) --no-deps --editable .
+	python -m llmcore.report.plots_page
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.lock
@@ -71,6 +72,7 @@ ui: .venv/installed
 	@python -m llmcore.serve.ui
 
 plots: .venv/installed
+	@test -f .dvc/plots/offline.html || python -m llmcore.report.plots_page
 	dvc plots show
 
 clean:

@@ -173,6 +173,9 @@ def test_every_command_of_the_readme_works(built: Workspace) -> None:
     for marker in ("installed", "installed-dev"):
         (venv / marker).touch()
     built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
+    page = (built.folder / "dvc_plots/index.html").read_text()
+    assert "vegaEmbed" in page
+    assert "<script src" not in page  # it draws without a network
     built.run("git checkout -q params.yaml")
 
 

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"data", "model"},
     "generate": {"model", "seeds"},
     "evaluate": set(),
-    "report": {"evaluate", "files", "mlflow_store", "nested"},
+    "report": {"evaluate", "files", "mlflow_store", "nested", "project"},
     "serve": {"generate", "model", "tasks", "tokenizer", "files", "mlflow_store", "origin"},
     "cli": {"*"},
 }

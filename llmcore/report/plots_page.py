@@ -1,0 +1,42 @@
+"""The page of `dvc plots` with its drawing scripts inside, so that it draws without a network.
+
+    python -m llmcore.report.plots_page
+
+DVC's own page loads Vega from the web. The scripts are those of the installed vl-convert-python; `.dvc/config` names
+the page, which is made anew with each environment and is in no commit.
+"""
+
+from llmcore.files import write_text
+from llmcore.project import project_root
+
+PAGE = ".dvc/plots/offline.html"
+VEGA_LITE = "5.21"  # of DVC's templates
+
+HEAD = """<!DOCTYPE html>
+<html>
+<head>
+<meta charset="utf-8">
+<title>Plots</title>
+<style>body { font-family: sans-serif; margin: 1.5em; } img { max-width: 48em; }</style>
+"""
+BODY = """
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def plots_page() -> str:
+    """Return the page that DVC fills at `{plot_divs}`."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE).replace("</script", r"<\/script")
+    return f"{HEAD}<script>{script}</script>{BODY}"
+
+
+if __name__ == "__main__":
+    page = project_root() / PAGE
+    page.parent.mkdir(exist_ok=True)
+    write_text(page, plots_page())
