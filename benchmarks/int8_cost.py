@@ -1,0 +1,51 @@
+"""What rounding to int8 costs: the validation loss of the pretrained model before and after.
+
+    python -m benchmarks.int8_cost
+
+Needs models/pretrain and its data, as `dvc repro` leaves them.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from llmcore.data.samples import read_samples
+from llmcore.data.tokens import open_tokens
+from llmcore.data.windows import IGNORED, Windows
+from llmcore.model.gpt import GPT
+from llmcore.model.int8 import to_int8
+from llmcore.params import read_params
+from llmcore.serve.open import open_gpt
+
+ROWS_AT_ONCE = 32
+
+
+@torch.no_grad()
+def loss(model: GPT, windows: Windows) -> float:
+    """Return the mean loss in nats a token."""
+    total, supervised = 0.0, 0
+    for begin in range(0, len(windows), ROWS_AT_ONCE):
+        rows = np.arange(begin, min(begin + ROWS_AT_ONCE, len(windows)))
+        inputs, targets = map(torch.from_numpy, windows.rows(rows))
+        logits = model(inputs).flatten(0, 1)
+        total += F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum").item()
+        supervised += int((targets != IGNORED).sum())
+    return total / supervised
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    torch.set_num_threads(read_params().compute.threads)
+    windows = Windows(open_tokens(Path("data/tokens")), read_samples(Path("data/samples")).val)
+    model, _ = open_gpt("models/pretrain")
+    before = loss(model.eval(), windows)
+    to_int8(model)
+    after = loss(model, windows)
+    print(f"fp32 {before:.4f} nats a token, int8 {after:.4f}: perplexity {np.exp(after - before) - 1:+.2%}")
+
+
+if __name__ == "__main__":
+    main()
