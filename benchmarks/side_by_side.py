@@ -1,7 +1,6 @@
 """What every comparison with peers shares: rounds that take turns, medians, rows of the table, the machine's limits."""
 
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -68,11 +67,6 @@ def read_gigabytes_per_second(dtype: torch.dtype = torch.float32) -> float:
     x = torch.randn(1, 1024).to(dtype)
     seconds = take_turns({"": lambda: torch.nn.functional.linear(x, weight)}, rounds=9)[""]
     return weight.numel() * weight.element_size() / seconds / 1e9
-
-
-def peak_megabytes() -> float:
-    """Return the most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def named(package: str) -> str:
