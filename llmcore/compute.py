@@ -27,11 +27,13 @@ class Machine:
     device: torch.device
     precision: str
 
+    @property
+    def is_bf16(self) -> bool:
+        return self.precision == "bf16"
+
     def autocast(self) -> AbstractContextManager[object]:
         """Compute what follows in the chosen precision."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
 
 
 def describe_machine() -> dict[str, str]:

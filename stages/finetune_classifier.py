@@ -1,6 +1,7 @@
 """Fine-tune a classifier. in: models/base, data/spam | params: seed, classifier, compute
 out: models/classifier (merged, with the adapter beside), metrics, plots."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from llmcore.compute import set_up
@@ -8,8 +9,9 @@ from llmcore.files import read_json, read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import save_classifier
+from llmcore.model.folder import load_gpt
 from llmcore.model.gpt import GPT, parameter_counts
-from llmcore.model.lora import apply_lora, merged_state, train_only_lora
+from llmcore.model.lora import apply_lora, frozen_in_bf16, merged_state, train_only_lora
 from llmcore.params import Classifier, read_params
 from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
@@ -36,7 +38,8 @@ def main(argv: list[str]) -> None:
         if not section.dropout and model.frozen_blocks:
             with machine.autocast():
                 task.remember(model)
-        last, history = train(work, model, task, section, machine=machine)
+        with frozen_in_bf16(model, lambda: load_gpt(base).state_dict()) if machine.is_bf16 else nullcontext():
+            last, history = train(work, model, task, section, machine=machine)
         cut = sum(length > section.max_tokens for length in lengths["train"])
         counts = {
             "train_rows": len(task.train),

@@ -1,14 +1,15 @@
 """Tune to follow instructions. in: models/base, data/instructions | params: seed, instruct, compute
 out: models/instruct (merged, with the adapter beside where LoRA trains), metrics, plots."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from llmcore.compute import set_up
 from llmcore.files import read_jsonl, write_json
 from llmcore.model.adapter import save_adapter
-from llmcore.model.folder import save_gpt
+from llmcore.model.folder import load_gpt, save_gpt
 from llmcore.model.gpt import GPT, parameter_counts
-from llmcore.model.lora import apply_lora, merged_state, train_only_lora
+from llmcore.model.lora import apply_lora, frozen_in_bf16, merged_state, train_only_lora
 from llmcore.params import Instruct, read_params
 from llmcore.report.figures import batch_rows, length_histogram
 from llmcore.seeds import torch_generator
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> None:
         model.to(machine.device)
         parts = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
         task, examples = instruction_task(section, parts, tokenizer, seed=params.seed, device=machine.device)
-        last, history = train(work, model, task, section, machine=machine)
+        with frozen_in_bf16(model, lambda: load_gpt(base).state_dict()) if machine.is_bf16 else nullcontext():
+            last, history = train(work, model, task, section, machine=machine)
         metrics = parameter_counts(model) | counts(task, examples["train"], section) | last
         made = papers(work, "instruct", "base", "instructions", params=section.model_dump(), metrics=metrics)
         form = {PROMPT_KEY: section.prompt}

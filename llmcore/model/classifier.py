@@ -5,7 +5,8 @@ from collections import deque
 import torch
 from torch import Tensor, nn
 
-from llmcore.model.gpt import GPTConfig, Linear, Transformer
+from llmcore.model.gpt import GPTConfig, Transformer
+from llmcore.model.layers import Linear
 
 
 class GPTClassifier(nn.Module):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmcore.model.cache import Cache, LayerCache
+from llmcore.model.layers import Embedding, Linear
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,6 @@ class GPTConfig:
     dropout: float
     qkv_bias: bool
     tied_head: bool
-
-
-class Linear(nn.Linear):
-    """torch's, but its numbers are read from a file or drawn by `initialise`; until then they are NaN."""
-
-    def reset_parameters(self) -> None:
-        fill_nan(self)
-
-
-class Embedding(nn.Embedding):
-    """torch's, its numbers as `Linear`'s."""
-
-    def reset_parameters(self) -> None:
-        fill_nan(self)
-
-
-@torch.no_grad()
-def fill_nan(module: nn.Module) -> None:
-    """Make a forgotten initialisation loud. Drawing, on the meta device, would load a second's worth of modules."""
-    for parameter in module.parameters():
-        parameter.fill_(torch.nan)
 
 
 class CausalSelfAttention(nn.Module):

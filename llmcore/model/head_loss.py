@@ -42,7 +42,8 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = above
-        gradients = [None if gradient is None else gradient * factor for gradient in ctx.saved_tensors]
+        # in place: with GPT-2's vocabulary a copy is 154 MB; torch refuses a second backward over changed tensors
+        gradients = [None if gradient is None else gradient.mul_(factor) for gradient in ctx.saved_tensors]
         return (*gradients, None, None)
 
 
@@ -73,5 +74,13 @@ def _sum_of_parts(
         if to_hidden is not None:
             to_hidden[part] = slope @ head
         if to_weight is not None:
-            to_weight += slope.T @ inputs
+            _add_product(to_weight, slope.T, inputs)
     return loss
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add a @ b to `total`; of the same type without a product of its own, which costs a fifth of the time."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b

@@ -5,14 +5,15 @@ model starts as the base. Paper: Hu et al. 2021, arXiv:2106.09685. Book: appendi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmcore.errors import UserError
-from llmcore.model.gpt import Linear
+from llmcore.model.layers import Linear
 
 
 def update_scale(scaling: str, alpha: float, rank: int) -> float:
@@ -84,6 +85,22 @@ def train_only_lora(model: nn.Module, also: Sequence[str] = ()) -> None:
     for name, parameter in model.named_parameters():
         is_update = name.endswith((".lora_a", ".lora_b"))
         parameter.requires_grad_(is_update or name.startswith(tuple(also)))
+
+
+@contextmanager
+def frozen_in_bf16(model: nn.Module, base: Callable[[], Mapping[str, Tensor]]) -> Iterator[None]:
+    """Keep the weights under the updates in bf16 within the body: half the memory, none is cast at each step.
+
+    For training under bf16's autocast, which casts them all the same: no number of it changes. At the end the fp32
+    weights are put back, as `base` gives them by name, so that merging rounds nothing.
+    """
+    layers = lora_layers(model)
+    for layer in layers.values():
+        layer.weight.data = layer.weight.data.to(torch.bfloat16)
+    yield
+    weights = base() if layers else {}
+    for name, layer in layers.items():
+        layer.weight.data = weights[f"{name}.weight"].to(layer.weight.device)
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ from torch import nn
 
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import GREEDY
-from llmcore.model.gpt import Linear
 from llmcore.model.int8 import Int8Linear, to_int8
+from llmcore.model.layers import Linear
 
 
 def test_a_layer_whose_numbers_fit_eight_bits_is_exact_but_for_its_inputs() -> None:

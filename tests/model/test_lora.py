@@ -15,7 +15,7 @@ from llmcore.model.classifier import GPTClassifier
 from llmcore.model.folder import save_gpt
 from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
 from llmcore.model.gpt2_format import transposed
-from llmcore.model.lora import apply_lora, lora_layers, merged_state, train_only_lora
+from llmcore.model.lora import apply_lora, frozen_in_bf16, lora_layers, merged_state, train_only_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # within peft
 
@@ -249,6 +249,28 @@ def test_the_books_counts_follow_from_ours_by_formula():
     split = 3 * (wide + wide) - (wide + 3 * wide)  # what splitting adds to an update
     trained_here = 2_360_832 - labels * wide  # without the head itself
     assert trained_here + rank * (layers * split + wide + labels) == 2_666_528
+
+
+def test_frozen_weights_in_bf16_change_no_number_under_autocast_and_are_whole_after_it(gpt):
+    base = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    adapt(gpt)
+    move_updates(gpt)
+    train_only_lora(gpt)
+
+    def loss_and_gradients() -> list[torch.Tensor]:
+        gpt.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(gpt(IDS[:, :-1]).flatten(0, 1).float(), IDS[:, 1:].flatten())
+        loss.backward()
+        return [loss.detach(), *(p.grad.clone() for p in gpt.parameters() if p.requires_grad)]
+
+    before, merged = loss_and_gradients(), merged_state(gpt)
+    with frozen_in_bf16(gpt, lambda: base):
+        assert {layer.weight.dtype for layer in lora_layers(gpt).values()} == {torch.bfloat16}
+        lowered = loss_and_gradients()
+    assert all(torch.equal(a, b) for a, b in zip(before, lowered, strict=True))
+    after = merged_state(gpt)
+    assert all(torch.equal(after[name], tensor) for name, tensor in merged.items())
 
 
 def adapt(model: torch.nn.Module, dropout: float = 0.0, scaling: str = "alpha/rank") -> None:
