@@ -25,7 +25,7 @@ def scripts() -> list[list[str]]:
     training = [["training", "quickstart"], ["training", "gpt2"]]
     if native_bf16("cpu"):
         training.append(["training", "gpt2", "--precision", "bf16"])
-    return [*training, ["classification"], ["decoding"], ["corpus"], ["start_up"]]
+    return [*training, ["classification"], ["memory"], ["decoding"], ["corpus"], ["start_up"]]
 
 
 def run(command: list[str]) -> tuple[list[Row], float]:

@@ -4,7 +4,8 @@
 
 The balanced SMS messages, rank 16 on all linear layers, 8 messages a step, fp32. Ours puts messages of similar length
 together; peft pads to the longest of a batch in random order, as its examples do; the book pads all to the longest
-of the collection, and puts an update on the head too. A round is every 20th step of an epoch.
+of the collection, and puts an update on the head too. A round is five steps of an epoch of
+130, of those with the shortest messages to those with the longest.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from llmcore.tasks.classification import ClassificationTask, Labelled, pad
 from llmcore.tokenizer.bpe import load_tokenizer
 from llmcore.train.loop import train_step
 
-BATCH, ROUNDS, EVERY, RANK = 8, 3, 20, 16
+BATCH, ROUNDS, EVERY, RANK = 8, 2, 26, 16
 END_OF_TEXT = 50256
 CPU = Machine(torch.device("cpu"), "fp32")
 Steps = Callable[[], object]
@@ -54,7 +55,7 @@ def messages() -> list[Labelled]:
         ]
 
 
-def ours(rows: Sequence[Labelled]) -> Steps:
+def ours(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
     model = GPTClassifier(GPTConfig(50257, 1024, 12, 12, 768, 0.0, True, True), ["ham", "spam"], "last_real", 1024)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.02, generator=torch_generator(0, "initialise"))
@@ -73,15 +74,22 @@ def ours(rows: Sequence[Labelled]) -> Steps:
         device=CPU.device,
     )
     optimizer = adamw(model)
+    widths = [batch.ids.numel() for step in range(len(rows) // BATCH) for batch in task.micro_batches(step)]
+    chosen = steps_of(widths, every)
 
     def steps() -> None:
-        for step in range(0, task.steps_per_epoch - 1, EVERY):
+        for step in chosen:
             train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, machine=CPU)
 
     return steps
 
 
-def with_peft(rows: Sequence[Labelled]) -> Steps:
+def steps_of(tokens: Sequence[int], every: int) -> list[int]:
+    """Return each `every`th step of an epoch in order of the tokens that they have, padding included."""
+    return sorted(range(len(tokens)), key=lambda step: tokens[step])[every // 2 :: every]
+
+
+def with_peft(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
     from peft import LoraConfig, get_peft_model
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
@@ -98,10 +106,10 @@ def with_peft(rows: Sequence[Labelled]) -> Steps:
         mask = torch.arange(ids.shape[1]) <= read[:, None]
         return model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
 
-    return peers_steps(model, rows, loss, pad_to=None)
+    return peers_steps(model, rows, loss, pad_to=None, every=every)
 
 
-def with_the_book(rows: Sequence[Labelled]) -> Steps:
+def with_the_book(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
     from llms_from_scratch.appendix_e import replace_linear_with_lora
     from llms_from_scratch.ch04 import GPTModel
 
@@ -115,21 +123,27 @@ def with_the_book(rows: Sequence[Labelled]) -> Steps:
         rows,
         lambda ids, _read, labels: F.cross_entropy(model(ids)[:, -1], labels),
         pad_to=max(len(row.ids) for row in rows),
+        every=every,
     )
 
 
 def peers_steps(
-    model: nn.Module, rows: Sequence[Labelled], loss_of: Callable[[Tensor, Tensor, Tensor], Tensor], pad_to: int | None
+    model: nn.Module,
+    rows: Sequence[Labelled],
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    pad_to: int | None,
+    every: int,
 ) -> Steps:
     order = np.random.default_rng(0).permutation(len(rows))
+    batches = [[rows[row] for row in order[begin : begin + BATCH]] for begin in range(0, len(rows) - BATCH, BATCH)]
+    chosen = steps_of([max(len(row.ids) for row in batch) for batch in batches], every)
     optimizer = adamw(model)
     model.train()
 
     def steps() -> None:
-        for begin in range(0, len(rows) - BATCH, EVERY * BATCH):
-            chosen = [rows[row] for row in order[begin : begin + BATCH]]
-            ids, read = pad([row.ids for row in chosen], END_OF_TEXT, pad_to)
-            loss_of(ids, read, torch.tensor([row.label for row in chosen])).backward()
+        for step in chosen:
+            ids, read = pad([row.ids for row in batches[step]], END_OF_TEXT, pad_to)
+            loss_of(ids, read, torch.tensor([row.label for row in batches[step]])).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -141,19 +155,19 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
 
 
+SIDES = {"ours": ours, "peft": with_peft, "llms-from-scratch": with_the_book}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     torch.set_num_threads(read_params().compute.threads)
     torch.manual_seed(0)
     rows = messages()
-    work = {"ours": ours(rows)}
-    if title := named("peft"):
-        work[title] = with_peft(rows)
-    if title := named("llms-from-scratch"):
-        work[title] = with_the_book(rows)
+    titles = {side: side if side == "ours" else named(side) for side in SIDES}
+    work = {title: SIDES[side](rows) for side, title in titles.items() if title}
     seconds = take_turns(work, rounds=ROUNDS)
-    steps = len(range(0, len(rows) // BATCH - 1, EVERY))
+    steps = len(steps_of(range(len(rows) // BATCH), EVERY))
     rates = {name: steps * BATCH / each for name, each in seconds.items()}
     row = Row(
         "LoRA classification, GPT-2 124M, rank 16, real messages, fp32",

@@ -1,8 +1,8 @@
-"""Decoding with a GPT-2 of 124M beside transformers: one prompt, and eight of different lengths.
+"""Decoding with a GPT-2 of 124M beside transformers: one prompt, fp32 and int8, and eight of different lengths.
 
     python -m benchmarks.decoding
 
-Random weights, greedy, 32 new tokens, none of which ends a text. A token of one text reads every weight once, so the
+Random weights, greedy, 64 new tokens, none of which ends a text. A token of one text reads every weight once, so the
 bound is the time to read them.
 """
 
@@ -17,11 +17,12 @@ from llmcore.compute import native_bf16
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.model.int8 import to_int8
 from llmcore.params import read_params
 from llmcore.seeds import torch_generator
 
-NEW_TOKENS, ROUNDS = 32, 5
-ONE = [64]
+NEW_TOKENS, ROUNDS = 64, 3
+ONE = [4]
 EIGHT = [16, 24, 37, 48, 64, 80, 96, 128]
 GREEDY = Sampling(temperature=0.0, top_k=0, top_p=1.0)
 
@@ -56,28 +57,44 @@ def theirs(model: nn.Module, prompts: list[list[int]]) -> Callable[[], object]:
     return generate
 
 
-def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> Row:
+def prompts_of(lengths: list[int]) -> list[list[int]]:
     draw = torch.Generator().manual_seed(0)
-    prompts = [torch.randint(0, 50000, (length,), generator=draw).tolist() for length in lengths]
-    model = our_model(dtype)
+    return [torch.randint(0, 50000, (length,), generator=draw).tolist() for length in lengths]
+
+
+def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
+    """Return the row of ours in `dtype`; of one prompt in fp32, that of int8 too, measured in the same rounds."""
+    prompts, model = prompts_of(lengths), our_model(dtype)
     work = {"ours": ours(model, prompts)}
+    if lengths == ONE and dtype == torch.float32:
+        rounded = our_model(dtype)
+        to_int8(rounded)
+        work["ours, int8"] = ours(rounded, prompts)
     if title := named("transformers"):
         work[title] = theirs(with_transformers(dtype), prompts)
     seconds = take_turns(work, rounds=ROUNDS)
     rates = {name: len(prompts) * NEW_TOKENS / each for name, each in seconds.items()}
-    read = sum(p.numel() * p.element_size() for n, p in model.named_parameters() if "wpe" not in n) / 1e9
-    rate = read_gigabytes_per_second(dtype)
-    bound = len(prompts) * rate / read
+    peers = {name: each for name, each in rates.items() if not name.startswith("ours")}
     what = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts of different lengths"
-    return Row(
-        f"decoding, GPT-2 124M, {what}, {str(dtype).removeprefix('torch.')}",
-        "tokens/s",
-        rates["ours"],
-        {name: each for name, each in rates.items() if name != "ours"},
-        goal=goal,
-        limit=f"{rates['ours'] / bound:.0%} of what reading {read:.2f} GB of weights a step at {rate:.1f} GB/s allows, "
-        f"the prompts' time included",
-    )
+    precision = str(dtype).removeprefix("torch.")
+    title = f"decoding, GPT-2 124M, {what}, {precision}"
+    rows = [row(title, rates["ours"], peers, goal, len(prompts), model)]
+    if "ours, int8" in rates:
+        title = f"decoding, GPT-2 124M, {what}, int8 beside {precision}"
+        rows.append(row(title, rates["ours, int8"], peers, "5 x", len(prompts), model, 1))
+    return rows
+
+
+def row(
+    title: str, rate: float, peers: dict[str, float], goal: str, prompts: int, model: GPT, weight_bytes: int = 0
+) -> Row:
+    """Return a row with its share of the bound: reading all weights, but the positions, once for each token."""
+    weights = [p for name, p in model.named_parameters() if "wpe" not in name]
+    gigabytes = sum(p.numel() * (weight_bytes or p.element_size()) for p in weights) / 1e9
+    read = read_gigabytes_per_second(weights[0].dtype)
+    share = rate / (prompts * read / gigabytes)
+    limit = f"{share:.0%} of what reading {gigabytes:.2f} GB of weights a token at {read:.1f} GB/s allows"
+    return Row(title, "tokens/s", rate, peers, goal=goal, limit=f"{limit}, the prompts' time included")
 
 
 def main() -> None:
@@ -85,8 +102,8 @@ def main() -> None:
     parser.parse_args()
     torch.set_num_threads(read_params().compute.threads)
     dtypes = [torch.float32, *([torch.bfloat16] if native_bf16("cpu") else [])]
-    rows = [compare(ONE, dtype, "1.5 x") for dtype in dtypes]
-    tell([*rows, compare(EIGHT, torch.float32, "2 x")])
+    rows = [row for dtype in dtypes for row in compare(ONE, dtype, "1.5 x")]
+    tell([*rows, *compare(EIGHT, torch.float32, "2 x")])
 
 
 if __name__ == "__main__":

@@ -123,12 +123,18 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 PEERS = {"transformers": with_transformers, "litgpt": with_litgpt, "llms-from-scratch": with_the_book}
 
 
+def batch(name: str) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets (B, T) of a model's step."""
+    _, _, _, vocabulary, rows, time, _ = SHAPES[name]
+    torch.manual_seed(SEED)
+    ids = torch.randint(0, vocabulary, (rows, time + 1))
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+
 def compare(name: str, precision: str) -> Row:
     shape = SHAPES[name]
     layers, _, width, vocabulary, rows, time, rounds = shape
-    torch.manual_seed(SEED)
-    ids = torch.randint(0, vocabulary, (rows, time + 1))
-    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    inputs, targets = batch(name)
     machine = Machine(torch.device("cpu"), precision)
     work = {"ours": ours(shape, inputs, targets, machine)}
     work |= {

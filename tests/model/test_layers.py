@@ -67,4 +67,6 @@ def test_gradients_are_torchs() -> None:
     made(x).square().sum().backward()
     weight = made.weight.detach().requires_grad_()
     F.linear(x, weight, made.bias.detach()).square().sum().backward()
+    assert made.weight.grad is not None
+    assert weight.grad is not None
     assert torch.equal(made.weight.grad, weight.grad)

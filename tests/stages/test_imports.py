@@ -17,9 +17,10 @@ def test_stages_on_text_run_where_torch_cannot_be_imported(tmp_path: Path) -> No
     (tmp_path / "project").mkdir()
     workspace = Workspace(tmp_path / "project")
     workspace.set_params(SMALL)
-    environment = {"PYTHONPATH": str(tmp_path), "LLMCORE_TRACKING": "off"}
-    assert "torch in a stage on text" in workspace.run("dvc repro pretrain", code=255, **environment)
-    workspace.run(f"dvc repro {' '.join(TEXT_STAGES)}", **environment)
+    blocked = str(tmp_path)
+    said = workspace.run("dvc repro pretrain", code=255, PYTHONPATH=blocked, LLMCORE_TRACKING="off")
+    assert "torch in a stage on text" in said
+    workspace.run(f"dvc repro {' '.join(TEXT_STAGES)}", PYTHONPATH=blocked, LLMCORE_TRACKING="off")
     assert (workspace.folder / "data/samples").is_dir()
 
 
