@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llmcore.errors import UserError, tell
 from llmcore.process import prepare
 from llmcore.serve.decoding import ANSWER, STORY, Decoding
+from llmcore.serve.kinds import KINDS
 
 if TYPE_CHECKING:
     from llmcore.model.gpt import GPT
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   llmcore info models/classifier
   llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore show-batch instruct
+  llmcore register classifier
   llmcore preset book-scratch
   llmcore fsck --repair
 """
@@ -84,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--base", default="models/base", metavar="FOLDER", help="(default: %(default)s)")
     show.add_argument("--data", metavar="FOLDER", help="(default: data/spam or data/instructions)")
     show.set_defaults(run=run_show_batch)
+
+    register = commands.add_parser("register", help="put a model into MLflow's registry, from which it is served")
+    register.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    register.add_argument("--model", metavar="FOLDER", help="(default: models/KIND)")
+    names = ", ".join(kind.name for kind in KINDS.values())
+    register.add_argument("--name", metavar="NAME", help=f"name in the registry (default, by kind: {names})")
+    register.add_argument("--alias", default="champion", metavar="ALIAS", help="(default: %(default)s)")
+    register.set_defaults(run=run_register)
 
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
@@ -191,6 +201,13 @@ def run_show_batch(arguments: argparse.Namespace) -> None:
         following, _ = instruction_task(params.instruct, rows, tokenizer, seed=params.seed, device=cpu)
         shown = instruction_rows(following, arguments.step, tokenizer.decode)
     print(batch_text(shown, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+
+
+def run_register(arguments: argparse.Namespace) -> None:
+    from llmcore.serve.register import register
+
+    kind = KINDS[arguments.kind]
+    print(register(arguments.kind, Path(arguments.model or kind.folder), arguments.name or kind.name, arguments.alias))
 
 
 def run_preset(arguments: argparse.Namespace) -> None:
