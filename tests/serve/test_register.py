@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from llmcore.serve.texts import answers, continuations
 from llmcore.tasks.prompt import prompt
 from llmcore.tokenizer.bpe import Tokenizer
 
+TRACKING = "MLFLOW_TRACKING_URI"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
 LABELS = ["ham", "spam", "other"]
 TEXTS = ["Call now!", "Anna had a ball. " * 20, "naïve 日本 <|endoftext|>"]
 
@@ -53,7 +56,7 @@ def project(
     state = sorter.state_dict()
     save_classifier(root / "models/classifier", sorter, state, tokenizer=tokenizer, origin={}, card="")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv(TRACKING, raising=False)
         patch.setenv("DVC_ROOT", str(root))
         patch.chdir(root)
         patch.setattr(sys, "path", [*sys.path])  # MLflow puts each loaded model's code in front
@@ -78,7 +81,7 @@ def load(kind: str) -> Any:
     from mlflow.pyfunc import load_model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store.store_uri())
+        patch.setenv(TRACKING, mlflow_store.store_uri())
         return load_model(f"models:/{KINDS[kind].name}@champion")
 
 
@@ -290,52 +293,67 @@ def test_the_code_that_serves_is_the_one_stored_with_the_model(project):
     assert printed.strip() == str(model / "code/llmcore/__init__.py")
 
 
-@pytest.mark.slow
-def test_mlflow_serves_a_registered_model_without_the_project_or_a_network(project):
+@pytest.fixture
+def server(project: Path) -> Iterator[int]:
+    """The README's command, as a user types it in the project, on a free port: no PYTHONPATH, and no way out."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DVC_ROOT")}
-    environment |= nowhere | {"DO_NOT_TRACK": "true", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
-    command = f"mlflow models serve -m models:/spam-classifier@champion --env-manager local --port {port}".split()
+    [command] = readme_commands("DO_NOT_TRACK=true mlflow models serve ")
+    unplugged = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DVC_ROOT", TRACKING)}
+    environment |= unplugged | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     log = project / "serve.log"
     with open(log, "wb") as file:
-        server = subprocess.Popen(
-            command, cwd=project, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        process = subprocess.Popen(
+            ["bash", "-c", command.replace("5050", str(port))],
+            cwd=project,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
-        wait_for(f"http://127.0.0.1:{port}/ping", server, log)
-        status, answer = post_to(port, {"inputs": TEXTS})
-        assert status == 200
-        model, tokenizer = open_classifier("models/classifier")
-        expected = classify_texts(model, tokenizer, TEXTS, batch_size=32)
-        assert [list(row["probabilities"].values()) for row in answer["predictions"]] == expected.tolist()
-        assert post_to(port, {"inputs": [""]})[0] == post_to(port, b"{")[0] == 400
+        wait_until_it_answers(port, process, log)
+        yield port
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
 
 
-def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+@pytest.mark.slow
+def test_mlflow_serves_a_registered_model_without_a_network(project, server):
+    model, tokenizer = open_classifier("models/classifier")
+    expected = classify_texts(model, tokenizer, TEXTS, batch_size=32)
+    status, answer = post_to(server, {"inputs": TEXTS})
+    assert status == 200
+    assert [list(row["probabilities"].values()) for row in answer["predictions"]] == expected.tolist()
+    assert post_to(server, {"inputs": [""]})[0] == post_to(server, b"{")[0] == 400
+    [asked] = readme_commands("curl ")
+    curl = ["bash", "-c", asked.replace("5050", str(server)).replace("curl ", "curl --noproxy '*' ")]
+    answer = json.loads(subprocess.run(curl, capture_output=True, check=True).stdout)
+    assert answer["predictions"][0]["label"] in LABELS
+
+
+def readme_commands(start: str) -> list[str]:
+    return [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith(start)]
+
+
+def wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(240):
         assert server.poll() is None, log.read_text()
-        try:
-            direct.open(address, timeout=5)
+        with suppress(OSError), DIRECT.open(f"http://127.0.0.1:{port}/ping", timeout=5):
             return
-        except OSError:
-            time.sleep(0.5)
+        time.sleep(0.5)
     raise AssertionError(log.read_text())
 
 
 def post_to(port: int, body: Any) -> tuple[int, Any]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": "application/json"})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(asked, timeout=60) as reply:
+        with DIRECT.open(asked, timeout=60) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
