@@ -88,13 +88,13 @@ def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) 
     run = store.newest_run(stage, "model_sha256", digest)
     run_id = run.info.run_id if run else None
     tags = {"model_sha256": digest, "llmcore.stage": stage} | ({"run_id": run_id} if run_id else {})
+    _create_name(store, name)  # first, for it is refused where MLflow does not take the name
     with tempfile.TemporaryDirectory() as scratch:
         save(kind, folder, Path(scratch, "model"))
         experiment = store.experiment(experiment_name(stage))
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type=kind)
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
     client.finalize_logged_model(logged.model_id, "READY")
-    _create_name(store, name)
     return client.create_model_version(name, f"models:/{logged.model_id}", run_id, tags, model_id=logged.model_id)
 
 
@@ -110,12 +110,17 @@ def _create_name(store: Store, name: str) -> None:
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """Turn MLflow's refusal of what the user gave into a UserError; what is a bug keeps its traceback."""
+    """Turn what MLflow refuses of the user's, or a server that fails, into a UserError; a bug keeps its traceback."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        if error.error_code == "INTERNAL_ERROR":
-            raise
-        raise UserError(f"{name}: MLflow refuses it ({error.message.splitlines()[0]}); choose another --name") from None
+        if error.error_code != "INTERNAL_ERROR":
+            reason = error.message.splitlines()[0]
+            raise UserError(f"{name}: MLflow refuses it ({reason}); choose another --name") from None
+        if store_uri().startswith("http"):  # not repeated here: it may hold a password
+            raise UserError(
+                "MLFLOW_TRACKING_URI: the server fails or does not answer; start it or correct it"
+            ) from None
+        raise

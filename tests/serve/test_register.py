@@ -245,9 +245,19 @@ def test_a_store_elsewhere_stands_in_the_command(project, tmp_path, monkeypatch)
     ],
 )
 def test_what_cannot_be_registered_is_one_line(project, kind, folder, name, alias, sentence):
+    before = len(stored(project))
     with pytest.raises(UserError, match=sentence) as raised:
         register(kind, Path(folder), name, alias)
     assert len(str(raised.value).splitlines()) == 1
+    assert len(stored(project)) == before
+
+
+def test_a_server_that_does_not_answer_is_one_line_without_its_password(project, monkeypatch):
+    monkeypatch.setenv(TRACKING, "http://me:secret@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: the server fails or does not answer") as raised:
+        register("base", Path("models/base"), "base-model", "champion")
+    assert "secret" not in str(raised.value)
 
 
 # ---- what is stored
