@@ -5,6 +5,8 @@ from typing import Any
 
 from llmcore.serve.decoding import ANSWER, STORY, Decoding
 
+ARTIFACT = "model"  # under which MLflow keeps the model folder
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -15,7 +15,7 @@ from llmcore.errors import UserError
 from llmcore.files import sha256_files
 from llmcore.mlflow_store import Store, experiment_name, open_store, sqlite_uri, store_uri
 from llmcore.model.folder import weight_files
-from llmcore.serve.kinds import KINDS
+from llmcore.serve.kinds import ARTIFACT, KINDS
 from llmcore.serve.open import open_classifier, open_gpt
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def save(kind: str, folder: Path, path: Path) -> None:
         path=str(path),
         python_model=str(PACKAGE / "serve/pyfunc.py"),
         model_config={"kind": kind},
-        artifacts={"model": str(folder)},
+        artifacts={ARTIFACT: str(folder)},
         code_paths=[str(PACKAGE)],
         pip_requirements=requirements(),
         input_example=(known.example, asdict(known.decoding)) if known.decoding else known.example,

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 from llmcore.errors import UserError
 from llmcore.serve.classify import classify_texts
 from llmcore.serve.decoding import Decoding
+from llmcore.serve.kinds import ARTIFACT
 from llmcore.serve.open import open_classifier, open_gpt
 from llmcore.serve.texts import answers, continuations
 from llmcore.serve.write import prompt_form
 
-WEIGHTS = "model"  # the artifact: a model folder as the pipeline makes it
 BATCH_ROWS = 32
 
 Params = dict[str, Any] | None
@@ -45,7 +45,7 @@ class Classifier(PythonModel):
     """Texts in, classes out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model, self.tokenizer = open_classifier(context.artifacts[WEIGHTS])
+        self.model, self.tokenizer = open_classifier(context.artifacts[ARTIFACT])
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[Sorted]:
         with bad_requests():
@@ -63,8 +63,8 @@ class Follower(PythonModel):
     """Instructions in, answers out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model, self.tokenizer = open_gpt(context.artifacts[WEIGHTS])
-        self.form = prompt_form(context.artifacts[WEIGHTS])
+        self.model, self.tokenizer = open_gpt(context.artifacts[ARTIFACT])
+        self.form = prompt_form(context.artifacts[ARTIFACT])
 
     def predict(self, context: PythonModelContext, model_input: list[Asked], params: Params = None) -> list[str]:
         with bad_requests():
@@ -79,7 +79,7 @@ class Writer(PythonModel):
     """Beginnings of texts in, continuations out; an empty beginning is allowed."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model, self.tokenizer = open_gpt(context.artifacts[WEIGHTS])
+        self.model, self.tokenizer = open_gpt(context.artifacts[ARTIFACT])
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[str]:
         with bad_requests():
