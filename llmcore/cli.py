@@ -3,14 +3,16 @@
 import argparse
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.errors import UserError, tell
 from llmcore.process import prepare
+from llmcore.serve.decoding import ANSWER, STORY, Decoding
+from llmcore.serve.kinds import KINDS
 
 if TYPE_CHECKING:
-    from llmcore.generate.sampling import Sampling
     from llmcore.model.gpt import GPT
     from llmcore.tokenizer.bpe import Tokenizer
 
@@ -21,6 +23,7 @@ EXAMPLES = """examples:
   llmcore info models/classifier
   llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore show-batch instruct
+  llmcore register classifier
   llmcore preset book-scratch
   llmcore fsck --repair
 """
@@ -53,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="continue a text")
     generate.add_argument("prompt", nargs="?", default="", help="how the text begins (default: nothing)")
-    _decoding(generate, model="models/pretrain", max_new_tokens=80, temperature=0.8, top_p=0.95)
+    _decoding(generate, "models/pretrain", STORY)
     generate.set_defaults(run=run_generate)
 
     classify = commands.add_parser("classify", help="name the class of texts")
@@ -64,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="answer an instruction")
     ask.add_argument("instruction")
     ask.add_argument("--input", default="", help="what the instruction is about")
-    _decoding(ask, model="models/instruct", max_new_tokens=80, temperature=0.0, top_p=1.0)
+    _decoding(ask, "models/instruct", ANSWER)
     ask.set_defaults(run=run_ask)
 
     info = commands.add_parser("info", help="describe a model folder")
@@ -84,6 +87,14 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--data", metavar="FOLDER", help="(default: data/spam or data/instructions)")
     show.set_defaults(run=run_show_batch)
 
+    register = commands.add_parser("register", help="put a model into MLflow's registry, from which it is served")
+    register.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    register.add_argument("--model", metavar="FOLDER", help="(default: models/KIND)")
+    names = ", ".join(kind.name for kind in KINDS.values())
+    register.add_argument("--name", metavar="NAME", help=f"name in the registry (default, by kind: {names})")
+    register.add_argument("--alias", default="champion", metavar="ALIAS", help="(default: %(default)s)")
+    register.set_defaults(run=run_register)
+
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
@@ -98,33 +109,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _decoding(
-    command: argparse.ArgumentParser, *, model: str, max_new_tokens: int, temperature: float, top_p: float
-) -> None:
+def _decoding(command: argparse.ArgumentParser, model: str, default: Decoding) -> None:
     shown = "(default: %(default)s)"
     command.add_argument("--model", default=model, metavar="FOLDER", help=shown)
-    command.add_argument("--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help=shown)
-    command.add_argument("--temperature", type=float, default=temperature, help=f"0 takes the likeliest {shown}")
-    command.add_argument("--top-k", type=int, default=0, metavar="K", help=f"0 keeps all {shown}")
-    command.add_argument("--top-p", type=float, default=top_p, metavar="P", help=f"1 keeps all {shown}")
-    command.add_argument("--seed", type=int, default=0, help=shown)
+    command.add_argument("--max-new-tokens", type=int, default=default.max_new_tokens, metavar="N", help=shown)
+    command.add_argument(
+        "--temperature", type=float, default=default.temperature, help=f"0 takes the likeliest {shown}"
+    )
+    command.add_argument("--top-k", type=int, default=default.top_k, metavar="K", help=f"0 keeps all {shown}")
+    command.add_argument("--top-p", type=float, default=default.top_p, metavar="P", help=f"1 keeps all {shown}")
+    command.add_argument("--seed", type=int, default=default.seed, help=shown)
     command.add_argument("--int8", action="store_true", help="round weights to 8 bits: faster with large models")
 
 
 def run_generate(arguments: argparse.Namespace) -> None:
-    sampling = _sampling(arguments)
-    from llmcore.serve.write import continue_texts
+    decoding = _checked(arguments)
+    from llmcore.serve.texts import continuations
 
     model, tokenizer = _decoder(arguments)
-    [written] = continue_texts(
-        model,
-        tokenizer,
-        [arguments.prompt],
-        max_new_tokens=arguments.max_new_tokens,
-        sampling=sampling,
-        seed=arguments.seed,
-    )
-    print(arguments.prompt + written.text)
+    [written] = continuations(model, tokenizer, [arguments.prompt], decoding)
+    print(arguments.prompt + written)
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
@@ -145,25 +149,13 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 
 def run_ask(arguments: argparse.Namespace) -> None:
-    sampling = _sampling(arguments)
-    from llmcore.serve.write import answer_instructions, prompt_form
-    from llmcore.tasks.prompt import prompt
+    decoding = _checked(arguments)
+    from llmcore.serve.texts import answers
+    from llmcore.serve.write import prompt_form
 
     (model, tokenizer), form = _decoder(arguments), prompt_form(arguments.model)
-    asked, room = prompt(form, arguments.instruction, arguments.input), model.config.context_length
-    tokens = len(tokenizer.encode(asked))
-    if tokens >= room:
-        raise UserError(f"instruction: its prompt must have at most {room - 1} tokens, got {tokens}; shorten it")
-    [answer] = answer_instructions(
-        model,
-        tokenizer,
-        [(arguments.instruction, arguments.input)],
-        form=form,
-        max_new_tokens=arguments.max_new_tokens,
-        sampling=sampling,
-        seed=arguments.seed,
-    )
-    print(answer.text)
+    [answer] = answers(model, tokenizer, form, [(arguments.instruction, arguments.input)], decoding)
+    print(answer)
 
 
 def run_info(arguments: argparse.Namespace) -> None:
@@ -211,6 +203,13 @@ def run_show_batch(arguments: argparse.Namespace) -> None:
     print(batch_text(shown, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
 
 
+def run_register(arguments: argparse.Namespace) -> None:
+    from llmcore.serve.register import register
+
+    kind = KINDS[arguments.kind]
+    print(register(arguments.kind, Path(arguments.model or kind.folder), arguments.name or kind.name, arguments.alias))
+
+
 def run_preset(arguments: argparse.Namespace) -> None:
     from llmcore.presets import apply_preset, preset_names
 
@@ -256,20 +255,11 @@ def _decoder(arguments: argparse.Namespace) -> "tuple[GPT, Tokenizer]":
     return model, tokenizer
 
 
-def _sampling(arguments: argparse.Namespace) -> "Sampling":
-    """Check the decoding options and return how tokens are chosen."""
-    rules = {
-        "--max-new-tokens": (arguments.max_new_tokens, arguments.max_new_tokens > 0, "must be positive"),
-        "--temperature": (arguments.temperature, arguments.temperature >= 0, "must be 0 or more"),
-        "--top-k": (arguments.top_k, arguments.top_k >= 0, "must be 0 or more"),
-        "--top-p": (arguments.top_p, 0 < arguments.top_p <= 1, "must be above 0 and at most 1"),
-    }
-    broken = [f"{key}: {rule}, got {value!r}; correct it" for key, (value, kept, rule) in rules.items() if not kept]
-    if broken:
-        raise UserError("\n".join(broken))
-    from llmcore.generate.sampling import Sampling
-
-    return Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+def _checked(arguments: argparse.Namespace) -> Decoding:
+    """Return the decoding options; UserError if one is out of range."""
+    decoding = Decoding(**{field.name: getattr(arguments, field.name) for field in fields(Decoding)})
+    decoding.check(spelled=lambda key: f"--{key.replace('_', '-')}")
+    return decoding
 
 
 if __name__ == "__main__":

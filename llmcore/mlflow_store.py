@@ -30,6 +30,7 @@ Event = dict[str, Any]
 
 ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # no word about migrations on each first start
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down must not hold a stage for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -121,7 +122,7 @@ class Store:
 
         The run of a training that another process began goes on; every other one is created.
         """
-        experiment = self._experiment(experiment_name(header["stage"]))
+        experiment = self.experiment(experiment_name(header["stage"]))
         training = header.get("training")
         if training:
             for run in self.client.search_runs([experiment], f"tags.`{TRAINING_TAG}` = '{training}'", max_results=1):
@@ -198,7 +199,7 @@ class Store:
 
     def _end_abandoned(self, stage: str, besides: str) -> None:
         """Mark runs of `stage` that were killed with -9: RUNNING, though their process on this computer is gone."""
-        experiment = self._experiment(experiment_name(stage))
+        experiment = self.experiment(experiment_name(stage))
         query = f"attributes.status = 'RUNNING' and tags.`dvc.stage` = '{stage}'"
         for run in self.client.search_runs([experiment], query):
             if run.info.run_id != besides and is_gone(run.data.tags.get(PROCESS_TAG, "")):
@@ -213,14 +214,18 @@ class Store:
 
     def _link(self, run_id: str, stage: str, tag: str, value: str) -> None:
         """Tag the run with the id of the newest run of `stage` whose `tag` has this value."""
-        experiment = self.client.get_experiment_by_name(experiment_name(stage))
-        if experiment is None:
-            return
-        query = f"tags.`{tag}` = '{value}' and tags.`dvc.stage` = '{stage}'"
-        for run in self.client.search_runs([experiment.experiment_id], query, max_results=1):
+        if run := self.newest_run(stage, tag, value):
             self.client.set_tag(run_id, f"run.{stage}", run.info.run_id)
 
-    def _experiment(self, name: str) -> str:
+    def newest_run(self, stage: str, tag: str, value: str) -> "Run | None":
+        """Return the newest run of `stage` whose `tag` has this value."""
+        experiment = self.client.get_experiment_by_name(experiment_name(stage))
+        if experiment is None:
+            return None
+        query = f"tags.`{tag}` = '{value}' and tags.`dvc.stage` = '{stage}'"
+        return next(iter(self.client.search_runs([experiment.experiment_id], query, max_results=1)), None)
+
+    def experiment(self, name: str) -> str:
         """Return the id of an experiment, creating it with a location that does not depend on the working folder."""
         from mlflow.exceptions import MlflowException
 

@@ -93,7 +93,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "generate", "classify", "ask", "info", "compare", "show-batch", "preset", "fsck", "verify"]
+    "command",
+    ["", "generate", "classify", "ask", "info", "compare", "show-batch", "register", "preset", "fsck", "verify"],
 )
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")
@@ -264,7 +265,14 @@ def test_info_describes_a_folder(llmcore: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["generate --model none", "classify x --model none", "ask x --model none", "info none"]
+    "arguments",
+    [
+        "generate --model none",
+        "classify x --model none",
+        "ask x --model none",
+        "info none",
+        "register base --model none",
+    ],
 )
 def test_a_missing_folder_is_one_line(llmcore: Command, arguments: str) -> None:
     code, out, errors = llmcore(*arguments.split())

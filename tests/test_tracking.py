@@ -268,7 +268,7 @@ def test_a_record_that_mlflow_refuses_costs_only_itself(project, params, capfd):
 
 def test_a_deleted_experiment_comes_back(project, params):
     store = mlflow_store.open_store()
-    store.client.delete_experiment(store._experiment("pretrain"))
+    store.client.delete_experiment(store.experiment("pretrain"))
     with tracking.run("pretrain", params, SECTIONS):
         pass
     assert [run.info.status for run in runs()] == ["FINISHED"]

@@ -1,0 +1,9 @@
+"""What MLflow runs to load a registered model: a copy of this file lies with the model, and nothing imports it."""
+
+from mlflow.models import ModelConfig, set_model
+
+from llmcore.serve.served import SERVED
+from llmcore.serve.strict_params import refuse_unknown_params
+
+refuse_unknown_params()
+set_model(SERVED[ModelConfig().get("kind")]())

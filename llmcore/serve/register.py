@@ -1,0 +1,126 @@
+"""Put a model folder into MLflow's registry, in a form that `mlflow models serve` answers from."""
+
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmcore.errors import UserError
+from llmcore.files import sha256_files
+from llmcore.mlflow_store import Store, experiment_name, open_store, sqlite_uri, store_uri
+from llmcore.model.folder import weight_files
+from llmcore.serve.kinds import ARTIFACT, KINDS
+from llmcore.serve.open import open_classifier, open_gpt
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+PACKAGE = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "torch")  # what serving imports
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]+", re.IGNORECASE)  # MLflow says so too, but only after the work
+PORT = 5050  # above those that `make ui` takes
+
+
+def register(kind: str, folder: Path, name: str, alias: str) -> str:
+    """Register `folder` under `name`, let `alias` point at its version, and return what to tell the user.
+
+    A version with these weights that `name` already has is kept, and only the alias moves. UserError
+    for a folder of another kind, or where MLflow refuses a name.
+    """
+    if not ALIAS.fullmatch(alias):
+        rule = "must be letters, digits, - and _, but neither `latest` nor v and a number"
+        raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
+    (open_classifier if kind == "classifier" else open_gpt)(folder)  # says what is wrong with another kind's folder
+    digest = sha256_files(weight_files(folder))
+    store = open_store()
+    with refusals(name):
+        known = _known_version(store, name, digest)
+        registered = known or _new_version(store, kind, folder, name, digest)
+        store.client.set_registered_model_alias(name, alias, registered.version)
+    done = "already holds these weights" if known else f"holds {folder}"
+    return f"{name} version {registered.version} {done}; {name}@{alias} is this version\n{serve_command(name, alias)}"
+
+
+def serve_command(name: str, alias: str) -> str:
+    """Return the command that serves the model, as it must be typed in the working folder."""
+    command = f"mlflow models serve -m {shlex.quote(f'models:/{name}@{alias}')} --env-manager local --port {PORT}"
+    by_itself = os.environ.get("MLFLOW_TRACKING_URI") or store_uri() == sqlite_uri(Path("mlflow.db").resolve())
+    store = "" if by_itself else f"MLFLOW_TRACKING_URI={shlex.quote(store_uri())} "
+    return f"DO_NOT_TRACK=true {store}{command}"  # or MLflow's own telemetry would call home
+
+
+def requirements() -> list[str]:
+    """Return what serving imports at the versions that are installed; a build's suffix (`+cpu`) is on no index."""
+    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
+
+
+def save(kind: str, folder: Path, path: Path) -> None:
+    """Write an MLflow model at `path`: the folder as it is, the code that serves it, signature and example."""
+    from mlflow.pyfunc import save_model
+
+    known = KINDS[kind]
+    save_model(
+        path=str(path),
+        python_model=str(PACKAGE / "serve/pyfunc.py"),
+        model_config={"kind": kind},
+        artifacts={ARTIFACT: str(folder)},
+        code_paths=[str(PACKAGE)],
+        pip_requirements=requirements(),
+        input_example=(known.example, asdict(known.decoding)) if known.decoding else known.example,
+    )
+
+
+def _known_version(store: Store, name: str, digest: str) -> "ModelVersion | None":
+    """Return the newest version of `name` with these weights."""
+    found = store.client.search_model_versions(f"name = '{name}' and tags.model_sha256 = '{digest}'")
+    return max(found, key=lambda known: int(known.version), default=None)
+
+
+def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) -> "ModelVersion":
+    """Store the model beside the runs of the stage that made it, linked to the one that did, and register it."""
+    stage, client = KINDS[kind].stage, store.client
+    run = store.newest_run(stage, "model_sha256", digest)
+    run_id = run.info.run_id if run else None
+    tags = {"model_sha256": digest, "llmcore.stage": stage} | ({"run_id": run_id} if run_id else {})
+    _create_name(store, name)  # first, for it is refused where MLflow does not take the name
+    with tempfile.TemporaryDirectory() as scratch:
+        save(kind, folder, Path(scratch, "model"))
+        experiment = store.experiment(experiment_name(stage))
+        logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type=kind)
+        client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
+    client.finalize_logged_model(logged.model_id, "READY")
+    return client.create_model_version(name, f"models:/{logged.model_id}", run_id, tags, model_id=logged.model_id)
+
+
+def _create_name(store: Store, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+@contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """Turn what MLflow refuses of the user's, or a server that fails, into a UserError; a bug keeps its traceback."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "INTERNAL_ERROR":
+            reason = error.message.splitlines()[0]
+            raise UserError(f"{name}: MLflow refuses it ({reason}); choose another --name") from None
+        if store_uri().startswith("http"):  # not repeated here: it may hold a password
+            raise UserError(
+                "MLFLOW_TRACKING_URI: the server fails or does not answer; start it or correct it"
+            ) from None
+        raise
