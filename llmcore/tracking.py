@@ -10,7 +10,6 @@ wait as JSON lines in `.mlflow-spool/` for the next run that reaches the store.
 """
 
 import base64
-import hashlib
 import json
 import math
 import os
@@ -30,6 +29,7 @@ from llmcore.files import write_jsonl
 from llmcore.mlflow_store import NOTE_TAG, Event, Store
 from llmcore.nested import flat
 from llmcore.project import project_root
+from llmcore.run_name import changed_params, run_name
 from llmcore.sentences import sentence
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def run(
         return
     courier = Courier(stage, training)
     tracker = Tracker(stage, record=courier.record)
-    tracker.log_params(flatten(params, sections))
+    leaves = flatten(params, sections)
+    tracker.log_params(leaves)
+    tracker.changes = changed_params(leaves)
     tracker.set_tags(_own_tags(stage) | (tags or {}))
     if Path("params.yaml").is_file():
         tracker.log_artifact("params.yaml")
@@ -88,6 +90,7 @@ class Tracker:
         self.stage = stage
         self._record = record
         self.finals: dict[str, float] = {}  # what was recorded without a step
+        self.changes: dict[str, Any] = {}  # params that differ from the last commit
         self._identity: dict[str, str] = {}
         self._tables: list[dict[str, str]] = []
 
@@ -146,9 +149,8 @@ class Tracker:
         self._record({"do": "link", "stage": stage, "tag": tag, "value": value})
 
     def name(self) -> str:
-        """Return the run's name: DVC's experiment, or the stage and a hash of its params and input digests."""
-        identity = json.dumps(self._identity, sort_keys=True)
-        return os.environ.get("DVC_EXP_NAME") or f"{self.stage}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+        """Return the run's name: DVC's experiment, or the stage, a hash of its params and inputs, and changes."""
+        return run_name(self.stage, self._identity, self.changes)
 
     def _log_bytes(self, name: str, data: bytes) -> None:
         self._record({"do": "artifact", "name": name, "base64": base64.b64encode(data).decode()})
