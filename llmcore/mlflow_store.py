@@ -38,6 +38,7 @@ BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
 DIGEST_CHARACTERS = 36  # limit of a dataset's digest
 TRAINING_TAG, PROCESS_TAG = "training", "process"  # what a run is about, who works on it
+NOTE_TAG, LINK_TAG = "mlflow.note.content", "run."  # its description, in Markdown; the run of a stage that it builds on
 
 
 def store_uri() -> str:
@@ -178,6 +179,7 @@ class Store:
             self._link(run_id, **{key: first[key] for key in ("stage", "tag", "value")})
         elif kind == "end":
             if first["status"] == "FINISHED" or self.client.get_run(run_id).info.status != "FINISHED":
+                self._link_in_words(run_id)
                 self.client.update_run(run_id, name=first["name"])
                 self.client.set_terminated(run_id, first["status"], first["time"])
         else:
@@ -215,7 +217,19 @@ class Store:
     def _link(self, run_id: str, stage: str, tag: str, value: str) -> None:
         """Tag the run with the id of the newest run of `stage` whose `tag` has this value."""
         if run := self.newest_run(stage, tag, value):
-            self.client.set_tag(run_id, f"run.{stage}", run.info.run_id)
+            self.client.set_tag(run_id, LINK_TAG + stage, run.info.run_id)
+
+    def _link_in_words(self, run_id: str) -> None:
+        """Put links to the runs that this one builds on under its description, where a person can follow them."""
+        tags = self.client.get_run(run_id).data.tags
+        note = tags.get(NOTE_TAG, "")
+        links = []
+        for tag, linked in sorted(tags.items()):
+            if tag.startswith(LINK_TAG) and linked not in note:
+                experiment = self.client.get_run(linked).info.experiment_id
+                links.append(f"[{tag.removeprefix(LINK_TAG)}](#/experiments/{experiment}/runs/{linked})")
+        if links:
+            self.client.set_tag(run_id, NOTE_TAG, f"{note}\n\nBuilds on {', '.join(links)}.".lstrip())
 
     def newest_run(self, stage: str, tag: str, value: str) -> "Run | None":
         """Return the newest run of `stage` whose `tag` has this value."""

@@ -10,7 +10,6 @@ wait as JSON lines in `.mlflow-spool/` for the next run that reaches the store.
 """
 
 import base64
-import hashlib
 import json
 import math
 import os
@@ -27,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 from llmcore import mlflow_store
 from llmcore.errors import UserError
 from llmcore.files import write_jsonl
-from llmcore.mlflow_store import Event, Store
+from llmcore.mlflow_store import NOTE_TAG, Event, Store
 from llmcore.nested import flat
 from llmcore.project import project_root
+from llmcore.run_name import changed_params, run_name
+from llmcore.sentences import sentence
 
 if TYPE_CHECKING:
     from llmcore.params import Params
@@ -49,8 +50,9 @@ def run(
     """Track the body as one MLflow run of `stage`.
 
     `sections` are the dotted names of what the stage reads of `params` ("pretrain", "sources.text");
-    `note` is a sentence for the run's description. `training` is the id of a training that may have begun in
-    an earlier process: its run goes on, and what is recorded for a step that it has is left out.
+    `note` is the run's description, by default a sentence from its final metrics. `training` is the id of a
+    training that may have begun in an earlier process: its run goes on, and what is recorded for a step that it
+    has is left out.
     The run ends FINISHED; FAILED when the body raises;
     KILLED on Ctrl-C, SIGTERM or SystemExit; the exception goes on. With `runtime.tracking: false` or
     LLMCORE_TRACKING=off nothing is recorded and MLflow is not imported.
@@ -60,8 +62,10 @@ def run(
         return
     courier = Courier(stage, training)
     tracker = Tracker(stage, record=courier.record)
-    tracker.log_params(flatten(params, sections))
-    tracker.set_tags(_own_tags(stage) | ({"mlflow.note.content": note} if note else {}) | (tags or {}))
+    leaves = flatten(params, sections)
+    tracker.log_params(leaves)
+    tracker.changes = changed_params(leaves)
+    tracker.set_tags(_own_tags(stage) | (tags or {}))
     if Path("params.yaml").is_file():
         tracker.log_artifact("params.yaml")
     courier.start(tracker.name())
@@ -74,6 +78,8 @@ def run(
         status = "KILLED"
         raise
     finally:
+        if note := note or sentence(stage, tracker.finals):
+            tracker.set_tags({NOTE_TAG: note})
         courier.finish(status, tracker.name())
 
 
@@ -83,6 +89,8 @@ class Tracker:
     def __init__(self, stage: str, record: Callable[[Event], None]):
         self.stage = stage
         self._record = record
+        self.finals: dict[str, float] = {}  # what was recorded without a step
+        self.changes: dict[str, Any] = {}  # params that differ from the last commit
         self._identity: dict[str, str] = {}
         self._tables: list[dict[str, str]] = []
 
@@ -92,6 +100,8 @@ class Tracker:
         The part of a key before the first `/` is the section that MLflow draws it in: `loss/train`.
         """
         now = _now_ms()
+        if step is None:
+            self.finals |= values
         for key, value in values.items():
             if math.isfinite(number := float(value)):
                 self._record({"do": "metrics", "key": key, "value": number, "time": now, "step": step or 0})
@@ -139,9 +149,8 @@ class Tracker:
         self._record({"do": "link", "stage": stage, "tag": tag, "value": value})
 
     def name(self) -> str:
-        """Return the run's name: DVC's experiment, or the stage and a hash of its params and input digests."""
-        identity = json.dumps(self._identity, sort_keys=True)
-        return os.environ.get("DVC_EXP_NAME") or f"{self.stage}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+        """Return the run's name: DVC's experiment, or the stage, a hash of its params and inputs, and changes."""
+        return run_name(self.stage, self._identity, self.changes)
 
     def _log_bytes(self, name: str, data: bytes) -> None:
         self._record({"do": "artifact", "name": name, "base64": base64.b64encode(data).decode()})
@@ -189,8 +198,8 @@ class Courier:
         while True:
             last = self.over.is_set()  # read before the events: the end is recorded before it is set
             count = len(self.pending)
-            for sentence in store.deliver(self.header["run_id"], self.pending[:count]):
-                _warn(f"MLflow refused a record ({_line(sentence)})")
+            for refusal in store.deliver(self.header["run_id"], self.pending[:count]):
+                _warn(f"MLflow refused a record ({_line(refusal)})")
             del self.pending[:count]  # only now: what a broken delivery leaves goes to the spool
             if last:
                 return

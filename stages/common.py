@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,7 @@ from llmcore.train.scratch import sweep
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
 TABLE_ROWS = 200  # of test rows shown in MLflow
+RATE_SECONDS = 2.0
 
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
@@ -46,6 +48,7 @@ class Watch:
 
     def __init__(self, name: str, steps: int, tracker: Tracker, *, progress: bool):
         self._name, self._tracker = name, tracker
+        self._rate = Rate()
         self._bar = Bar(name, steps, "step", enabled=progress)
 
     def __enter__(self) -> "Watch":
@@ -56,10 +59,13 @@ class Watch:
 
     def trained(self, step: int, metrics: dict[str, float]) -> None:
         self._track_step(step, metrics)
+        if (rate := self._rate.after(metrics["supervised"])) is not None:
+            self._tracker.log_metrics({"perf/targets_per_second": rate}, step=step)
         self._bar.advance(loss=f"{metrics['loss']:.3f}")
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
         self._track_evaluation(step, metrics)
+        self._rate.skip()
         self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
 
     def sampled(self, step: int, text: str) -> None:
@@ -83,6 +89,26 @@ class Watch:
     def _track_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         named = {("loss/val" if key == "loss" else f"val/{key}"): value for key, value in metrics.items()}
         self._tracker.log_metrics(named, step=step)
+
+
+class Rate:
+    """How many targets a second are learned, told every few seconds: a point a step would be noise."""
+
+    def __init__(self) -> None:
+        self._last, self._seconds, self._targets = time.perf_counter(), 0.0, 0.0
+
+    def skip(self) -> None:
+        """Leave out the time since the last step."""
+        self._last = time.perf_counter()
+
+    def after(self, targets: float) -> float | None:
+        """Count a step with so many targets; return the rate since it was told last, if it is time."""
+        now = time.perf_counter()
+        self._seconds, self._targets, self._last = self._seconds + now - self._last, self._targets + targets, now
+        if self._seconds < RATE_SECONDS:
+            return None
+        rate, self._seconds, self._targets = self._targets / self._seconds, 0.0, 0.0
+        return rate
 
 
 def track_results(tracker: Tracker, metrics: dict[str, float], plots: Path) -> None:

@@ -38,7 +38,9 @@ def main(argv: list[str]) -> None:
     params = read_params()
     section, machine = params.evaluate_classifier, set_up(params.compute)
     with tracking.run("evaluate_classifier", params, ["seed", "evaluate_classifier", "compute"]) as tracker:
-        tracker.set_tags({"model_sha256": sha256_file(model_folder / WEIGHTS_FILE)})
+        digest = sha256_file(model_folder / WEIGHTS_FILE)
+        tracker.set_tags({"model_sha256": digest})
+        tracker.link_run("finetune_classifier", "model_sha256", digest)
         train, test = list(read_jsonl(data / "train.jsonl")), list(read_jsonl(data / "test.jsonl"))
         texts, actual = columns(test)
         labels, probabilities = classify(model_folder, texts, section.batch_size, machine)

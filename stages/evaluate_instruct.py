@@ -34,7 +34,9 @@ def main(argv: list[str]) -> None:
     params = read_params()
     section, machine = params.evaluate_instruct, set_up(params.compute)
     with tracking.run("evaluate_instruct", params, ["seed", "evaluate_instruct", "compute"]) as tracker:
-        tracker.set_tags({"model_sha256": sha256_file(model_folder / WEIGHTS_FILE)})
+        digest = sha256_file(model_folder / WEIGHTS_FILE)
+        tracker.set_tags({"model_sha256": digest})
+        tracker.link_run("finetune_instruct", "model_sha256", digest)
         train, test = list(read_jsonl(data / "train.jsonl")), list(read_jsonl(data / "test.jsonl"))
         model, tokenizer = open_gpt(model_folder)
         model.to(machine.device)

@@ -20,7 +20,7 @@ MAKERS = {
 
 def main(argv: list[str]) -> None:
     models, *reports = map(Path, argv)
-    with tracking.run("track", read_params(), SECTIONS, note="All results of one state of the pipeline.") as tracker:
+    with tracking.run("track", read_params(), SECTIONS) as tracker:
         tracker.log_metrics(all_metrics(reports))
         identify_models(tracker, models)
 

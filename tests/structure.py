@@ -18,6 +18,8 @@ EXEMPT = {
     "llmcore/process.py": "thread waiting policy and telemetry switches",
     "llmcore/progress.py": "progress bars",
     "llmcore/project.py": "where scratch and runs are kept",
+    "llmcore/run_name.py": "names of runs",
+    "llmcore/sentences.py": "words of descriptions",
     "llmcore/tracking.py": "tracking",
     "stages/common.py": "error lines, progress, tracking",
 }

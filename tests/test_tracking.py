@@ -94,6 +94,27 @@ def test_a_run_holds_what_was_recorded(project, params):
     }
 
 
+def test_a_run_describes_itself_by_its_final_metrics(project, params):
+    with tracking.run("download@text", params, SECTIONS) as tracker:
+        tracker.log_metrics({"bytes": 1}, step=3)
+        tracker.log_metrics({"bytes": 5000})
+    assert runs("download@text")[0].data.tags["mlflow.note.content"] == "5,000 bytes."
+
+
+def test_a_description_links_to_the_runs_that_the_run_builds_on(project, params):
+    with tracking.run("finetune_classifier", params, SECTIONS) as trained:
+        trained.set_tags({"model_sha256": "ab12"})
+    for _ in range(2):
+        with tracking.run("evaluate_classifier", params, SECTIONS, note="Half of them.") as tracker:
+            tracker.link_run("finetune_classifier", "model_sha256", "ab12")
+    (training,) = runs("finetune_classifier")
+    number, run_id = training.info.experiment_id, training.info.run_id
+    link = f"[finetune_classifier](#/experiments/{number}/runs/{run_id})"
+    assert [run.data.tags["mlflow.note.content"] for run in runs("evaluate_classifier")] == [
+        f"Half of them.\n\nBuilds on {link}."
+    ] * 2
+
+
 def test_an_artifact_is_kept_as_it_was_when_logged(project, params):
     with tracking.run("pretrain", params, SECTIONS) as tracker:
         (project / "figure.png").write_bytes(b"first")
