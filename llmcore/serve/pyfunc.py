@@ -3,7 +3,5 @@
 from mlflow.models import ModelConfig, set_model
 
 from llmcore.serve.served import SERVED
-from llmcore.serve.strict_params import refuse_unknown_params
 
-refuse_unknown_params()
 set_model(SERVED[ModelConfig().get("kind")]())
