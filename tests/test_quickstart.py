@@ -48,6 +48,13 @@ def runs(workspace: Workspace) -> dict[str, list[str]]:
     return {name: [status for experiment, status in rows if experiment == name] for name, _ in rows}
 
 
+def linked(workspace: Workspace, tag: str) -> list[str]:
+    """Return what the rows of the ledger say under a tag."""
+    with sqlite3.connect(workspace.folder / "mlflow.db") as database:
+        query = "select t.value from tags t join runs r using (run_uuid) join experiments e using (experiment_id)"
+        return [row[0] for row in database.execute(f"{query} where e.name = 'pipeline' and t.key = '{tag}'")]
+
+
 def test_nothing_to_do_runs_nothing_and_adds_no_run(built: Workspace) -> None:
     before = runs(built)
     assert built.repro() == []
@@ -138,7 +145,10 @@ def test_a_lora_number_reruns_the_classifier_alone_and_reverting_trains_nothing(
     assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
     assert (built.folder / "models/classifier/model.safetensors").read_bytes() != classifier
     built.run("git checkout -q params.yaml")
+    before = runs(built)
     assert built.repro() == ["track"]  # the ledger notes the return; everything else comes from the cache
+    assert runs(built) == before | {"pipeline": ["FINISHED", *before["pipeline"]]}
+    assert len(set(linked(built, "run.finetune_classifier"))) == 2  # of three rows, the first and the last are the same
     assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
     assert built.run("git status --porcelain") == ""
 
