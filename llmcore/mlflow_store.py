@@ -2,7 +2,7 @@
 
 An event is a small JSON object (`llmcore.tracking` makes them). Delivering the same event twice
 leaves the store as once, so a delivery that broke off is simply repeated. MLflow is imported by
-`open_store` only: the import costs more than a second.
+`load` only: the import costs more than a second.
 """
 
 import base64
@@ -67,16 +67,24 @@ def experiment_name(stage: str) -> str:
     return "pipeline" if name == "track" else name.replace("_", "-")
 
 
-def open_store() -> "Store":
-    """Import MLflow, create a missing sqlite store, and return the open one; raises whatever MLflow raises."""
+def load() -> None:
+    """Import MLflow and create a missing sqlite store: work on this computer, which ends however busy it is."""
     prepare()  # no telemetry
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+    if file := database_file(store_uri()):
+        create_database(file)
+
+
+def open_store() -> "Store":
+    """Return the open store, loaded before; raises whatever MLflow raises."""
+    load()
     from mlflow import MlflowClient
 
     uri = store_uri()
     if file := database_file(uri):
-        create_database(file)
         with closing(sqlite3.connect(file)) as connection:  # says at once what MLflow tries for 100 seconds
             connection.execute("PRAGMA schema_version")
     return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
@@ -290,7 +298,7 @@ def git_tags(folder: str | Path = ".") -> dict[str, str]:
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
         return {}
     return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 3.0
 RETRY_SECONDS = 30.0  # between tries to reach a store that could not be reached
-PATIENCE_SECONDS = 30.0  # that the end of a run waits for the store
+LOAD_SECONDS = 120.0  # that the end of a run waits for MLflow to be loaded; a busy machine needs long for that
+PATIENCE_SECONDS = 30.0  # that it waits for the store
 HURRY_SECONDS = 5.0  # that it waits when it was told to stop; `llmcore.parent` kills after 10
 
 Arguments = ParamSpec("Arguments")
@@ -191,7 +192,7 @@ class Courier:
         mark: Event = {"training": training} if training else {"delivery": uuid.uuid4().hex}
         self.header: Event = {"do": "start", "stage": stage, "time": _now_ms(), **mark}
         self.pending: list[Event] = []
-        self.over = threading.Event()
+        self.loaded, self.over = threading.Event(), threading.Event()
         self.problem = "the tracker is too slow"
         self.thread = threading.Thread(target=self._work, name="mlflow-courier", daemon=True)
         self.thread_seconds, self.waited_seconds, self.begin = 0.0, 0.0, time.perf_counter()
@@ -204,7 +205,7 @@ class Courier:
         self.thread.start()
 
     def finish(self, status: str, name: str) -> None:
-        """Record the end and wait until everything is delivered, PATIENCE_SECONDS at most; the rest is spooled.
+        """Record the end and wait until everything is delivered or the patience is over; the rest is spooled.
 
         Ctrl-C and SIGTERM end the waiting.
         """
@@ -212,6 +213,8 @@ class Courier:
         try:
             self.record({"do": "end", "status": status, "name": name, "time": _now_ms()})
             self.over.set()
+            if status != "KILLED":
+                self.loaded.wait(LOAD_SECONDS)
             self.thread.join(HURRY_SECONDS if status == "KILLED" else PATIENCE_SECONDS)
         finally:
             if self.pending:
@@ -235,6 +238,7 @@ class Courier:
             except Exception as error:  # a tracker never stops the work, whatever MLflow or the disk do
                 self.problem = _line(error)
             finally:
+                self.loaded.set()
                 self.thread_seconds = time.thread_time()
             if self.over.is_set():
                 return
@@ -242,6 +246,8 @@ class Courier:
             self.over.wait(RETRY_SECONDS)
 
     def _deliver_all(self) -> None:
+        mlflow_store.load()
+        self.loaded.set()
         store = mlflow_store.open_store()
         self.header["run_id"] = store.begin(self.header)
         send_spool(store)

@@ -363,6 +363,16 @@ def test_the_end_waits_for_a_slow_store_for_so_long_and_the_next_run_sends_the_r
     assert artifact(project, run.info.run_id, "19.txt") == b"One day"
 
 
+def test_the_end_waits_longer_for_mlflow_to_load_than_for_the_store(project, params, monkeypatch, capfd):
+    """On a busy machine the import alone takes half a minute; a store that is never made would never get a run."""
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1)
+    seconds = iter([1.5])
+    monkeypatch.setattr(mlflow_store, "load", lambda: time.sleep(next(seconds, 0)))
+    with tracking.run("pretrain", params, SECTIONS):
+        pass
+    assert ([run.info.status for run in runs()], spooled()) == (["FINISHED"], [])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_it_waits_it_ends_at_once_and_keeps_the_rest(project, silent_server, number):
     child = start(project, 0, MLFLOW_TRACKING_URI=silent_server)
