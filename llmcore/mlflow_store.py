@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # no word about migrations, no traceback of what is told in a line anyway
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the courier tries again itself, and holds no stage for that
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with its password
 }
 BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structure import ROOT
 from workspace import SMALL, Workspace
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -114,3 +115,21 @@ def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: s
     assert kept == {(pipelines[0].folder / "params.yaml").read_bytes()}
     for workspace in pipelines:
         assert not list(workspace.folder.glob("mlflow.db*")) + list(workspace.folder.glob(".mlflow-spool/*.jsonl"))
+
+
+RUN = """
+import sys
+from llmcore import tracking
+from llmcore.params import read_params
+with tracking.run("pretrain", read_params(sys.argv[1]), ["pretrain"]) as tracker:
+    tracker.log_metrics({"loss/train": 2.0}, step=1)
+"""
+
+
+def test_the_password_in_the_address_of_a_server_is_not_printed(tmp_path: Path) -> None:
+    """MLflow itself prints a link to each run that ends."""
+    with serving(f"sqlite:///{tmp_path}/mlflow.db", tmp_path) as address:
+        variables = {"MLFLOW_TRACKING_URI": address.replace("//", "//mia:hunter2@"), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", RUN, str(ROOT / "params.yaml")]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

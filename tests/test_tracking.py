@@ -364,9 +364,14 @@ def test_the_end_waits_for_a_slow_store_for_so_long_and_the_next_run_sends_the_r
 
 def test_the_end_waits_longer_for_mlflow_to_load_than_for_the_store(project, params, monkeypatch, capfd):
     """On a busy machine the import alone takes half a minute; a store that is never made would never get a run."""
-    loaded = []
+    loaded: list[bool] = []
+
+    def slowly() -> None:
+        time.sleep(0.5)
+        loaded.append(True)
+
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0)
-    monkeypatch.setattr(mlflow_store, "load", lambda: loaded.append(time.sleep(0.5)))
+    monkeypatch.setattr(mlflow_store, "load", slowly)
     with tracking.run("pretrain", params, SECTIONS):
         pass
     assert loaded

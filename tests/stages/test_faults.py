@@ -171,7 +171,9 @@ def test_a_tracker_that_raises_at_every_call_changes_no_byte(
     built: tuple[Workspace, dict[str, str]], tmp_path: Path
 ) -> None:
     workspace, expected = built
-    (tmp_path / "mlflow.py").write_text(BROKEN_MLFLOW)
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/__init__.py").write_text(BROKEN_MLFLOW)
+    (tmp_path / "mlflow/exceptions.py").write_text("class MlflowException(Exception): pass")
     workspace.set(runtime__tracking=True)
     printed = workspace.run("dvc repro pretrain", PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert made(workspace) == expected
