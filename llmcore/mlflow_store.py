@@ -2,7 +2,7 @@
 
 An event is a small JSON object (`llmcore.tracking` makes them). Delivering the same event twice
 leaves the store as once, so a delivery that broke off is simply repeated. MLflow is imported by
-`open_store` only: the import costs more than a second.
+`load` only: the import costs more than a second.
 """
 
 import base64
@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -29,15 +30,18 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 ENVIRONMENT = {
-    "MLFLOW_LOGGING_LEVEL": "ERROR",  # no word about migrations on each first start
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # no word about migrations, no traceback of what is told in a line anyway
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down must not hold a stage for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the courier tries again itself, and holds no stage for that
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with its password
 }
 BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
 DIGEST_CHARACTERS = 36  # limit of a dataset's digest
-TRAINING_TAG, PROCESS_TAG = "training", "process"  # what a run is about, who works on it
+MARKS = ("training", "delivery")  # tags by which a run is found again: what it trains, or who recorded it
+PROCESS_TAG = "process"  # who works on a run
+ABANDONED_DAYS = 30  # of a run on another computer, where nobody here can see whether its process lives
 NOTE_TAG, LINK_TAG = "mlflow.note.content", "run."  # its description, in Markdown; the run of a stage that it builds on
 
 
@@ -66,16 +70,24 @@ def experiment_name(stage: str) -> str:
     return "pipeline" if name == "track" else name.replace("_", "-")
 
 
-def open_store() -> "Store":
-    """Import MLflow, create a missing sqlite store, and return the open one; raises whatever MLflow raises."""
+def load() -> None:
+    """Import MLflow and create a missing sqlite store: work on this computer, which ends however busy it is."""
     prepare()  # no telemetry
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+    if file := database_file(store_uri()):
+        create_database(file)
+
+
+def open_store() -> "Store":
+    """Return the open store, loaded before; raises whatever MLflow raises."""
+    load()
     from mlflow import MlflowClient
 
     uri = store_uri()
     if file := database_file(uri):
-        create_database(file)
         with closing(sqlite3.connect(file)) as connection:  # says at once what MLflow tries for 100 seconds
             connection.execute("PRAGMA schema_version")
     return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
@@ -113,38 +125,51 @@ class Store:
     def begin(self, header: Event) -> str:
         """Start a run that this process works on; those of this stage whose process was killed end as KILLED."""
         run_id = self.start(header)
-        self.client.update_run(run_id, status="RUNNING")
-        self.client.set_tag(run_id, PROCESS_TAG, process_name())
+        if run_id in self._known_steps:
+            self.client.update_run(run_id, status="RUNNING")
+            self.client.set_tag(run_id, PROCESS_TAG, process_name())
         self._end_abandoned(header["stage"], besides=run_id)
         return run_id
 
     def start(self, header: Event) -> str:
-        """Return the id of the run that `header` describes (`stage`, `name`, `time`, `training`).
+        """Return the id of the run that `header` describes (`stage`, `name`, `time`, a mark).
 
-        The run of a training that another process began goes on; every other one is created.
+        A run with this mark goes on, whether another process began its training or the answer to an earlier
+        start was lost; else it is created.
         """
         experiment = self.experiment(experiment_name(header["stage"]))
-        training = header.get("training")
-        if training:
-            for run in self.client.search_runs([experiment], f"tags.`{TRAINING_TAG}` = '{training}'", max_results=1):
+        marks = {mark: header[mark] for mark in MARKS if header.get(mark)}
+        for mark, value in marks.items():
+            for run in self.client.search_runs([experiment], f"tags.`{mark}` = '{value}'", max_results=1):
                 self._known_steps[run.info.run_id] = self._steps_of(run)
                 return run.info.run_id
-        tags = {"dvc.stage": header["stage"]} | ({TRAINING_TAG: training} if training else {})
+        tags = {"dvc.stage": header["stage"], PROCESS_TAG: process_name(), **marks}
         run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"], tags=tags)
         return run.info.run_id
+
+    def has(self, run_id: str | None) -> bool:
+        """Return whether this store knows a run; what was begun in another store it does not."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return run_id is not None and bool(self.client.get_run(run_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
 
     def deliver(self, run_id: str, events: Iterable[Event]) -> list[str]:
         """Write `events` to a run; return a sentence for each that MLflow refuses for its content.
 
         Raises what MLflow raises when the store cannot be reached or written.
         """
-        return self._deliver(run_id, _batches(events))
+        return self._deliver(run_id, batches(events))
 
-    def _deliver(self, run_id: str, batches: Iterable[list[Event]]) -> list[str]:
+    def _deliver(self, run_id: str, parts: Iterable[list[Event]]) -> list[str]:
         from mlflow.exceptions import MlflowException
 
         refused = []
-        for batch in batches:
+        for batch in parts:
             try:
                 self._write(run_id, batch)
             except MlflowException as error:
@@ -200,11 +225,12 @@ class Store:
         return new
 
     def _end_abandoned(self, stage: str, besides: str) -> None:
-        """Mark runs of `stage` that were killed with -9: RUNNING, though their process on this computer is gone."""
+        """Mark runs of `stage` that were killed with -9: RUNNING, though their process is gone."""
         experiment = self.experiment(experiment_name(stage))
         query = f"attributes.status = 'RUNNING' and tags.`dvc.stage` = '{stage}'"
         for run in self.client.search_runs([experiment], query):
-            if run.info.run_id != besides and is_gone(run.data.tags.get(PROCESS_TAG, "")):
+            age_days = (time.time() - run.info.start_time / 1000) / 86400
+            if run.info.run_id != besides and is_gone(run.data.tags.get(PROCESS_TAG, ""), age_days):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _write_artifact(self, run_id: str, name: str, data: bytes) -> None:
@@ -262,11 +288,11 @@ def process_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{psutil.Process().create_time():.0f}"
 
 
-def is_gone(name: str) -> bool:
-    """Return whether a `process_name` is of this computer and its process has ended."""
+def is_gone(name: str, age_days: float) -> bool:
+    """Return whether the process of a `process_name` has ended; on another computer, whether its run is that old."""
     host, _, rest = name.partition("/")
     if host != socket.gethostname():
-        return False
+        return age_days > ABANDONED_DAYS
     number, _, begin = rest.partition("/")
     try:
         return abs(psutil.Process(int(number)).create_time() - int(begin)) > 2  # rounded, and clocks are corrected
@@ -274,7 +300,7 @@ def is_gone(name: str) -> bool:
         return True
 
 
-def _batches(events: Iterable[Event]) -> Iterable[list[Event]]:
+def batches(events: Iterable[Event]) -> Iterable[list[Event]]:
     """Group metrics, params and tags into calls as large as MLflow takes; every other event stands alone.
 
     The end of a run comes last whatever the order of the rest.
@@ -292,7 +318,7 @@ def git_tags(folder: str | Path = ".") -> dict[str, str]:
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
         return {}
     return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from llmcore.credentials import holds_credentials, masked
 from llmcore.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -219,6 +220,14 @@ class Judge(Section):
     seed: NonNegativeInt
     max_tokens: PositiveInt  # of a reply
     timeout_seconds: PositiveFloat
+
+    @model_validator(mode="after")
+    def _keeps_no_secret(self) -> "Judge":
+        """What stands in params.yaml goes into git and to the tracker."""
+        if holds_credentials(self.url):
+            rule = f"must hold no user or password, got {masked(self.url)!r}"
+            raise ValueError(f"url {rule}; take them out and set LLMCORE_JUDGE_KEY")
+        return self
 
 
 class EvaluateInstruct(Decoding):

@@ -244,6 +244,16 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
     assert (params.pretrain.epochs, type(params.pretrain.epochs)) == (3.0, float)
 
 
+@pytest.mark.parametrize("user", ["user:pass@word", "token"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(user: str) -> None:
+    """params.yaml is in git, and the tracker keeps it."""
+    [line] = problems(changed(evaluate_instruct__judge__url=f"https://{user}@judge.example.org/v1"))
+    assert line == (
+        "evaluate_instruct.judge.url must hold no user or password, got 'https://***@judge.example.org/v1'; "
+        "take them out and set LLMCORE_JUDGE_KEY"
+    )
+
+
 def test_on_is_a_word_and_no_boolean(tmp_path: Path) -> None:
     path = written(tmp_path, quickstart_with("tracking", "on"))
     with pytest.raises(UserError, match=r"runtime.tracking must be a valid boolean, got 'on'"):

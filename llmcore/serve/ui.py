@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+from llmcore.credentials import masked
 from llmcore.errors import UserError, tell
 from llmcore.mlflow_store import database_file, open_store, store_uri
 
@@ -23,8 +24,9 @@ def main() -> int:
         return tell(error)
     # Jobs are for evaluations that this project does not run, and cost 2.5 GB.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment |= {"MLFLOW_BACKEND_STORE_URI": uri}  # a command line, with its password, is for all to see
     try:
-        return subprocess.run([*command, "--backend-store-uri", uri], env=environment).returncode
+        return subprocess.run(command, env=environment).returncode
     except KeyboardInterrupt:
         return 0
 
@@ -32,7 +34,9 @@ def main() -> int:
 def check_store(uri: str) -> None:
     """Raise UserError unless there is a local store to show."""
     if uri.startswith("http"):
-        raise UserError(f"MLFLOW_TRACKING_URI is a server with pages of its own, got {uri!r}; open it in a browser")
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is a server with pages of its own, got {masked(uri)!r}; open it in a browser"
+        )
     file = database_file(uri)
     if file is not None and not file.is_file():
         raise UserError(f"{file}: no runs yet; `dvc repro` makes some")

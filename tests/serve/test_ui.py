@@ -1,12 +1,16 @@
 """`make ui`: says in a line why there is nothing to show, and links to the trainings."""
 
 import socket
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from llmcore import mlflow_store
 from llmcore.errors import UserError
 from llmcore.serve import ui
+
+ENDED: CompletedProcess[bytes] = CompletedProcess([], 0)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +27,22 @@ def test_without_a_store_it_is_one_line_and_code_2(capsys, tmp_path):
 def test_a_tracking_server_has_pages_of_its_own():
     with pytest.raises(UserError, match="open it in a browser"):
         ui.check_store("https://mlflow.example.org")
+
+
+def test_the_password_of_a_server_is_not_repeated():
+    with pytest.raises(UserError, match=r"got 'https://\*\*\*@mlflow.example.org'"):
+        ui.check_store("https://user:password@mlflow.example.org")
+
+
+def test_the_store_is_no_argument_that_other_users_of_the_machine_can_read(monkeypatch):
+    called: dict[str, Any] = {}
+    monkeypatch.setattr(ui, "check_store", lambda uri: None)
+    monkeypatch.setattr(ui, "page", lambda port: "")
+    monkeypatch.setattr(ui.subprocess, "run", lambda command, env: called.update(command=command, env=env) or ENDED)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
+    assert ui.main() == 0
+    assert not [word for word in called["command"] if "password" in word]
+    assert called["env"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:password@host/runs"
 
 
 def test_the_link_opens_the_charts_of_the_trainings():

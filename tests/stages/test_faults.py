@@ -158,3 +158,26 @@ def test_forced_again_it_trains_again(built: tuple[Workspace, dict[str, str]]) -
     for arguments in ("", "-f -s", "-f -s"):
         assert "goes on after" not in workspace.run(f"dvc repro {arguments} pretrain")
     assert made(workspace) == expected
+
+
+BROKEN_MLFLOW = """
+class MlflowClient:
+    def __init__(self, *args, **kwargs): pass
+    def __getattr__(self, name): raise RuntimeError(f"{name} is broken")
+"""
+
+
+def test_a_tracker_that_raises_at_every_call_changes_no_byte(
+    built: tuple[Workspace, dict[str, str]], tmp_path: Path
+) -> None:
+    workspace, expected = built
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/__init__.py").write_text(BROKEN_MLFLOW)
+    (tmp_path / "mlflow/exceptions.py").write_text("class MlflowException(Exception): pass")
+    workspace.set(runtime__tracking=True)
+    printed = workspace.run("dvc repro pretrain", PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    assert made(workspace) == expected
+    told = [line for line in printed.splitlines() if line.startswith("tracking: ")]
+    assert len(told) == 1
+    assert "is broken" in told[0]
+    assert list(workspace.folder.glob(".mlflow-spool/*.jsonl"))
