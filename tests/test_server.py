@@ -20,6 +20,8 @@ from workspace import SMALL, Workspace
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
+TARGETS = ("load_gpt2", "prepare_spam")  # and what they need: eight stages of each, one a training
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
@@ -89,7 +91,8 @@ def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: s
     for workspace in pipelines:
         workspace.set_params(SMALL | {"compute.threads": 1})
     with serving(database, tmp_path) as address, ThreadPoolExecutor(2) as pool:
-        printed = list(pool.map(lambda workspace: workspace.run("dvc repro", MLFLOW_TRACKING_URI=address), pipelines))
+        command = f"dvc repro {' '.join(TARGETS)}"
+        printed = list(pool.map(lambda workspace: workspace.run(command, MLFLOW_TRACKING_URI=address), pipelines))
         client = MlflowClient(address)
         experiments = {found.experiment_id: found.name for found in client.search_experiments()}
         runs = client.search_runs(list(experiments))
@@ -101,16 +104,7 @@ def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: s
     assert len(set(experiments.values())) == len(experiments)
     assert {run.info.status for run in runs} == {"FINISHED"}
     names = [experiments[run.info.experiment_id] for run in runs]
-    assert {name: names.count(name) for name in names} == {
-        "data": 16,
-        "pretrain": 2,
-        "load-gpt2": 2,
-        "finetune-classifier": 2,
-        "evaluate-classifier": 2,
-        "finetune-instruct": 2,
-        "evaluate-instruct": 2,
-        "pipeline": 2,
-    }
+    assert {name: names.count(name) for name in names} == {"data": 12, "pretrain": 2, "load-gpt2": 2}
     assert all(run.info.artifact_uri.startswith("mlflow-artifacts:") for run in runs)
     assert kept == {(pipelines[0].folder / "params.yaml").read_bytes()}
     for workspace in pipelines:
