@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from llmcore.git import changed_files, git, new_code
 from llmcore.process import prepare
 from llmcore.project import project_root
 
@@ -36,7 +37,10 @@ ENVIRONMENT = {
 BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
 DIGEST_CHARACTERS = 36  # limit of a dataset's digest
+TAG_CHARACTERS, BLOB_CHARACTERS = 5000, 12  # limit of a tag in older servers; enough to find a blob by
 TRAINING_TAG, PROCESS_TAG = "training", "process"  # what a run is about, who works on it
+CHANGED_TAG = "git.changed"  # files that differ from the commit, new code among them
+READ_TAG, WROTE_TAG = "in.", "out."  # before a path: DVC's hash of what the stage read and wrote there
 
 
 def store_uri() -> str:
@@ -269,15 +273,20 @@ def _batches(events: Iterable[Event]) -> Iterable[list[Event]]:
 
 
 def git_tags(folder: str | Path = ".") -> dict[str, str]:
-    """Return the commit and whether tracked files differ from it; nothing outside a git repository."""
+    """Return the commit and what differs from it, names and git's hashes; nothing outside a git repository."""
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        commit, tracked, new = git(folder, "rev-parse", "HEAD"), changed_files(folder), new_code(folder)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+    changed = changed_tag(tracked | new) if tracked or new else "{}"
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(tracked)).lower(), CHANGED_TAG: changed}
 
 
-def _git(folder: str | Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+def changed_tag(changed: dict[str, str]) -> str:
+    """Return files as JSON, path -> shortened blob; those that a tag has no room for are counted under `...`."""
+    shown = {path: blob[:BLOB_CHARACTERS] for path, blob in changed.items()}
+    left_out = 0
+    while len(text := json.dumps(shown | ({"...": str(left_out)} if left_out else {}))) > TAG_CHARACTERS:
+        shown.popitem()
+        left_out += 1
+    return text

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,16 +26,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcore import mlflow_store
+from llmcore.dvc_files import STAGES_FILE, hash_of, stage_paths
 from llmcore.errors import UserError
 from llmcore.files import write_jsonl
-from llmcore.mlflow_store import Event, Store
+from llmcore.mlflow_store import READ_TAG, WROTE_TAG, Event, Store
 from llmcore.nested import flat
+from llmcore.params import read_yaml
 from llmcore.project import project_root
 
 if TYPE_CHECKING:
     from llmcore.params import Params
 
 FLUSH_SECONDS = 3.0
+PLAIN_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)  # others cannot be part of a tag's name
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def run(
     if not params.runtime.tracking or os.environ.get("LLMCORE_TRACKING") == "off":
         yield Tracker(stage, record=lambda event: None)
         return
-    courier = Courier(stage, training)
+    courier = Courier(stage, training, facts=lambda: mlflow_store.git_tags() | _hashes(stage, params, READ_TAG))
     tracker = Tracker(stage, record=courier.record)
     tracker.log_params(flatten(params, sections))
     tracker.set_tags(_own_tags(stage) | ({"mlflow.note.content": note} if note else {}) | (tags or {}))
@@ -69,6 +73,7 @@ def run(
     try:
         with _sigterm_exits():
             yield tracker
+        tracker.set_tags(_hashes(stage, params, WROTE_TAG))
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
@@ -150,7 +155,8 @@ class Tracker:
 class Courier:
     """Takes events from the stage and delivers them from a thread of its own, to the store or to the spool."""
 
-    def __init__(self, stage: str, training: str | None):
+    def __init__(self, stage: str, training: str | None, facts: Callable[[], dict[str, str]]):
+        self.facts = facts  # tags that take a moment to find out
         self.header: Event = {"do": "start", "stage": stage, "time": _now_ms(), "training": training}
         self.pending: list[Event] = []
         self.over = threading.Event()
@@ -181,7 +187,7 @@ class Courier:
                 print(f"tracking: records lost ({disk})", file=sys.stderr)
 
     def _deliver_all(self) -> None:
-        for key, value in mlflow_store.git_tags().items():
+        for key, value in self.facts().items():
             self.record({"do": "tags", "key": key, "value": value})
         store = mlflow_store.open_store()
         self.header["run_id"] = store.begin(self.header)
@@ -239,6 +245,18 @@ def _own_tags(stage: str) -> dict[str, str]:
     tags = {"dvc.stage": stage, "mlflow.source.name": stage, "mlflow.source.type": "LOCAL"}
     variables = {"dvc.exp_name": "DVC_EXP_NAME", "dvc.exp_baseline_rev": "DVC_EXP_BASELINE_REV"}
     return tags | {tag: os.environ[name] for tag, name in variables.items() if os.environ.get(name)}
+
+
+def _hashes(stage: str, params: "Params", tag: str) -> dict[str, str]:
+    """Return DVC's hashes of what the stage reads or has written, by which `llmcore lineage` joins runs."""
+    try:
+        stages = (read_yaml(STAGES_FILE) or {}).get("stages", {}) if STAGES_FILE.is_file() else {}
+        read, wrote = stage_paths(stage, stages, params.model_dump(mode="json"))
+        found = {path: hash_of(Path(path)) for path in (read if tag == READ_TAG else wrote)}
+    except (UserError, OSError) as error:
+        _warn(f"no hashes of inputs and outputs ({_line(error)})")
+        return {}
+    return {f"{tag}{path}": value for path, value in found.items() if value and PLAIN_PATH.fullmatch(path)}
 
 
 @contextmanager
