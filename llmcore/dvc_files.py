@@ -94,8 +94,7 @@ def listing(folder: Path) -> dict[str, str]:
 
 def listing_hash(files: Mapping[str, str]) -> str:
     """Return DVC's hash of a folder: that of the list of its files."""
-    ordered = sorted(files, key=lambda name: name.split("/"))
-    rows = [{"md5": files[name], "relpath": name} for name in ordered]
+    rows = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(rows).encode()).hexdigest() + ".dir"
 
 

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": set(),
     "report": {"evaluate", "files", "mlflow_store", "nested", "project"},
     "serve": {"generate", "model", "tasks", "tokenizer", "files", "mlflow_store", "origin"},
+    "lineage": {"cache_check", "dvc_files", "files", "git", "mlflow_store", "nested", "origin", "params"},
     "cli": {"*"},
 }
 

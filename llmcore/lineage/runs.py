@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,9 +76,10 @@ class Runs:
         quoted = text.replace("'", "")
         return self._search(f"attributes.run_name = '{quoted}'") if quoted == text else []
 
-    def writers(self, path: str, md5: str) -> list[Run]:
-        """Return the runs that wrote `path` with these bytes."""
-        return self._search(f"tags.`{WROTE_TAG}{path}` = '{md5}'")
+    def writers(self, outs: Mapping[str, str]) -> list[Run]:
+        """Return the runs that wrote all these paths with these bytes."""
+        wanted = [f"tags.`{WROTE_TAG}{path}` = '{md5}'" for path, md5 in outs.items()]
+        return self._search(" and ".join(wanted)) if wanted else []
 
     def makers_of_weights(self, stage: str, sha256: str) -> list[Run]:
         """Return the runs of a stage whose model has these weights; early runs noted no other hash."""
@@ -90,9 +92,11 @@ class Runs:
         return Path(self._client.download_artifacts(run.id, "params.yaml", str(folder))).read_bytes()
 
     def _search(self, query: str) -> list[Run]:
+        if not self._experiments:
+            return []
         order = ["attributes.start_time DESC"]
         found = self._client.search_runs(self._experiments, query, max_results=NAMED, order_by=order)
-        return [_read(run) for run in found] if self._experiments else []
+        return [_read(run) for run in found]
 
 
 def open_runs() -> Runs | str:
@@ -106,7 +110,7 @@ def open_runs() -> Runs | str:
         return f"no runs: {file} does not exist yet"
     try:
         return Runs(open_store().client)
-    except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         return f"no runs: {uri} cannot be opened ({' '.join(str(error).split())[:200]})"
 
 
