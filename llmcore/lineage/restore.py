@@ -52,9 +52,10 @@ def checkout(root: Path, target: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(root, run, runs.params_file(run, Path(folder)))
     before = read_json(root / NOTE_FILE) if (root / NOTE_FILE).is_file() else {}
-    need_saved(root, plan, before.get("files", {}))
+    restored = before.get("files", {})
+    need_saved(root, plan, restored)
     back = way_back(root, before)
-    switch(root, plan.commit)
+    switch(root, plan.commit, restored)
     try:
         for name, content in plan.files.items():
             (root / name).unlink(missing_ok=True) if content is None else write_bytes(root / name, content)
@@ -85,6 +86,8 @@ def plan_of(root: Path, run: Run, params: bytes | None) -> Plan:
     for name, blob in edits(run, read_lock(root / LOCK_FILE)).items():
         if name == PARAMS_FILE.as_posix():
             continue
+        if not (root / name).resolve().is_relative_to(root.resolve()) or name.startswith(".git/"):
+            raise UserError(f"{run.name}: may only name files of this project, got {name!r}; choose another run")
         if blob == DELETED:
             files[name] = None
         elif (content := blob_content(root, blob)) is not None:
@@ -134,11 +137,19 @@ def way_back(root: Path, before: Mapping[str, str]) -> str:
     return git(root, "branch", "--show-current") or (before["back"] if before.get("head") == head else head)
 
 
-def switch(root: Path, commit: str) -> None:
-    """Check the commit out, detached unless it is HEAD already, over what the last checkout left."""
-    detach = [] if git(root, "rev-parse", "HEAD") == commit else ["--detach", commit]
+def switch(root: Path, commit: str, restored: Mapping[str, str]) -> None:
+    """Check the commit out, detached unless it is HEAD already; what the last checkout left goes first.
+
+    Not by --force, which would also overwrite files that git does not know.
+    """
+    for name, blob in new_code(root).items():
+        if restored.get(name) == blob:
+            (root / name).unlink()
+    git(root, "reset", "--quiet", "--hard")
+    if git(root, "rev-parse", "HEAD") == commit:
+        return
     try:
-        git(root, "checkout", "--quiet", *(["--force"] if changed_files(root) else []), *detach)
+        git(root, "checkout", "--quiet", "--no-overwrite-ignore", "--detach", commit)
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.split())
         raise UserError(f"{commit}: git cannot check it out ({reason}); mend that and try again") from None

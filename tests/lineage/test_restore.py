@@ -1,5 +1,6 @@
 """What a checkout may overwrite, what it can bring back, and where it leads back to."""
 
+import json
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -107,20 +108,41 @@ def test_a_run_without_its_params_lacks_them_unless_the_commit_has_them(root: Pa
 def test_the_way_back_is_the_branch_also_after_a_second_checkout(root: Path) -> None:
     assert way_back(root, {}) == "main"
     first = git(root, "rev-parse", "HEAD~1")
-    switch(root, first)
+    switch(root, first, {})
     assert git(root, "rev-parse", "HEAD") == first
     assert way_back(root, {}) == first
     assert way_back(root, {"back": "main", "head": first}) == "main"
     assert way_back(root, {"back": "main", "head": "another"}) == first
 
 
-def test_a_file_in_the_way_that_git_does_not_know_is_kept(root: Path) -> None:
+def test_what_the_last_checkout_left_goes_and_new_files_of_the_user_stay(root: Path) -> None:
+    write_text(root / "a.py", "restored\n")
+    write_text(root / "restored.py", "restored\n")
+    left = changed_files(root) | new_code(root)
+    write_text(root / "mine.py", "mine\n")
+    switch(root, git(root, "rev-parse", "HEAD~1"), left)
+    assert (changed_files(root), list(new_code(root))) == ({}, ["mine.py"])
+    assert (root / "a.py").read_text() == "one\n"
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_file_in_the_way_that_git_does_not_know_is_kept(root: Path, ignored: bool) -> None:
     git(root, "rm", "-q", "a.py")
     commit(root)
     write_text(root / "a.py", "mine\n")
+    if ignored:
+        write_text(root / ".git/info/exclude", "a.py\n")
     with pytest.raises(UserError, match=r"git cannot check it out \(.*a.py.*\); mend that"):
-        switch(root, git(root, "rev-parse", "HEAD~1"))
+        switch(root, git(root, "rev-parse", "HEAD~1"), {})
     assert (root / "a.py").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["../a.py", "/tmp/a.py", ".git/config"])
+def test_a_store_cannot_name_files_outside_the_project(root: Path, name: str) -> None:
+    run = run_here(root)
+    run.tags["git.changed"] = json.dumps({name: ""})
+    with pytest.raises(UserError, match=r"^r: may only name files of this project"):
+        plan_of(root, run, None)
 
 
 def test_a_commit_that_is_not_here_is_told(root: Path) -> None:
