@@ -3,13 +3,12 @@
 DVC trusts objects that are write-protected, as all of them are, and would hand damaged bytes to the workspace.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from llmcore.dvc_files import LOCK_FILE, md5, read_lock
 from llmcore.errors import UserError
 from llmcore.files import user_errors
 
@@ -61,12 +60,6 @@ def repair(damage: list[Damaged], root: Path) -> None:
                     copy.unlink()
 
 
-def md5(path: Path) -> str:
-    """Return a file's MD5, the name that DVC gives it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 def _object_name(path: Path) -> str | None:
     """Return the name of an object; None for what is none, as leftovers of a write that broke off."""
     found = OBJECT.search(path.as_posix())
@@ -76,20 +69,12 @@ def _object_name(path: Path) -> str | None:
 def _owners(root: Path, cache: Path) -> dict[str, list[tuple[str, Path]]]:
     """Return, by object name, the stage and path of each output that dvc.lock records, and of each file inside."""
     owners: dict[str, list[tuple[str, Path]]] = {}
-    for stage, entry in _locked(root).items():
-        for out in entry.get("outs", []):
-            name, path = str(out.get("md5", "")), Path(out["path"])
-            owners.setdefault(name, []).append((stage, path))
+    for stage, entry in read_lock(root / LOCK_FILE).items():
+        for path, name in entry.outs.items():
+            owners.setdefault(name, []).append((stage, Path(path)))
             for file, inner in _listing(cache, name):
-                owners.setdefault(file, []).append((stage, path / inner))
+                owners.setdefault(file, []).append((stage, Path(path, inner)))
     return owners
-
-
-def _locked(root: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-
-    lock = root / "dvc.lock"
-    return YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
 
 
 def _listing(cache: Path, name: str) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   llmcore show-batch instruct
   llmcore register classifier
   llmcore preset book-scratch
+  llmcore lineage models/classifier
   llmcore fsck --repair
 """
 
@@ -99,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
     preset.set_defaults(run=run_preset)
+
+    lineage = commands.add_parser("lineage", help="tell where a result comes from, or go back to a run's workspace")
+    lineage.add_argument("target", metavar="WHAT", help="a path that the pipeline makes, or a run: its id or name")
+    lineage.add_argument("--checkout", action="store_true", help="restore code, params.yaml and artifacts of the run")
+    lineage.set_defaults(run=run_lineage)
 
     fsck = commands.add_parser("fsck", help="look for damaged objects in DVC's cache")
     fsck.add_argument("--repair", action="store_true", help="remove them, so that `dvc repro` builds them again")
@@ -217,6 +223,17 @@ def run_preset(arguments: argparse.Namespace) -> None:
         print("\n".join(preset_names(Path())))
     else:
         print(apply_preset(Path(), arguments.name, force=arguments.force))
+
+
+def run_lineage(arguments: argparse.Namespace) -> None:
+    if arguments.checkout:
+        from llmcore.lineage.restore import checkout
+
+        print(checkout(Path(), arguments.target))
+    else:
+        from llmcore.lineage.show import lineage
+
+        print(lineage(Path(), arguments.target))
 
 
 def run_fsck(arguments: argparse.Namespace) -> int:

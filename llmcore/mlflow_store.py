@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from llmcore.git import changed_files, git, new_code
 from llmcore.process import prepare
 from llmcore.project import project_root
 
@@ -43,6 +44,9 @@ MARKS = ("training", "delivery")  # tags by which a run is found again: what it 
 PROCESS_TAG = "process"  # who works on a run
 ABANDONED_DAYS = 30  # of a run on another computer, where nobody here can see whether its process lives
 NOTE_TAG, LINK_TAG = "mlflow.note.content", "run."  # its description, in Markdown; the run of a stage that it builds on
+TAG_CHARACTERS, BLOB_CHARACTERS = 5000, 12  # limit of a tag in older servers; enough to find a blob by
+CHANGED_TAG = "git.changed"  # files that differ from the commit, new code among them
+READ_TAG, WROTE_TAG = "in.", "out."  # before a path: DVC's hash of what the stage read and wrote there
 
 
 def store_uri() -> str:
@@ -314,15 +318,20 @@ def batches(events: Iterable[Event]) -> Iterable[list[Event]]:
 
 
 def git_tags(folder: str | Path = ".") -> dict[str, str]:
-    """Return the commit and whether tracked files differ from it; nothing outside a git repository."""
+    """Return the commit and what differs from it, names and git's hashes; nothing outside a git repository."""
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        commit, tracked, new = git(folder, "rev-parse", "HEAD"), changed_files(folder), new_code(folder)
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
         return {}
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+    changed = changed_tag(tracked | new) if tracked or new else "{}"
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(tracked)).lower(), CHANGED_TAG: changed}
 
 
-def _git(folder: str | Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+def changed_tag(changed: dict[str, str]) -> str:
+    """Return files as JSON, path -> shortened blob; those that a tag has no room for are counted under `...`."""
+    shown = {path: blob[:BLOB_CHARACTERS] for path, blob in changed.items()}
+    left_out = 0
+    while len(text := json.dumps(shown | ({"...": str(left_out)} if left_out else {}))) > TAG_CHARACTERS:
+        shown.popitem()
+        left_out += 1
+    return text

@@ -14,6 +14,7 @@ import base64
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,9 +29,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from llmcore import mlflow_store
 from llmcore.credentials import masked
+from llmcore.dvc_files import STAGES_FILE, hash_of, stage_paths
+from llmcore.errors import UserError
 from llmcore.files import write_jsonl
-from llmcore.mlflow_store import NOTE_TAG, Event, Store
+from llmcore.mlflow_store import NOTE_TAG, READ_TAG, WROTE_TAG, Event, Store
 from llmcore.nested import flat
+from llmcore.params import read_yaml
 from llmcore.project import project_root
 from llmcore.run_name import changed_params, run_name
 from llmcore.sentences import sentence
@@ -43,6 +47,7 @@ RETRY_SECONDS = 30.0  # between tries to reach a store that could not be reached
 LOAD_SECONDS = 120.0  # that the end of a run waits for MLflow to be loaded; a busy machine needs long for that
 PATIENCE_SECONDS = 30.0  # that it waits for the store
 HURRY_SECONDS = 5.0  # that it waits when it was told to stop; `llmcore.parent` kills after 10
+PLAIN_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)  # others cannot be part of a tag's name
 
 Arguments = ParamSpec("Arguments")
 
@@ -69,7 +74,7 @@ def run(
     if not params.runtime.tracking or os.environ.get("LLMCORE_TRACKING") == "off":
         yield Tracker(stage, record=lambda event: None)
         return
-    courier = Courier(stage, training)
+    courier = Courier(stage, training, facts=lambda: mlflow_store.git_tags() | _hashes(stage, params, READ_TAG))
     tracker = Tracker(stage, record=courier.record)
     leaves = flatten(params, sections)
     tracker.log_params(leaves)
@@ -82,6 +87,7 @@ def run(
     with _sigterm_exits():
         try:
             yield tracker
+            tracker.set_tags(_hashes(stage, params, WROTE_TAG))
             status = "FINISHED"
         except (KeyboardInterrupt, SystemExit):
             status = "KILLED"
@@ -196,7 +202,8 @@ class Tracker:
 class Courier:
     """Takes events from the stage and delivers them from a thread of its own; the end spools what is left."""
 
-    def __init__(self, stage: str, training: str | None):
+    def __init__(self, stage: str, training: str | None, facts: Callable[[], dict[str, str]]):
+        self.facts = facts  # tags that take a moment to find out
         # one or the other tells the store that a run is there already, though its answer did not arrive
         mark: Event = {"training": training} if training else {"delivery": uuid.uuid4().hex}
         self.header: Event = {"do": "start", "stage": stage, "time": _now_ms(), **mark}
@@ -238,10 +245,9 @@ class Courier:
         return f"tracking took {seconds:.1f} s of {whole:.0f} s ({seconds / whole:.1%})"
 
     def _work(self) -> None:
-        for key, value in mlflow_store.git_tags().items():
-            self.record({"do": "tags", "key": key, "value": value})
         while True:
             try:
+                self._tell_facts()
                 self._deliver_all()
                 return
             except Exception as error:  # a tracker never stops the work, whatever MLflow or the disk do
@@ -253,6 +259,12 @@ class Courier:
                 return
             _warn(f"records wait, to be sent at the end or by a later run ({self.problem})")
             self.over.wait(RETRY_SECONDS)
+
+    def _tell_facts(self) -> None:
+        """Record them, once."""
+        for key, value in self.facts().items():
+            self.record({"do": "tags", "key": key, "value": value})
+        self.facts = dict
 
     def _deliver_all(self) -> None:
         mlflow_store.load()
@@ -332,6 +344,18 @@ def _own_tags(stage: str) -> dict[str, str]:
     tags = {"dvc.stage": stage, "mlflow.source.name": stage, "mlflow.source.type": "LOCAL"}
     variables = {"dvc.exp_name": "DVC_EXP_NAME", "dvc.exp_baseline_rev": "DVC_EXP_BASELINE_REV"}
     return tags | {tag: os.environ[name] for tag, name in variables.items() if os.environ.get(name)}
+
+
+def _hashes(stage: str, params: "Params", tag: str) -> dict[str, str]:
+    """Return DVC's hashes of what the stage reads or has written, by which `llmcore lineage` joins runs."""
+    try:
+        stages = (read_yaml(STAGES_FILE) or {}).get("stages", {}) if STAGES_FILE.is_file() else {}
+        read, wrote = stage_paths(stage, stages, params.model_dump(mode="json"))
+        found = {path: hash_of(Path(path)) for path in (read if tag == READ_TAG else wrote)}
+    except (UserError, OSError) as error:
+        _warn(f"no hashes of inputs and outputs ({_line(error)})")
+        return {}
+    return {f"{tag}{path}": value for path, value in found.items() if value and PLAIN_PATH.fullmatch(path)}
 
 
 @contextmanager

@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from llmcore.cache_check import md5
 from llmcore.compute import cpu_name
 from llmcore.differences import folder_differences
+from llmcore.dvc_files import LOCK_FILE, md5, read_lock
 from llmcore.errors import UserError
 
 
@@ -52,11 +51,7 @@ def environment() -> dict[str, str]:
 
 def locked_outs(root: Path) -> dict[str, dict[str, str]]:
     """Return the hash of each output by stage and path, as dvc.lock has them."""
-    from ruamel.yaml import YAML
-
-    lock = root / "dvc.lock"
-    stages: dict[str, Any] = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    return {name: {out["path"]: out["md5"] for out in stage.get("outs", [])} for name, stage in stages.items()}
+    return {name: dict(stage.outs) for name, stage in read_lock(root / LOCK_FILE).items()}
 
 
 def report(

@@ -94,7 +94,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "generate", "classify", "ask", "info", "compare", "show-batch", "register", "preset", "fsck", "verify"],
+    [
+        *("", "generate", "classify", "ask", "info", "compare", "show-batch", "register", "preset", "lineage"),
+        *("fsck", "verify"),
+    ],
 )
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
     code, out, _ = llmcore(*command.split(), "--help")

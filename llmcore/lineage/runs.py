@@ -1,0 +1,165 @@
+"""Runs as lineage sees them, and the store asked for them: by id, by name, by what they wrote."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcore.errors import UserError
+from llmcore.mlflow_store import CHANGED_TAG, READ_TAG, WROTE_TAG, database_file, open_store, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ID_PREFIX = re.compile(r"[0-9a-f]{6,32}")
+SHORT = 8  # characters of a run's id that are shown
+NAMED = 100  # runs of one name that are looked at
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what it was told, and by DVC's hashes what it read and wrote (none in runs of early versions)."""
+
+    id: str
+    name: str
+    status: str
+    started: datetime
+    seconds: float | None
+    params: dict[str, str]
+    tags: dict[str, str]
+    datasets: tuple[tuple[str, str, str], ...]  # name, source, digest
+
+    @property
+    def stage(self) -> str:
+        return self.tags.get("dvc.stage", "")
+
+    @property
+    def commit(self) -> str | None:
+        return self.tags.get("mlflow.source.git.commit")
+
+    @property
+    def changed(self) -> dict[str, str] | None:
+        """The files that differed from the commit, by git's short name of their content; None if not noted."""
+        noted = self.tags.get(CHANGED_TAG)
+        return None if noted is None else json.loads(noted)
+
+    @property
+    def read(self) -> dict[str, str]:
+        return self._hashes(READ_TAG)
+
+    @property
+    def wrote(self) -> dict[str, str]:
+        return self._hashes(WROTE_TAG)
+
+    def title(self) -> str:
+        return f"{self.name} ({self.id[:SHORT]}), {self.started:%Y-%m-%d %H:%M}"
+
+    def _hashes(self, tag: str) -> dict[str, str]:
+        return {key.removeprefix(tag): value for key, value in self.tags.items() if key.startswith(tag)}
+
+
+class Runs:
+    """The store, for reading. What it answers is newest first."""
+
+    def __init__(self, client: "MlflowClient"):
+        self._client = client
+        self._experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+
+    def find(self, text: str) -> list[Run]:
+        """Return the run with this id, else those whose id begins with `text`, else those of this name."""
+        if ID_PREFIX.fullmatch(text) and (found := self._search(f"attributes.run_id LIKE '{text}%'")):
+            return found
+        quoted = text.replace("'", "")
+        return self._search(f"attributes.run_name = '{quoted}'") if quoted == text else []
+
+    def writers(self, outs: Mapping[str, str]) -> list[Run]:
+        """Return the runs that wrote all these paths with these bytes."""
+        wanted = [f"tags.`{WROTE_TAG}{path}` = '{md5}'" for path, md5 in outs.items()]
+        return self._search(" and ".join(wanted)) if wanted else []
+
+    def makers_of_weights(self, stage: str, sha256: str) -> list[Run]:
+        """Return the runs of a stage whose model has these weights; early runs noted no other hash."""
+        return self._search(f"tags.`model_sha256` = '{sha256}' and tags.`dvc.stage` = '{stage}'")
+
+    def params_file(self, run: Run, folder: Path) -> bytes | None:
+        """Return the params.yaml that a run kept, fetched into `folder`; None if it kept none."""
+        if not any(file.path == "params.yaml" for file in self._client.list_artifacts(run.id)):
+            return None
+        return Path(self._client.download_artifacts(run.id, "params.yaml", str(folder))).read_bytes()
+
+    def _search(self, query: str) -> list[Run]:
+        if not self._experiments:
+            return []
+        order = ["attributes.start_time DESC"]
+        found = self._client.search_runs(self._experiments, query, max_results=NAMED, order_by=order)
+        return [_read(run) for run in found]
+
+
+def open_runs() -> Runs | str:
+    """Open the store for reading, or return in words why there is none; it is not created."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    uri = store_uri()
+    file = database_file(uri)
+    if file is not None and not file.is_file():
+        return f"no runs: {file} does not exist yet"
+    try:
+        return Runs(open_store().client)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        return f"no runs: {uri} cannot be opened ({' '.join(str(error).split())[:200]})"
+
+
+def one_run(runs: Runs, text: str) -> tuple[Run, str | None]:
+    """Return the run that `text` names, and a note if it was the newest of several with that name.
+
+    UserError if there is none, or if an id is cut too short to tell runs apart.
+    """
+    found = runs.find(text)
+    if not found:
+        raise UserError(
+            f"{text}: must be a run's id, six of its first characters or more, its name, or a path that a stage of "
+            "dvc.lock makes; copy one from MLflow or dvc.lock"
+        )
+    if len(found) == 1:
+        return found[0], None
+    if ID_PREFIX.fullmatch(text) and found[0].id.startswith(text):
+        raise UserError(f"{text}: must begin the id of one run, got {_titles(found)}; give more characters")
+    return found[0], f"the newest of {len(found)} runs named {text}; the others by id: {_ids(found[1:])}"
+
+
+def _titles(runs: Iterable[Run]) -> str:
+    return ", ".join(run.id for run in runs)
+
+
+def _ids(runs: list[Run]) -> str:
+    shown = [run.id[:SHORT] for run in runs[:5]]
+    return ", ".join(shown + ["..."] * (len(runs) > 5))
+
+
+def _read(run: Any) -> Run:
+    ended = run.info.end_time
+    datasets = tuple(
+        (entry.dataset.name, _source(entry.dataset.source), entry.dataset.digest) for entry in run.inputs.dataset_inputs
+    )
+    return Run(
+        id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        started=datetime.fromtimestamp(run.info.start_time / 1000),
+        seconds=None if ended is None else (ended - run.info.start_time) / 1000,
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        datasets=datasets,
+    )
+
+
+def _source(text: str) -> str:
+    try:
+        return str(json.loads(text).get("uri", text))
+    except (ValueError, AttributeError):
+        return text

@@ -1,0 +1,140 @@
+"""Lineage in words: of an artifact, from dvc.lock, and of a run, from the store; both with a look at the workspace."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from llmcore.dvc_files import LOCK_FILE, Locked, hash_of, read_lock
+from llmcore.errors import UserError
+from llmcore.files import sha256_file
+from llmcore.git import git, knows
+from llmcore.lineage.runs import Run, Runs, one_run, open_runs
+from llmcore.lineage.tree import SHORT, World, made_by, maker, tree
+from llmcore.nested import flat
+from llmcore.origin import NOT_STATED, read_source
+from llmcore.params import PARAMS_FILE, read_yaml
+
+WEIGHTS = "model.safetensors"
+
+
+def lineage(root: Path, target: str) -> str:
+    """Return the lineage of a path that a stage of dvc.lock makes, or of a run.
+
+    UserError if `target` is neither. Without a store an artifact's lineage says so and tells the rest.
+    """
+    lock, path = read_lock(root / LOCK_FILE), inside(root, target)
+    runs = open_runs()
+    if path and maker(lock, path):
+        note = [runs] if isinstance(runs, str) else []
+        return "\n".join([*tree(lock, path, world(root, None if isinstance(runs, str) else runs)), *note])
+    if path and ("/" in target or Path(target).exists()):
+        raise UserError(no_such_path(lock, target))
+    if isinstance(runs, str):
+        raise UserError(f"{target}: must be a path that a stage of dvc.lock makes or a run, but {runs}")
+    run, note_ = one_run(runs, target)
+    return "\n".join([*([note_] if note_ else []), *describe(root, run, runs, lock)])
+
+
+def inside(root: Path, target: str) -> str | None:
+    """Return a path as dvc.lock writes it, relative to the root; None if it lies outside."""
+    try:
+        return (Path.cwd() / target).absolute().relative_to(root.absolute()).as_posix()
+    except ValueError:
+        return None
+
+
+def no_such_path(lock: dict[str, Locked], target: str) -> str:
+    """Say why a path has no lineage."""
+    if not lock:
+        return f"{target}: dvc.lock must say which stage makes it, but there is none; run `dvc repro`"
+    outs = [out for stage in lock.values() for out in stage.outs if not out.startswith("reports/")]
+    return (
+        f"{target}: must be, or lie in, an output of a stage of dvc.lock ({', '.join(outs)}, reports/...); choose one"
+    )
+
+
+def world(root: Path, runs: Runs | None) -> World:
+    """Return what the workspace at `root` and the store say; every path is hashed once."""
+    present = cache(lambda path: hash_of(root / path))
+
+    def state(path: str, wanted: str) -> str:
+        found = present(path)
+        compared = "missing" if found is None else "as in dvc.lock" if found == wanted else "changed since dvc.lock"
+        return f"{wanted[:SHORT]} {compared}"
+
+    def makers(stage: Locked) -> list[Run]:
+        if runs is None:
+            return []
+        found = runs.writers(stage.outs)
+        from_these = [run for run in found if run.read.items() >= stage.inputs().items()]
+        return from_these or found or makers_of_weights(stage)
+
+    def makers_of_weights(stage: Locked) -> list[Run]:
+        """Ask for a model's weights, if they are what dvc.lock says: all that early runs noted."""
+        assert runs is not None
+        for out, wanted in stage.outs.items():
+            if (root / out / WEIGHTS).is_file() and present(out) == wanted:
+                return runs.makers_of_weights(stage.name, sha256_file(root / out / WEIGHTS))
+        return []
+
+    return World(state, makers, lambda path: source_of(root / path), present_params(root))
+
+
+def source_of(folder: Path) -> str | None:
+    """Return kind and licence that a download says of itself."""
+    source = read_source(folder) if folder.is_dir() else None
+    return f"{source.kind}, {source.licence}" if source and source.licence != NOT_STATED else None
+
+
+def present_params(root: Path) -> dict[str, object]:
+    try:
+        return flat(read_yaml(root / PARAMS_FILE))
+    except UserError:  # missing or broken: there is nothing to compare with
+        return {}
+
+
+def describe(root: Path, run: Run, runs: Runs, lock: dict[str, Locked]) -> Iterator[str]:
+    """Yield lines about a run: when, code, numbers, inputs with the runs that made them, outputs."""
+    took = "" if run.seconds is None else f", {run.seconds:.0f} s"
+    yield run.name
+    yield f"  id      {run.id}"
+    yield f"  stage   {run.stage}"
+    yield f"  when    {run.started:%Y-%m-%d %H:%M:%S}{took}"
+    yield f"  status  {run.status}"
+    yield "code"
+    yield f"  commit  {commit_line(root, run)}"
+    yield f"  edits   {edits_line(run, lock)}"
+    yield "params"
+    yield from (f"  {key} {value}" for key, value in sorted(run.params.items()))
+    yield "inputs"
+    for path, md5 in run.read.items():
+        stage = maker(lock, path)
+        yield f"  {path}  {md5[:SHORT]}  {made_by(runs.writers({path: md5})) if stage else 'made by no stage'}"
+    yield from (f"  {name}: {source}, digest {digest[:SHORT]}" for name, source, digest in run.datasets)
+    yield "outputs"
+    for path, md5 in run.wrote.items():
+        place = "in the workspace" if hash_of(root / path) == md5 else "not in the workspace"
+        yield f"  {path}  {md5[:SHORT]}  {place}"
+    weights = {key: value for key, value in sorted(run.tags.items()) if key.partition(".")[0] == "model_sha256"}
+    yield from (f"  {key} {value}" for key, value in weights.items())
+
+
+def commit_line(root: Path, run: Run) -> str:
+    if run.commit is None:
+        return "none: it was made outside a git repository"
+    if not knows(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
+        return f"{run.commit}, not in this repository"
+    return git(root, "log", "-1", "--format=%h %s", run.commit)
+
+
+def edits(run: Run, lock: dict[str, Locked]) -> dict[str, str]:
+    """Return the files that differed from the run's commit, without those that the pipeline itself writes."""
+    changed = run.changed or {}
+    return {path: blob for path, blob in changed.items() if path != LOCK_FILE.as_posix() and not maker(lock, path)}
+
+
+def edits_line(run: Run, lock: dict[str, Locked]) -> str:
+    if run.changed is None:
+        dirty = {"true": "files differed, which was not noted", "false": "none"}
+        return dirty.get(run.tags.get("git.dirty", ""), "not known")
+    return ", ".join(edits(run, lock)) or "none"

@@ -1,0 +1,179 @@
+"""Runs in a store are found again, joined with dvc.lock by hashes, and told; mistakes are one line."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structure import ROOT
+
+from llmcore import tracking
+from llmcore.cli import main
+from llmcore.dvc_files import hash_of
+from llmcore.files import write_text
+from llmcore.lineage.runs import Run, Runs, open_runs
+from llmcore.params import read_params
+
+STAGES = """\
+stages:
+  sample:
+    cmd: python -m stages.sample
+    deps: [data/tokens, stages/sample.py]
+    params: [sample]
+    outs: [data/samples]
+"""
+LOCK = """\
+schema: '2.0'
+stages:
+  sample:
+    cmd: python -m stages.sample
+    deps:
+    - {{path: data/tokens, md5: {tokens}}}
+    params:
+      params.yaml:
+        sample: {{window_tokens: 192}}
+    outs:
+    - {{path: data/samples, md5: {samples}}}
+"""
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of one stage, run twice with the same result, with an edit of params.yaml before the second."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    write_text(root / "dvc.yaml", STAGES)
+    write_text(root / ".gitignore", "data/\nml*\n.mlflow-spool/\n")
+    write_text(root / "data/tokens/ids", "tokens")
+    write_text(root / "data/samples/rows", "samples")
+    hashes = {name: hash_of(root / "data" / name) for name in ("tokens", "samples")}
+    write_text(root / "dvc.lock", LOCK.format(**hashes))
+    names = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], [*names, "commit", "-qm", "first"]):
+        subprocess.run(["git", *arguments], cwd=root, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        setting(patch, root)
+        for text in ("", "# an edit\n"):
+            with open(root / "params.yaml", "a", encoding="utf-8") as file:
+                file.write(text)
+            with tracking.run("sample", read_params(), ["sample"]):
+                pass
+    return root
+
+
+def setting(patch: pytest.MonkeyPatch, root: Path) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "LLMCORE_TRACKING", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        patch.delenv(name, raising=False)
+    patch.setenv("DVC_ROOT", str(root))
+    patch.chdir(root)
+
+
+@pytest.fixture
+def lineage(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    setting(monkeypatch, project)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(["lineage", *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def made(project: Path) -> tuple[Run, Run]:
+    """Return the run of the clean workspace and that of the edited one."""
+    runs = open_runs()
+    assert isinstance(runs, Runs)
+    new, old = runs.writers({"data/samples": str(hash_of(project / "data/samples"))})
+    return old, new
+
+
+def test_a_run_notes_what_it_read_and_wrote_and_which_files_differed(lineage: Command, project: Path) -> None:
+    old, new = made(project)
+    assert old.read == {"data/tokens": hash_of(project / "data/tokens")}
+    assert old.wrote == {"data/samples": hash_of(project / "data/samples")}
+    assert (old.changed, list(new.changed or {})) == ({}, ["params.yaml"])
+
+
+@pytest.mark.parametrize("length", [32, 12])
+def test_a_run_is_found_by_its_id_and_by_how_it_begins(lineage: Command, project: Path, length: int) -> None:
+    old, _ = made(project)
+    code, out, _ = lineage(old.id[:length])
+    assert code == 0
+    assert out.splitlines()[:2] == [old.name, f"  id      {old.id}"]
+
+
+def test_of_runs_of_one_name_it_is_the_newest(lineage: Command, project: Path) -> None:
+    old, new = made(project)
+    code, out, _ = lineage(new.name)
+    assert code == 0
+    assert out.splitlines()[0] == f"the newest of 2 runs named {new.name}; the others by id: {old.id[:8]}"
+    assert f"  id      {new.id}" in out
+
+
+def test_a_run_is_told_with_its_code_numbers_inputs_and_outputs(lineage: Command, project: Path) -> None:
+    _, new = made(project)
+    _, out, _ = lineage(new.id)
+    assert " first\n  edits   params.yaml\n" in out
+    assert "  sample.window_tokens 192\n" in out
+    assert f"  data/tokens  {new.read['data/tokens'][:8]}  made by no stage" in out
+    assert f"  data/samples  {new.wrote['data/samples'][:8]}  in the workspace" in out
+
+
+def test_an_artifact_leads_to_the_newest_run_that_made_it(lineage: Command, project: Path) -> None:
+    _, new = made(project)
+    for path in ("data/samples", "data/samples/", "./data/samples/rows", str(project / "data/samples")):
+        code, out, _ = lineage(path)
+        assert code == 0
+        assert f"  sample  run {new.title()}; the same was made by 1 more\n" in out
+
+
+def test_without_a_store_an_artifact_still_has_its_stage(
+    lineage: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    code, out, _ = lineage("data/samples")
+    assert code == 0
+    assert "  sample  no run in the store\n" in out
+    assert out.endswith(f"no runs: {tmp_path}/mlflow.db does not exist yet\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["0" * 32], "must be a run's id, six of its first characters or more, its name, or a path"),
+        (["no-such-run"], "must be a run's id"),
+        (["it's"], "must be a run's id"),
+        (["no-such-run", "--checkout"], "must be a run's id"),
+        (["data/nothing"], "must be, or lie in, an output of a stage of dvc.lock (data/samples, reports/...)"),
+        (["data"], "must be, or lie in, an output"),
+        (["data/samples", "--checkout"], "must be a run to check out; `llmcore lineage data/samples` names the one"),
+    ],
+)
+def test_what_is_neither_run_nor_artifact_is_one_line(lineage: Command, arguments: list[str], line: str) -> None:
+    code, out, err = lineage(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {arguments[0]}: {line}")
+    assert len(err.splitlines()) == 1
+
+
+def test_without_dvc_lock_or_store_it_says_so(
+    lineage: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setting(monkeypatch, tmp_path)
+    assert lineage("models/classifier")[2].startswith("error: models/classifier: dvc.lock must say which stage")
+    assert "mlflow.db does not exist yet" in lineage("abcdef12")[2]
+    assert "mlflow.db does not exist yet" in lineage("abcdef12", "--checkout")[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_git_repository_nothing_is_checked_out(
+    lineage: Command, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = lineage(made(project)[0].id, "--checkout")
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path}: must be a git repository with a commit")
