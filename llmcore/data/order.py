@@ -51,11 +51,14 @@ class Order:
     def __init__(self, rows: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
         self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
         self.steps_per_epoch = -(-rows // batch_size)
+        self._shuffled = lru_cache(maxsize=2)(self._permutation)
         self._epoch = lru_cache(maxsize=2)(self._batches)
 
     def batch(self, step: int) -> np.ndarray:
         """Return the row indices of `step` (0 is the first); one batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.steps_per_epoch)
+        if self.lengths is None:  # of ten million windows a list of batches would take 160 MB
+            return self._shuffled(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         return self._epoch(epoch)[place]
 
     def padding_share(self, micro_batch_size: int) -> float:
@@ -64,11 +67,17 @@ class Order:
         parts = [part for batch in self._epoch(0) for part in chunks(batch, micro_batch_size)]
         return 1 - int(self.lengths.sum()) / sum(len(part) * int(self.lengths[part].max()) for part in parts)
 
+    def _permutation(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch without lengths, in their order."""
+        rows = np.arange(self.rows, dtype=np.int32)
+        numpy_generator(self.seed, "order", epoch).shuffle(rows)
+        return rows
+
     def _batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the batches of an epoch with lengths."""
+        assert self.lengths is not None
         generator = numpy_generator(self.seed, "order", epoch)
         rows = generator.permutation(self.rows)
-        if self.lengths is None:
-            return chunks(rows, self.batch_size)
         pools = chunks(rows, POOL_BATCHES * self.batch_size)
         rows = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in pools])
         batches = chunks(rows, self.batch_size)

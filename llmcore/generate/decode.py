@@ -13,7 +13,7 @@ from llmcore.model.gpt import GPT
 from llmcore.seeds import torch_generator
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def decode(
     model: GPT,
     prompts: Sequence[Sequence[int]],
