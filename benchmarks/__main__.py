@@ -48,7 +48,7 @@ def page(rows: list[Row], commands: list[list[str]], seconds: float) -> str:
         f"# {machine()}",
         "",
         f"{os.cpu_count()} cores, measured in {seconds / 60:.0f} minutes. Medians of rounds in which all take turns;",
-        "only ratios say something about another machine.",
+        "only ratios say something about another machine. `benchmarks/README.md` tells what binds.",
         "",
         "| work | unit | ours | best peer | ratio | goal |",
         "|---|---|---|---|---|---|",
