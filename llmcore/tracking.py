@@ -380,7 +380,9 @@ def _warn(sentence: str) -> None:
     global _warned
     if not _warned:
         _warned = True
-        print(f"tracking: {sentence}", file=sys.stderr)
+        from tqdm import tqdm
+
+        tqdm.write(f"tracking: {sentence}", file=sys.stderr)  # above a progress bar that may be there
 
 
 def _line(error: object) -> str:

@@ -110,10 +110,14 @@ class Chaos:
         }
 
     def tracked(self) -> list[tuple[Any, ...]]:
-        """Return every point of every training, and how its run ended: a second run or point would be one more."""
+        """Return every point of every training but its speed, and how its run ended.
+
+        A second run or point would be one more.
+        """
         query = """
             select e.name, r.status, m.key, m.step, m.value from experiments e join runs r using (experiment_id)
-            left join metrics m using (run_uuid) where e.name in (?, ?, ?) order by e.name, m.key, m.step, m.value"""
+            left join metrics m using (run_uuid) where e.name in (?, ?, ?)
+            and coalesce(m.key, '') not like 'perf/%' order by e.name, m.key, m.step, m.value"""
         return self._query(query, *TRAININGS)
 
     def running_runs(self) -> list[tuple[Any, ...]]:

@@ -401,7 +401,8 @@ def test_the_end_waits_longer_for_mlflow_to_load_than_for_the_store(project, par
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_it_waits_it_ends_at_once_and_keeps_the_rest(project, silent_server, number):
-    child = start(project, 0, MLFLOW_TRACKING_URI=silent_server)
+    # a request that ran out of time would end the waiting by itself
+    child = start(project, 0, MLFLOW_TRACKING_URI=silent_server, MLFLOW_HTTP_REQUEST_TIMEOUT="120")
     assert child.stdout is not None
     child.stdout.readline()
     time.sleep(0.5)  # it has nothing more to do

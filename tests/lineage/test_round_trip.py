@@ -89,7 +89,7 @@ def test_an_artifact_leads_to_its_run_its_numbers_and_the_downloads(
     built: Workspace, old: tuple[str, dict[str, object]]
 ) -> None:
     printed = built.run(f"{LINEAGE} models/classifier")
-    assert re.search(rf"finetune_classifier  run \S+ \({run_of(built, 'finetune_classifier')[:8]}\)", printed)
+    assert re.search(rf"finetune_classifier  run .+ \({run_of(built, 'finetune_classifier')[:8]}\)", printed)
     assert "classifier.lora.rank=4," in printed
     assert "  data/raw/text" in printed
     assert "(world, generated here; no rights reserved)" in printed
