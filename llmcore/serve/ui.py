@@ -18,17 +18,22 @@ def main() -> int:
         uri = store_uri()
         check_store(uri)
         port = free_port()
-        command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-        print(f"The trainings are at\n\n    {page(port)}\n\nin a few seconds; Ctrl-C ends it.", flush=True)
     except UserError as error:
         return tell(error)
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     # Jobs are for evaluations that this project does not run, and cost 2.5 GB.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     environment |= {"MLFLOW_BACKEND_STORE_URI": uri}  # a command line, with its password, is for all to see
+    server = subprocess.Popen(command, env=environment)  # first: it takes as long to start as the store to open
     try:
-        return subprocess.run(command, env=environment).returncode
+        print(f"The trainings are at\n\n    {page(port)}\n\nCtrl-C ends it.", flush=True)
+        return server.wait()
     except KeyboardInterrupt:
+        server.wait()
         return 0
+    except BaseException:
+        server.kill()
+        raise
 
 
 def check_store(uri: str) -> None:

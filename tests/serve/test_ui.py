@@ -1,7 +1,6 @@
 """`make ui`: says in a line why there is nothing to show, and links to the trainings."""
 
 import socket
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -10,7 +9,12 @@ from llmcore import mlflow_store
 from llmcore.errors import UserError
 from llmcore.serve import ui
 
-ENDED: CompletedProcess[bytes] = CompletedProcess([], 0)
+
+class Ended:
+    """A server that has ended."""
+
+    def wait(self) -> int:
+        return 0
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def test_the_store_is_no_argument_that_other_users_of_the_machine_can_read(monke
     called: dict[str, Any] = {}
     monkeypatch.setattr(ui, "check_store", lambda uri: None)
     monkeypatch.setattr(ui, "page", lambda port: "")
-    monkeypatch.setattr(ui.subprocess, "run", lambda command, env: called.update(command=command, env=env) or ENDED)
+    monkeypatch.setattr(ui.subprocess, "Popen", lambda command, env: called.update(command=command, env=env) or Ended())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
     assert ui.main() == 0
     assert not [word for word in called["command"] if "password" in word]
