@@ -2,6 +2,8 @@
 
 import sys
 
+from llmcore.credentials import masked
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message names the key or file, the rule, the value, the remedy.
@@ -12,7 +14,7 @@ class UserError(Exception):
 
 
 def tell(error: UserError) -> int:
-    """Print each line of the error on stderr and return the exit code of a user's mistake, 2."""
-    for line in str(error).splitlines():
+    """Print each line of the error on stderr, without passwords, and return the exit code of a user's mistake, 2."""
+    for line in masked(str(error)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return 2
