@@ -593,7 +593,8 @@ def test_a_deleted_experiment_comes_back(project, params):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
 from llmcore import tracking
 from llmcore.params import read_params
 with tracking.run("pretrain", read_params(sys.argv[1]), ["pretrain"]) as tracker:
