@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+from llmcore.git import git
 from llmcore.nested import flat
 from llmcore.project import project_root
 
@@ -36,10 +37,8 @@ def changed_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
     from ruamel.yaml import YAML, YAMLError
 
-    command = ["git", "--no-optional-locks", "-C", str(project_root()), "show", "HEAD:./params.yaml"]
     try:
-        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
-        committed = flat(YAML(typ="safe").load(text))
+        committed = flat(YAML(typ="safe").load(git(project_root(), "show", "HEAD:./params.yaml")))
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError, YAMLError, AttributeError):
         return {}
     return {key: value for key, value in params.items() if key in committed and committed[key] != value}

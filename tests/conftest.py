@@ -67,3 +67,12 @@ def gpt(config: "GPTConfig", randomised: Callable[..., Any]) -> "GPT":
     from llmcore.model.gpt import GPT
 
     return randomised(GPT(config))
+
+
+@pytest.fixture
+def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let git commit as somebody, whatever this machine's settings are."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)

@@ -14,12 +14,8 @@ from llmcore.presets import apply_preset, preset_names
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, git_identity: None) -> Path:
     """A repository with the presets, the quickstart committed as params.yaml."""
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "test")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     shutil.copytree(ROOT / "presets", tmp_path / "presets")
     shutil.copyfile(ROOT / "presets/quickstart.yaml", tmp_path / "params.yaml")
     git(tmp_path, "init", "-q")

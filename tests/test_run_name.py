@@ -1,10 +1,10 @@
 """Names of runs tell what was changed."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from llmcore.git import git
 from llmcore.run_name import CHARACTERS, changed_params, run_name
 
 PARAMS = """
@@ -16,15 +16,10 @@ pretrain:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git_identity: None) -> Path:
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def test_a_name_is_the_stage_a_hash_and_the_changed_numbers() -> None:

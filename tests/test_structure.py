@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "git": set(),
     "dvc_files": {"nested", "params"},
     "mlflow_store": {"files", "git", "process", "project"},
-    "run_name": {"nested", "project"},
+    "run_name": {"git", "nested", "project"},
     "sentences": set(),
     "tracking": {"dvc_files", "files", "mlflow_store", "nested", "params", "project", "run_name", "sentences"},
     "nested": set(),

@@ -18,12 +18,8 @@ LOCK = "stages:\n  train:\n    outs:\n    - {path: models/a, md5: abc.dir}\n"
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, git_identity: None) -> Path:
     """A repository whose code has two commits, both edits of a.py."""
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "test")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     git(tmp_path, "init", "-q", "-b", "main")
     for name, text in ((".gitignore", "models/\n"), ("dvc.lock", LOCK), ("params.yaml", "a: 1\n"), ("a.py", "one\n")):
         write_text(tmp_path / name, text)
