@@ -38,7 +38,7 @@ help:
 	touch $@
 
 repro: .venv/installed
-	@python -m llmcore.dvc_notes
+	@python -m llmcore.dvc.repair
 	dvc repro
 	@python -m llmcore.report.summary
 
@@ -69,7 +69,7 @@ chaos: .venv/installed-dev
 	python tests/chaos.py --kills $(N) --seed $(SEED)
 
 ui: .venv/installed
-	@python -m llmcore.serve.ui
+	@python -m llmcore.tracking.ui
 
 plots: .venv/installed
 	@test -f .dvc/plots/offline.html || python -m llmcore.report.plots_page

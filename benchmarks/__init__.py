@@ -1,3 +1,3 @@
-from llmcore.process import prepare
+from llmcore.base.process import prepare
 
 prepare()  # before torch is loaded

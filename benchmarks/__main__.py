@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.side_by_side import Row
-from llmcore.compute import cpu_name, native_bf16
+from llmcore.train.compute import cpu_name, native_bf16
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "peft", "litgpt", "llms-from-scratch", "tiktoken")

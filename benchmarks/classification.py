@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
-from llmcore.compute import Machine
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import read_params
 from llmcore.data.download import fetch
 from llmcore.data.raw import fill_spam, fill_tokenizer
 from llmcore.data.reading import read_table
 from llmcore.model.classifier import GPTClassifier
-from llmcore.model.gpt import GPTConfig
+from llmcore.model.gpt2 import GPTConfig
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.params import read_params
-from llmcore.seeds import torch_generator
 from llmcore.tasks.classification import ClassificationTask, Labelled, pad
 from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.train.compute import Machine
 from llmcore.train.loop import train_step
 
 BATCH, ROUNDS, EVERY, RANK = 8, 2, 26, 16

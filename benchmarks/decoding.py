@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
-from llmcore.compute import native_bf16
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import read_params
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
-from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.model.int8 import to_int8
-from llmcore.params import read_params
-from llmcore.seeds import torch_generator
+from llmcore.train.compute import native_bf16
 
 NEW_TOKENS, ROUNDS = 64, 3
 ONE = [4]

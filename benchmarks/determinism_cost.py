@@ -11,8 +11,8 @@ import statistics
 import time
 
 from benchmarks.quickstart import quickstart
-from llmcore.compute import set_up
-from llmcore.params import read_params
+from llmcore.config.params import read_params
+from llmcore.train.compute import set_up
 from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer
 

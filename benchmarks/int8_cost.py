@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from llmcore.config.params import read_params
 from llmcore.data.samples import read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import IGNORED, Windows
-from llmcore.model.gpt import GPT
+from llmcore.generate.open import open_gpt
+from llmcore.model.gpt2 import GPT
 from llmcore.model.int8 import to_int8
-from llmcore.params import read_params
-from llmcore.serve.open import open_gpt
 
 ROWS_AT_ONCE = 32
 

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmcore.compute import Machine, set_up
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Params, Pretrain, read_params
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, stride_windows
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.params import Params, Pretrain, read_params
-from llmcore.seeds import torch_generator
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tasks.language import LanguageTask
+from llmcore.train.compute import Machine, set_up
 
 VOCABULARY, ROWS, VALIDATION_ROWS = 512, 3794, 20  # as in the quickstart, but little validation
 

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, product_gflops, take_turns, tell
-from llmcore.compute import Machine
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.params import read_params
-from llmcore.seeds import torch_generator
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import read_params
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tasks.next_token import TokenBatch, next_token_loss
+from llmcore.train.compute import Machine
 from llmcore.train.loop import train_step
 
 SHAPES = {  # layers, heads, width, vocabulary, rows, tokens a row, rounds

@@ -7,13 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcore.errors import UserError, tell
-from llmcore.process import prepare
-from llmcore.serve.decoding import ANSWER, STORY, Decoding
-from llmcore.serve.kinds import KINDS
+from llmcore.base.errors import UserError, tell
+from llmcore.base.process import prepare
+from llmcore.config.kinds import KINDS
+from llmcore.generate.settings import ANSWER, STORY, Decoding
 
 if TYPE_CHECKING:
-    from llmcore.model.gpt import GPT
+    from llmcore.model.gpt2 import GPT
     from llmcore.tokenizer.bpe import Tokenizer
 
 EXAMPLES = """examples:
@@ -130,7 +130,7 @@ def _decoding(command: argparse.ArgumentParser, model: str, default: Decoding) -
 
 def run_generate(arguments: argparse.Namespace) -> None:
     decoding = _checked(arguments)
-    from llmcore.serve.texts import continuations
+    from llmcore.generate.texts import continuations
 
     model, tokenizer = _decoder(arguments)
     [written] = continuations(model, tokenizer, [arguments.prompt], decoding)
@@ -138,8 +138,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
-    from llmcore.serve.classify import classify_texts
-    from llmcore.serve.open import open_classifier
+    from llmcore.generate.classify import classify_texts
+    from llmcore.generate.open import open_classifier
 
     model, tokenizer = open_classifier(arguments.model)
     try:
@@ -156,8 +156,8 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     decoding = _checked(arguments)
-    from llmcore.serve.texts import answers
-    from llmcore.serve.write import prompt_form
+    from llmcore.generate.texts import answers
+    from llmcore.generate.write import prompt_form
 
     (model, tokenizer), form = _decoder(arguments), prompt_form(arguments.model)
     [answer] = answers(model, tokenizer, form, [(arguments.instruction, arguments.input)], decoding)
@@ -165,7 +165,7 @@ def run_ask(arguments: argparse.Namespace) -> None:
 
 
 def run_info(arguments: argparse.Namespace) -> None:
-    from llmcore.serve.info import describe
+    from llmcore.generate.info import describe
 
     print(describe(Path(arguments.folder)))
 
@@ -176,7 +176,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from llmcore.report.comparison import compare_files
-    from llmcore.report.runs import results_of
+    from llmcore.tracking.results import results_of
 
     names = (arguments.first, arguments.second)
     with tempfile.TemporaryDirectory() as folder:
@@ -189,8 +189,8 @@ def run_show_batch(arguments: argparse.Namespace) -> None:
         raise UserError(f"--step: must be 0 or more, got {arguments.step}; correct it")
     import torch
 
-    from llmcore.files import read_json, read_jsonl
-    from llmcore.params import read_params
+    from llmcore.base.files import read_json, read_jsonl
+    from llmcore.config.params import read_params
     from llmcore.report.batch import batch_text
     from llmcore.tasks.classification import classification_rows, classification_task
     from llmcore.tasks.instructions import instruction_rows, instruction_task
@@ -217,7 +217,7 @@ def run_register(arguments: argparse.Namespace) -> None:
 
 
 def run_preset(arguments: argparse.Namespace) -> None:
-    from llmcore.presets import apply_preset, preset_names
+    from llmcore.config.presets import apply_preset, preset_names
 
     if arguments.name is None:
         print("\n".join(preset_names(Path())))
@@ -237,7 +237,7 @@ def run_lineage(arguments: argparse.Namespace) -> None:
 
 
 def run_fsck(arguments: argparse.Namespace) -> int:
-    from llmcore.cache_check import cache_folder, find_damage, repair
+    from llmcore.dvc.fsck import cache_folder, find_damage, repair
 
     cache = cache_folder(Path())
     damage = find_damage(Path(), cache)
@@ -255,14 +255,14 @@ def run_fsck(arguments: argparse.Namespace) -> int:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from llmcore.verify import verify
+    from llmcore.dvc.verify import verify
 
     return 0 if verify(Path().resolve()) else 1
 
 
 def _decoder(arguments: argparse.Namespace) -> "tuple[GPT, Tokenizer]":
     """Open the model to write with."""
-    from llmcore.serve.open import open_gpt
+    from llmcore.generate.open import open_gpt
 
     model, tokenizer = open_gpt(arguments.model)
     if arguments.int8:

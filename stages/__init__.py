@@ -1,3 +1,0 @@
-from llmcore.process import prepare
-
-prepare()  # before any stage loads torch

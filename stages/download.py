@@ -4,14 +4,13 @@ import functools
 import time
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import fresh_folder, sha256_folder, write_json
+from llmcore.base.project import project_root
+from llmcore.config.params import Sources, TokenizerSource, read_params
 from llmcore.data.download import fetch
 from llmcore.data.published import Get, Meta
 from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
-from llmcore.files import fresh_folder, sha256_folder, write_json
-from llmcore.params import Sources, TokenizerSource, read_params
-from llmcore.project import project_root
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 FILL = {"text": fill_text, "spam": fill_spam, "instructions": fill_instructions}
 COUNTS = ("bytes", "documents", "rows")
@@ -36,7 +35,3 @@ def fill(sources: Sources, item: str, folder: Path, get: Get) -> Meta:
     if isinstance(source, TokenizerSource):
         return fill_tokenizer(folder, source.kind, Path(source.path), get)
     return FILL[item](folder, source.kind, Path(source.path), source.size, source.seed, get)
-
-
-if __name__ == "__main__":
-    run(main)

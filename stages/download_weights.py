@@ -3,13 +3,12 @@
 import time
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import fresh_folder, sha256_folder, write_json
+from llmcore.base.project import project_root
+from llmcore.config.params import read_params
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.published import fill_weights
-from llmcore.files import fresh_folder, sha256_folder, write_json
-from llmcore.params import read_params
-from llmcore.project import project_root
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 
 def main(argv: list[str]) -> None:
@@ -39,7 +38,3 @@ def record(file: RemoteFile, fetched: Fetched) -> dict[str, str]:
     etag = fetched.etag or "none (from the mirror)"
     print(f"{file.mirror_name}: no published SHA-256; recorded {fetched.sha256}, ETag {etag}, revision {file.revision}")
     return {f"{file.name}.sha256": fetched.sha256, f"{file.name}.etag": etag}
-
-
-if __name__ == "__main__":
-    run(main)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from llmcore import tracking
-from llmcore.compute import Machine, set_up
+from llmcore.base.files import fresh_folder, read_jsonl, sha256_file, write_csv, write_json
+from llmcore.base.seeds import numpy_generator
+from llmcore.config.params import read_params
 from llmcore.data.split import same_message
 from llmcore.evaluate.classification import (
     Uncertainty,
@@ -21,14 +22,13 @@ from llmcore.evaluate.classification import (
 )
 from llmcore.evaluate.compare import RESULTS_FOLDER
 from llmcore.evaluate.scores import confusion_counts
-from llmcore.files import fresh_folder, read_jsonl, sha256_file, write_csv, write_json
+from llmcore.generate.classify import classify_texts
+from llmcore.generate.open import open_classifier
 from llmcore.model.folder import WEIGHTS_FILE
-from llmcore.params import read_params
 from llmcore.report.figures import confusion_matrix
-from llmcore.seeds import numpy_generator
-from llmcore.serve.classify import classify_texts
-from llmcore.serve.open import open_classifier
-from stages.common import TABLE_ROWS, run, track_results
+from llmcore.run.progress import TABLE_ROWS, track_results
+from llmcore.tracking import tracker as tracking
+from llmcore.train.compute import Machine, set_up
 
 Row = dict[str, Any]
 
@@ -100,7 +100,3 @@ def best_possible(rows: list[Row]) -> dict[str, float]:
     if "p_spam" not in rows[0]:
         return {}
     return {"best_possible_accuracy": sum(max(row["p_spam"], 1 - row["p_spam"]) for row in rows) / len(rows)}
-
-
-if __name__ == "__main__":
-    run(main)

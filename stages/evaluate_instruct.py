@@ -4,26 +4,26 @@ out: metrics, plots (every answer); the judge's replies are kept in reports/eval
 from pathlib import Path
 from typing import Any
 
-from llmcore import tracking
-from llmcore.compute import Machine, set_up
+from llmcore.base.files import fresh_folder, read_jsonl, sha256_file, write_json, write_jsonl
+from llmcore.base.progress import bar
+from llmcore.base.seeds import derive, numpy_generator
+from llmcore.config.params import Params, read_params
 from llmcore.data.instructions import prompt_key
 from llmcore.data.order import chunks
 from llmcore.evaluate.answers import baselines, scored, scores
 from llmcore.evaluate.compare import RESULTS_FOLDER
 from llmcore.evaluate.judge import Judge, parse_score
 from llmcore.evaluate.scores import Uncertainty
-from llmcore.files import fresh_folder, read_jsonl, sha256_file, write_json, write_jsonl
+from llmcore.generate.open import open_gpt
 from llmcore.generate.sampling import Sampling
-from llmcore.mlflow_store import project_root
+from llmcore.generate.write import Continuation, answer_instructions, answer_likelihoods, prompt_form
 from llmcore.model.folder import WEIGHTS_FILE
-from llmcore.model.gpt import GPT
-from llmcore.params import Params, read_params
-from llmcore.progress import bar
-from llmcore.seeds import derive, numpy_generator
-from llmcore.serve.open import open_gpt
-from llmcore.serve.write import Continuation, answer_instructions, answer_likelihoods, prompt_form
+from llmcore.model.gpt2 import GPT
+from llmcore.run.progress import TABLE_ROWS, track_results
 from llmcore.tokenizer.bpe import Tokenizer
-from stages.common import TABLE_ROWS, run, track_results
+from llmcore.tracking import tracker as tracking
+from llmcore.tracking.mlflow_store import project_root
+from llmcore.train.compute import Machine, set_up
 
 Row = dict[str, Any]
 ROWS_AT_ONCE = 64
@@ -99,7 +99,3 @@ def answer_all(
                 seed=derive(params.seed, "answers", number),
             )
     return answers
-
-
-if __name__ == "__main__":
-    run(main)

@@ -4,21 +4,20 @@ out: models/classifier (merged, with the adapter beside), metrics, plots."""
 from contextlib import nullcontext
 from pathlib import Path
 
-from llmcore.compute import set_up
-from llmcore.files import read_json, read_jsonl, write_json
+from llmcore.base.files import read_json, read_jsonl, write_json
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Classifier, read_params
+from llmcore.generate.open import open_gpt
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.folder import load_gpt
-from llmcore.model.gpt import GPT, parameter_counts
+from llmcore.model.gpt2 import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, frozen_in_bf16, merged_state, train_only_lora
-from llmcore.params import Classifier, read_params
 from llmcore.report.figures import batch_rows, length_histogram
-from llmcore.seeds import torch_generator
-from llmcore.serve.open import open_gpt
+from llmcore.run.training import check_length, papers, track_model, train, training, write_history
 from llmcore.tasks.classification import classification_rows, classification_task
-from stages.common import run
-from stages.training import check_length, papers, track_model, train, training, write_history
+from llmcore.train.compute import set_up
 
 SECTIONS = ["seed", "classifier", "compute"]
 
@@ -71,7 +70,3 @@ def make_classifier(gpt: GPT, labels: list[str], section: Classifier, seed: int)
     else:
         choose_trained(model, section.trains)
     return model
-
-
-if __name__ == "__main__":
-    run(main)

@@ -4,20 +4,19 @@ out: models/instruct (merged, with the adapter beside where LoRA trains), metric
 from contextlib import nullcontext
 from pathlib import Path
 
-from llmcore.compute import set_up
-from llmcore.files import read_jsonl, write_json
+from llmcore.base.files import read_jsonl, write_json
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Instruct, read_params
+from llmcore.generate.open import open_gpt
 from llmcore.model.adapter import save_adapter
 from llmcore.model.folder import load_gpt, save_gpt
-from llmcore.model.gpt import GPT, parameter_counts
+from llmcore.model.gpt2 import GPT, parameter_counts
 from llmcore.model.lora import apply_lora, frozen_in_bf16, merged_state, train_only_lora
-from llmcore.params import Instruct, read_params
 from llmcore.report.figures import batch_rows, length_histogram
-from llmcore.seeds import torch_generator
-from llmcore.serve.open import open_gpt
+from llmcore.run.training import check_length, papers, track_model, train, training, write_history
 from llmcore.tasks.instructions import Example, InstructionTask, instruction_rows, instruction_task, usable
-from llmcore.tasks.prompt import PROMPT_KEY
-from stages.common import run
-from stages.training import check_length, papers, track_model, train, training, write_history
+from llmcore.tokenizer.prompt import PROMPT_KEY
+from llmcore.train.compute import set_up
 
 SECTIONS = ["seed", "instruct", "compute"]
 
@@ -71,7 +70,3 @@ def counts(task: InstructionTask, examples: list[Example], section: Instruct) ->
         "padding_share": task.order.padding_share(section.micro_batch_size),
         "supervised_share": sum(e.supervised for e in kept) / sum(len(e.targets) for e in kept),
     }
-
-
-if __name__ == "__main__":
-    run(main)

@@ -3,23 +3,22 @@ out: models/base, metrics."""
 
 from pathlib import Path
 
-from llmcore import tracking
-from llmcore.compute import Machine, set_up
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_file, write_json
+from llmcore.base.origin import read_source
+from llmcore.config.params import read_params
 from llmcore.data.samples import read_samples, validation_documents
 from llmcore.data.tokens import join_documents, open_tokens
 from llmcore.data.windows import Windows, document_windows
-from llmcore.errors import UserError
-from llmcore.files import sha256_file, write_json
+from llmcore.generate.open import open_gpt
 from llmcore.model.folder import WEIGHTS_FILE, save_gpt
-from llmcore.model.gpt import GPT, parameter_counts
-from llmcore.origin import read_source
-from llmcore.params import read_params
+from llmcore.model.gpt2 import GPT, parameter_counts
 from llmcore.report.card import model_card
-from llmcore.serve.open import open_gpt
+from llmcore.run.inputs import card_lines, inputs_of
 from llmcore.tasks.language import language_metrics
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from stages.common import run
-from stages.inputs import card_lines, inputs_of
+from llmcore.tracking import tracker as tracking
+from llmcore.train.compute import Machine, set_up
 
 BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
 
@@ -87,7 +86,3 @@ def text_loss(
         return language_metrics(
             model.eval(), windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=machine.device
         )
-
-
-if __name__ == "__main__":
-    run(main)

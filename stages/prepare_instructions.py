@@ -4,15 +4,14 @@ out: data/instructions (splits, audit), metrics, plots (the audit as a page)."""
 import dataclasses
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl, write_text
+from llmcore.base.origin import read_source, write_source
+from llmcore.config.params import read_params
 from llmcore.data.audit import FAULTS, Entry, audit_splits
 from llmcore.data.instructions import complete_rows, prompt_key, split_rows
 from llmcore.data.reading import read_alpaca
-from llmcore.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl, write_text
-from llmcore.origin import read_source, write_source
-from llmcore.params import read_params
 from llmcore.report.audit_page import audit_lines, audit_page
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +44,3 @@ def main(argv: list[str]) -> None:
 def as_entry(row: dict) -> Entry:
     """Audit what is asked: equal prompts leak, whatever their answers; unequal answers are the conflict."""
     return Entry(f"{row['instruction']}\n{row['input']}", prompt_key(row), row["output"])
-
-
-if __name__ == "__main__":
-    run(main)

@@ -4,16 +4,15 @@ plots (the audit as a page)."""
 import dataclasses
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl, write_text
+from llmcore.base.origin import read_source, write_source
+from llmcore.config.params import read_params
 from llmcore.data.audit import Entry, audit_splits, class_counts
 from llmcore.data.reading import read_table
 from llmcore.data.spam import messages, split_messages
 from llmcore.data.split import same_message
-from llmcore.files import fresh_folder, read_json, sha256_folder, write_json, write_jsonl, write_text
-from llmcore.origin import read_source, write_source
-from llmcore.params import read_params
 from llmcore.report.audit_page import audit_lines, audit_page
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 
 def main(argv: list[str]) -> None:
@@ -61,7 +60,3 @@ def main(argv: list[str]) -> None:
 def as_row(record: dict) -> dict:
     """Numbers come from the table as text; the world's `p_spam` is one."""
     return record | ({"p_spam": float(record["p_spam"])} if "p_spam" in record else {})
-
-
-if __name__ == "__main__":
-    run(main)

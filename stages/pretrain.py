@@ -6,22 +6,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmcore.compute import set_up
+from llmcore.base.files import write_json, write_text
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Params, read_params
 from llmcore.data.samples import Samples, read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import Windows
-from llmcore.files import write_json, write_text
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
-from llmcore.params import Params, read_params
+from llmcore.model.gpt2 import GPT, GPTConfig, parameter_counts
 from llmcore.report import figures
-from llmcore.seeds import torch_generator
+from llmcore.run.training import papers, track_model, train, training, write_history
 from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from stages.common import run
-from stages.training import papers, track_model, train, training, write_history
+from llmcore.train.compute import set_up
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 
@@ -110,7 +109,3 @@ def distance_to_floor(samples: Samples, nats_per_byte: float, val_bytes: int) ->
     """Return the floor of the validation loss and how far above it the model is; nothing where it is unknown."""
     floor = samples.floor_per(val_bytes)
     return {} if floor is None else {"floor_nats_per_byte": floor, "above_floor": nats_per_byte / floor - 1}
-
-
-if __name__ == "__main__":
-    run(main)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import sha256_folder, write_json
+from llmcore.config.params import read_params
 from llmcore.data.samples import choose_samples, coverage, write_samples
 from llmcore.data.tokens import open_tokens
-from llmcore.files import sha256_folder, write_json
-from llmcore.params import read_params
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 
 def main(argv: list[str]) -> None:
@@ -37,7 +36,3 @@ def main(argv: list[str]) -> None:
         }
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)
-
-
-if __name__ == "__main__":
-    run(main)

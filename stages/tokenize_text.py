@@ -4,16 +4,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmcore import tracking
+from llmcore.base.files import fresh_folder, read_json, read_jsonl, sha256_folder, write_json
+from llmcore.base.origin import read_source, write_source
+from llmcore.base.progress import bar
+from llmcore.config.params import Tokenizer as TokenizerSection
+from llmcore.config.params import read_params
 from llmcore.data.tokens import write_tokens
-from llmcore.files import fresh_folder, read_json, read_jsonl, sha256_folder, write_json
-from llmcore.origin import read_source, write_source
-from llmcore.params import Tokenizer as TokenizerSection
-from llmcore.params import read_params
-from llmcore.progress import bar
 from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
-from stages.common import run
+from llmcore.tracking import tracker as tracking
 
 
 def main(argv: list[str]) -> None:
@@ -56,7 +55,3 @@ def make_tokenizer(section: TokenizerSection, raw_text: Path, raw_tokenizer: Pat
 
 def texts(raw_text: Path) -> Iterator[str]:
     return (row["text"] for row in read_jsonl(raw_text / "documents.jsonl"))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -3,11 +3,10 @@ in: models, all metrics | params: none | out: none."""
 
 from pathlib import Path
 
-from llmcore import tracking
-from llmcore.files import read_json, sha256_file
-from llmcore.params import Params, read_params
-from llmcore.tracking import Tracker
-from stages.common import run
+from llmcore.base.files import read_json, sha256_file
+from llmcore.config.params import Params, read_params
+from llmcore.tracking import tracker as tracking
+from llmcore.tracking.tracker import Tracker
 
 SECTIONS = [name for name in Params.model_fields if name != "runtime"]
 MAKERS = {
@@ -40,7 +39,3 @@ def identify_models(tracker: Tracker, models: Path) -> None:
             tracker.log_dataset(name, weights.as_posix(), digest)
             tracker.set_tags({f"model_sha256.{name}": digest})
             tracker.link_run(stage, "model_sha256", digest)
-
-
-if __name__ == "__main__":
-    run(main)

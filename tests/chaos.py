@@ -58,13 +58,13 @@ class Chaos:
         killed: Killed = Counter()
         while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 10), killed):
             pass
-        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log} && dvc repro >> {self.log} 2>&1")
+        self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log} && dvc repro >> {self.log} 2>&1")
         self.compare()
         return killed
 
     def build(self, seconds: float, killed: Killed) -> bool:
         """Do what `make repro` does for so long, then kill; True if it was built before."""
-        self.workspace.run(f"python -m llmcore.dvc_notes >> {self.log}")
+        self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log}")
         process = self.workspace.start("dvc repro", self.log)
         try:
             return process.wait(seconds) == 0

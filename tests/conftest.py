@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from llmcore.model.gpt import GPT, GPTConfig
+    from llmcore.model.gpt2 import GPT, GPTConfig
     from llmcore.tokenizer.bpe import Tokenizer
 
 # Read when torch and transformers are imported. One thread, because threads with tiny work only wait for each other.
@@ -32,7 +32,7 @@ def tokenizer() -> "Tokenizer":
 @pytest.fixture(scope="session")
 def config(tokenizer: "Tokenizer") -> "GPTConfig":
     """Two layers, two heads, 24 positions, the tokenizer's vocabulary."""
-    from llmcore.model.gpt import GPTConfig
+    from llmcore.model.gpt2 import GPTConfig
 
     return GPTConfig(
         vocab_size=tokenizer.vocab_size,
@@ -64,7 +64,7 @@ def randomised() -> Callable[..., Any]:
 @pytest.fixture
 def gpt(config: "GPTConfig", randomised: Callable[..., Any]) -> "GPT":
     """A model of `config` with random weights, in evaluation mode."""
-    from llmcore.model.gpt import GPT
+    from llmcore.model.gpt2 import GPT
 
     return randomised(GPT(config))
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from workspace import Workspace
 
-DOWNLOAD = "python -m stages.download {0} data/raw/{0} metrics.json"
-PREPARE_SPAM = f"{DOWNLOAD.format('spam')} && python -m stages.prepare_spam data/raw/spam data/spam metrics.json plots"
+DOWNLOAD = "python -m stages download {0} data/raw/{0} metrics.json"
+PREPARE_SPAM = f"{DOWNLOAD.format('spam')} && python -m stages prepare_spam data/raw/spam data/spam metrics.json plots"
 TOKENIZE = (
     f"{DOWNLOAD.format('text')} && {DOWNLOAD.format('tokenizer')} && "
-    "python -m stages.tokenize_text data/raw/text data/raw/tokenizer data/tokenizer data/tokens metrics.json"
+    "python -m stages tokenize_text data/raw/text data/raw/tokenizer data/tokenizer data/tokens metrics.json"
 )
-SAMPLE = f"{TOKENIZE} && python -m stages.sample data/tokens data/samples metrics.json"
+SAMPLE = f"{TOKENIZE} && python -m stages sample data/tokens data/samples metrics.json"
 OFFLINE = {"LLMCORE_TRACKING": "off", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 

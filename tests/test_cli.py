@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from structure import ROOT
 
+from llmcore.base.files import write_json, write_jsonl
 from llmcore.cli import EXAMPLES, main, parser
-from llmcore.files import write_json, write_jsonl
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.tasks.prompt import prompt
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.prompt import prompt
 
 
 @pytest.fixture(scope="module")

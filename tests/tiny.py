@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmcore.compute import Machine
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Training
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, document_windows
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.params import Training
-from llmcore.seeds import torch_generator
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tasks.language import LanguageTask
+from llmcore.train.compute import Machine
 
 VOCAB = 16
 END_OF_TEXT = VOCAB - 1

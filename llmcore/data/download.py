@@ -20,8 +20,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from llmcore.errors import UserError
-from llmcore.files import CHUNK_BYTES, sha256_file, user_errors, writing
+from llmcore.base.errors import UserError
+from llmcore.base.files import CHUNK_BYTES, sha256_file, user_errors, writing
 
 MIRROR_VARIABLE = "LLMCORE_MIRROR"
 ATTEMPTS = 4  # in a row without a new byte; a transfer that moves on is never given up

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from llmcore.base.errors import UserError
 from llmcore.data.split import SPLITS, same_text, split_groups
-from llmcore.errors import UserError
 
 Row = dict[str, Any]
 

@@ -6,21 +6,13 @@ So a resumed training needs no iterator state, and one epoch more changes nothin
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from llmcore.seeds import numpy_generator
+from llmcore.base.containers import chunks
+from llmcore.base.seeds import numpy_generator
 
 POOL_BATCHES = 16  # rows of similar length are looked for among so many batches
-
-
-Rows = TypeVar("Rows", bound=Sequence[Any] | np.ndarray)
-
-
-def chunks(rows: Rows, size: int) -> list[Rows]:
-    """Cut rows into parts of `size`; the last may be smaller: `chunks([1, 2, 3], 2) -> [[1, 2], [3]]`."""
-    return [cast(Rows, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
 
 
 def pack_rows(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llmcore.base.files import write_json
 from llmcore.data.download import Fetched, RemoteFile
 from llmcore.data.sources import GPT2_REVISIONS, gpt2_files
-from llmcore.files import write_json
 
 Meta = dict[str, Any]
 Get = Callable[[RemoteFile, Path], Fetched]  # `download.fetch` with its scratch folder bound

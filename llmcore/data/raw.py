@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_file, user_errors, write_csv, write_jsonl
 from llmcore.data.published import Get, Meta, remote_entry, write_meta
 from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text, text_files
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
-from llmcore.errors import UserError
-from llmcore.files import sha256_file, user_errors, write_csv, write_jsonl
 
 WORLD_LICENCE = "generated here; no rights reserved"
 LOCAL_LICENCE = "the user's own file; see its source"

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcore.errors import UserError
-from llmcore.files import read_json, read_jsonl
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, read_jsonl
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from llmcore.base.errors import UserError
+from llmcore.base.files import fresh_folder, read_json, write_json
 from llmcore.data.tokens import Tokens, write_array
 from llmcore.data.windows import cut_corpus, document_windows, stride_windows
-from llmcore.errors import UserError
-from llmcore.files import fresh_folder, read_json, write_json
 
 
 @dataclass(frozen=True)

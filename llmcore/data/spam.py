@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmcore.base.errors import UserError
+from llmcore.base.seeds import numpy_generator
 from llmcore.data.split import SPLITS, same_message, split_groups
-from llmcore.errors import UserError
-from llmcore.seeds import numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from llmcore.seeds import numpy_generator
+from llmcore.base.seeds import numpy_generator
 
 SPLITS = ("train", "val", "test")
 

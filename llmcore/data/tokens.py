@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from llmcore.errors import UserError
-from llmcore.files import fresh_folder, read_json, user_errors, write_json, writing
+from llmcore.base.errors import UserError
+from llmcore.base.files import fresh_folder, read_json, user_errors, write_json, writing
 
 
 @dataclass(frozen=True)

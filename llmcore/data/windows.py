@@ -13,7 +13,7 @@ import numpy as np
 
 from llmcore.data.tokens import Tokens
 
-IGNORED = -100  # target that gives no loss, as in torch.nn.functional.cross_entropy
+IGNORE_INDEX = -100  # a target that gives no loss: the default of torch.nn.functional.cross_entropy
 
 PLACE_AND_COUNT = np.dtype([("place", "<i8"), ("count", "<i4")])
 
@@ -90,7 +90,7 @@ class Windows:
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets, each (B, T) int64, as long as the longest of the windows asked for.
 
-        Targets beyond a window's count are IGNORED.
+        Targets beyond a window's count are IGNORE_INDEX.
         """
         chosen = self.windows[indices]
         length = int(chosen["count"].max())
@@ -99,5 +99,5 @@ class Windows:
         ids = self.tokens.ids[np.clip(positions, 0, total - 1)].astype(np.int64)
         ids[(positions < 0) | (positions >= total)] = self.tokens.end_of_text
         inputs, targets = ids[:, :-1], ids[:, 1:].copy()
-        targets[np.arange(length) >= chosen["count"][:, None]] = IGNORED
+        targets[np.arange(length) >= chosen["count"][:, None]] = IGNORE_INDEX
         return inputs, targets

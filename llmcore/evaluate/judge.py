@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 
 KEY_VARIABLE = "LLMCORE_JUDGE_KEY"  # the one place an API key is taken from
 ATTEMPTS, FIRST_WAIT_SECONDS = 3, 1.0  # a wait doubles each time

@@ -6,11 +6,11 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
+from llmcore.base.seeds import torch_generator
 from llmcore.generate.sampling import Sampling, choose
 from llmcore.model.cache import Cache
-from llmcore.model.gpt import GPT
-from llmcore.seeds import torch_generator
+from llmcore.model.gpt2 import GPT
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 
 
 @dataclass(frozen=True)

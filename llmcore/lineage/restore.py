@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcore.cache_check import cache_folder
-from llmcore.dvc_files import LOCK_FILE, hash_of, listing, listing_hash, md5, read_lock
-from llmcore.errors import UserError
-from llmcore.files import read_json, sha256_file, write_bytes, write_json
-from llmcore.git import DELETED, changed_files, git, knows, new_code
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, sha256_file, write_bytes, write_json
+from llmcore.base.git import DELETED, changed_files, git, knows, new_code
+from llmcore.config.params import PARAMS_FILE
+from llmcore.dvc.files import LOCK_FILE, hash_of, listing, listing_hash, md5, read_lock
+from llmcore.dvc.fsck import cache_folder
 from llmcore.lineage.runs import Run, one_run, open_runs
 from llmcore.lineage.show import WEIGHTS, edits
 from llmcore.lineage.tree import maker
-from llmcore.params import PARAMS_FILE
 
 LEDGER = "track"  # runs after every change, trains nothing
 NOTE_FILE = Path(".dvc/tmp/lineage.json")  # of the last checkout: the way back, and the files it left unlike HEAD

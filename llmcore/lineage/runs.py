@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcore.errors import UserError
-from llmcore.mlflow_store import CHANGED_TAG, READ_TAG, WROTE_TAG, database_file, open_store, store_uri
+from llmcore.base.errors import UserError
+from llmcore.tracking.mlflow_store import CHANGED_TAG, READ_TAG, WROTE_TAG, database_file, open_store, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from llmcore.dvc_files import LOCK_FILE, Locked, hash_of, read_lock
-from llmcore.errors import UserError
-from llmcore.files import sha256_file
-from llmcore.git import git, knows
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_yaml, sha256_file
+from llmcore.base.git import git, knows
+from llmcore.base.containers import flat
+from llmcore.base.origin import NOT_STATED, read_source
+from llmcore.config.params import PARAMS_FILE
+from llmcore.dvc.files import LOCK_FILE, Locked, hash_of, read_lock
 from llmcore.lineage.runs import Run, Runs, one_run, open_runs
 from llmcore.lineage.tree import SHORT, World, made_by, maker, tree
-from llmcore.nested import flat
-from llmcore.origin import NOT_STATED, read_source
-from llmcore.params import PARAMS_FILE, read_yaml
 
 WEIGHTS = "model.safetensors"
 

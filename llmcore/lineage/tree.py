@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmcore.dvc_files import Locked
+from llmcore.dvc.files import Locked
 from llmcore.lineage.runs import Run
 
 WIDTH, INDENT, SHORT = 110, "  ", 8

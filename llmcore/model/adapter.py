@@ -5,16 +5,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
-from llmcore.files import fresh_folder, user_errors, write_json, writing
+from llmcore.base.files import fresh_folder, user_errors, write_json, writing
 from llmcore.model.lora import lora_layers
+from llmcore.model.registry import architecture
+from llmcore.model.transformer import TransformerWithHead
 
 PREFIX = "base_model.model."
 
 
 def save_adapter(
-    folder: str | Path, model: nn.Module, *, base: str | Path, alpha: float, scaling: str, dropout: float
+    folder: str | Path, model: TransformerWithHead, *, base: str | Path, alpha: float, scaling: str, dropout: float
 ) -> None:
     """Write the updates of a model, and its classifier head if it has one, as a PEFT adapter.
 
@@ -38,7 +39,7 @@ def save_adapter(
         "lora_dropout": dropout,
         "target_modules": sorted({".".join(name.split(".")[-2:]) for name in layers}),
         "modules_to_save": None if head is None else ["score"],
-        "fan_in_fan_out": True,  # GPT-2's linear layers store their weights transposed
+        "fan_in_fan_out": architecture(model.config.model_type).fan_in_fan_out,
         "bias": "none",
         "use_rslora": scaling == "rslora",
         "inference_mode": True,

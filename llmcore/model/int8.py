@@ -9,8 +9,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from llmcore.errors import UserError
-from llmcore.model.gpt import GPT
+from llmcore.base.errors import UserError
+from llmcore.model.transformer import LanguageModel
 
 
 class Int8Linear(nn.Module):
@@ -31,9 +31,9 @@ class Int8Linear(nn.Module):
 
 
 @torch.no_grad()
-def to_int8(model: GPT) -> None:
+def to_int8(model: LanguageModel) -> None:
     """Put int8 in place of every linear layer, the head too, in place; UserError if the model is not on a CPU."""
-    if model.transformer.wte.weight.device.type != "cpu":
+    if model.device.type != "cpu":
         raise UserError("int8: works on a CPU only; leave it out")
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     with warnings.catch_warnings():  # these kernels are to be replaced in a later torch; ours is pinned

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.model.layers import Linear
 
 
@@ -31,8 +31,10 @@ class LoRALinear(Linear):
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float, generator: torch.Generator):
         with torch.device("meta"):  # the base's parameters are taken over, none are made
             super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
-        self.weight, self.bias = base.weight, base.bias
-        self.scale, self.dropout = scale, dropout
+        self.weight = base.weight
+        self.bias = base.bias
+        self.scale = scale
+        self.dropout = dropout
         bound = 1 / math.sqrt(base.in_features)  # Kaiming uniform with a = sqrt(5), as in the paper's code
         a = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(a.to(base.weight))
@@ -67,7 +69,8 @@ def apply_lora(
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for target in targets:
         if not any(name.endswith(f".{target}") for name in layers):
-            raise UserError(f"lora.targets must name linear layers of the blocks, got {target!r}; remove it")
+            known = ", ".join(sorted({".".join(name.split(".")[-2:]) for name in layers if name.count(".") > 2}))
+            raise UserError(f"lora.targets must name linear layers of the blocks ({known}), got {target!r}; correct it")
     scale = update_scale(scaling, alpha, rank)
     for name, layer in layers.items():
         if any(name.endswith(f".{target}") for target in targets):

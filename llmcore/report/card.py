@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from llmcore.nested import flat
+from llmcore.base.containers import flat
 
 Kind = Literal["pretrain", "base", "classifier", "instruct"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_jsonl
 from llmcore.evaluate.compare import Comparison, compare_right, compare_scores, verdict
-from llmcore.files import read_jsonl
 
 Row = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmcore.files import write_bytes
+from llmcore.base.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

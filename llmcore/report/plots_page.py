@@ -6,8 +6,8 @@ DVC's own page loads Vega from the web. The scripts are those of the installed v
 the page, which is made anew with each environment and is in no commit.
 """
 
-from llmcore.files import write_text
-from llmcore.project import project_root
+from llmcore.base.files import write_text
+from llmcore.base.project import project_root
 
 PAGE = ".dvc/plots/offline.html"
 VEGA_LITE = "5.21"  # of DVC's templates

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmcore.base.files import read_json, read_jsonl
 from llmcore.evaluate.classification import against_tfidf
-from llmcore.files import read_json, read_jsonl
 
 WIDTH = 98
 AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")

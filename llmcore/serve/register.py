@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcore.errors import UserError
-from llmcore.files import sha256_files
-from llmcore.mlflow_store import Store, experiment_name, open_store, sqlite_uri, store_uri
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_files
+from llmcore.config.kinds import ARTIFACT, KINDS
+from llmcore.generate.open import open_classifier, open_gpt
 from llmcore.model.folder import weight_files
-from llmcore.serve.kinds import ARTIFACT, KINDS
-from llmcore.serve.open import open_classifier, open_gpt
+from llmcore.tracking.mlflow_store import Store, experiment_name, open_store, sqlite_uri, store_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -12,13 +12,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict
 
-from llmcore.errors import UserError
-from llmcore.serve.classify import classify_texts
-from llmcore.serve.decoding import Decoding
-from llmcore.serve.kinds import ARTIFACT
-from llmcore.serve.open import open_classifier, open_gpt
-from llmcore.serve.texts import answers, continuations
-from llmcore.serve.write import prompt_form
+from llmcore.base.errors import UserError
+from llmcore.config.kinds import ARTIFACT
+from llmcore.generate.classify import classify_texts
+from llmcore.generate.open import open_classifier, open_gpt
+from llmcore.generate.settings import Decoding
+from llmcore.generate.texts import answers, continuations
+from llmcore.generate.write import prompt_form
 
 BATCH_ROWS = 32
 

@@ -1,61 +1,62 @@
-"""Classification: name the class of a text, read at one of its tokens. Book: chapter 6."""
+"""Classification: predict the class of a text, read at one of its tokens. Book: chapter 6."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from llmcore.data.order import Order, chunks
-from llmcore.model.classifier import GPTClassifier
-from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
+from llmcore.base.containers import chunks
+from llmcore.model.classifier import SequenceClassifier, pad_rows
+from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
+from llmcore.tasks.loader import Loader
 
 if TYPE_CHECKING:
-    from llmcore.params import Classifier
+    from llmcore.config.params import ClassifierParams
     from llmcore.tokenizer.bpe import Tokenizer
 
 Encode = Callable[[Iterable[str]], Iterable[list[int]]]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledText:
     """One text as ids, and the index of its class."""
 
     ids: list[int]
     label: int
-    below: Tensor | None = None  # (T, C), what the frozen blocks make of it, where that is remembered
+    prefix: Tensor | None = None  # (T, C), the output of the frozen blocks where it is cached
 
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Padded ids (B, T), the position to read (B,), the classes (B,), what the frozen blocks make of it (B, T, C)."""
+    """Padded ids (B, T), the position to read (B,), the classes (B,), the cached output of frozen blocks (B, T, C)."""
 
     ids: Tensor
     read: Tensor
     labels: Tensor
-    supervised: int
-    below: Tensor | None = None
+    n_tokens: int  # ids without padding
+    n_targets: int
+    prefix: Tensor | None = None
 
 
-def label_rows(
+def encode_labelled(
     rows: Sequence[Mapping[str, Any]], encode_stream: Encode, labels: Sequence[str], max_tokens: int, empty: int
-) -> tuple[list[Labelled], list[int]]:
+) -> tuple[list[LabelledText], list[int]]:
     """Return the rows as ids, cut to `max_tokens`, and their lengths before; a row without ids is `empty` alone."""
     index = {label: number for number, label in enumerate(labels)}
     encoded = [ids or [empty] for ids in encode_stream(row["text"] for row in rows)]
-    labelled = [Labelled(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
+    labelled = [LabelledText(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
     return labelled, [len(ids) for ids in encoded]
 
 
-def balanced_weights(rows: Sequence[Labelled], classes: int) -> list[float]:
-    """Return a weight for each class with which all classes count alike; its mean over the rows is 1."""
+def balanced_weights(rows: Sequence[LabelledText], n_classes: int) -> list[float]:
+    """Return the weight of each class with which all classes count alike; its mean over the rows is 1."""
     counts = Counter(row.label for row in rows)
-    return [len(rows) / (classes * counts[label]) for label in range(classes)]
+    return [len(rows) / (n_classes * counts[label]) for label in range(n_classes)]
 
 
 class ClassificationTask:
@@ -63,8 +64,8 @@ class ClassificationTask:
 
     def __init__(
         self,
-        train: Sequence[Labelled],
-        val: Sequence[Labelled],
+        train: Sequence[LabelledText],
+        val: Sequence[LabelledText],
         *,
         batch_size: int,
         micro_batch_size: int,
@@ -74,95 +75,73 @@ class ClassificationTask:
         class_weights: Sequence[float] | None = None,
         device: torch.device,
     ):
+        self.train = train
+        self.val = val
+        self.pad_id = pad_id
+        self.pad_to = pad_to
+        self.device = device
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=device)
-        self.train, self.val, self.pad_id, self.pad_to, self.device = train, val, pad_id, pad_to, device
-        self.micro_batch_size = micro_batch_size
-        self.order = Order(len(train), batch_size, seed, np.array([len(row.ids) for row in train]))
-        self.steps_per_epoch = self.order.steps_per_epoch
+        self.loader = Loader(
+            [len(row.ids) for row in train],
+            lambda rows: self._collate([self.train[row] for row in rows]),
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            seed=seed,
+        )
 
-    def micro_batches(self, step: int) -> list[LabelledBatch]:
-        return self._batches([self.train[row] for row in self.order.batch(step)])
-
-    def loss_sum(self, model: GPTClassifier, batch: LabelledBatch) -> Tensor:
-        logits = model(batch.ids, batch.read, batch.below).float()  # (B, labels)
+    def loss_sum(self, model: SequenceClassifier, batch: LabelledBatch) -> Tensor:
+        logits = model(batch.ids, batch.read, batch.prefix).float()  # (B, labels)
         return F.cross_entropy(logits, batch.labels, weight=self.class_weights, reduction="sum")
 
     def padding_share(self) -> float:
         """Return the share of the first epoch's tokens that are padding."""
         if self.pad_to:
             return 1 - sum(len(row.ids) for row in self.train) / (len(self.train) * self.pad_to)
-        return self.order.padding_share(self.micro_batch_size)
+        return self.loader.padding_share
 
-    def evaluate(self, model: GPTClassifier) -> dict[str, float]:
+    def evaluate(self, model: SequenceClassifier) -> dict[str, float]:
         """Return mean loss and accuracy over the validation rows, each counted alike."""
-        total, right = 0.0, 0
-        for batch in self._batches(sorted(self.val, key=lambda row: len(row.ids))):
-            logits = model(batch.ids, batch.read, batch.below).float()  # (B, labels)
+        total, correct = 0.0, 0
+        for rows in chunks(sorted(self.val, key=lambda row: len(row.ids)), self.loader.micro_batch_size):
+            batch = self._collate(rows)
+            logits = model(batch.ids, batch.read, batch.prefix).float()  # (B, labels)
             total += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-            right += int((logits.argmax(-1) == batch.labels).sum())
-        return {"loss": total / len(self.val), "accuracy": right / len(self.val)}
+            correct += int((logits.argmax(-1) == batch.labels).sum())
+        return {"loss": total / len(self.val), "accuracy": correct / len(self.val)}
 
-    def _batches(self, rows: Sequence[Labelled]) -> list[LabelledBatch]:
-        return [self._batch(part) for part in chunks(rows, self.micro_batch_size)]
-
-    def _batch(self, rows: Sequence[Labelled]) -> LabelledBatch:
-        ids, read = pad([row.ids for row in rows], self.pad_id, self.pad_to)
+    def _collate(self, rows: Sequence[LabelledText]) -> LabelledBatch:
+        ids, read = pad_rows([row.ids for row in rows], self.pad_id, self.pad_to)
         labels = torch.tensor([row.label for row in rows])
-        known = [row.below for row in rows if row.below is not None]
-        below = pad_sequence(known, batch_first=True).to(self.device) if len(known) == len(rows) else None
-        return LabelledBatch(ids.to(self.device), read.to(self.device), labels.to(self.device), len(rows), below)
+        cached = [row.prefix for row in rows if row.prefix is not None]
+        prefix = pad_sequence(cached, batch_first=True).to(self.device) if len(cached) == len(rows) else None
+        n_tokens = sum(len(row.ids) for row in rows)
+        tensors = [tensor.to(self.device) for tensor in (ids, read, labels)]
+        return LabelledBatch(*tensors, n_tokens=n_tokens, n_targets=len(rows), prefix=prefix)
 
     @torch.no_grad()
-    def remember(self, model: GPTClassifier) -> None:
-        """Compute once what the frozen blocks make of each row, so that no step does it again.
+    def cache_frozen_prefix(self, model: SequenceClassifier) -> None:
+        """Compute the output of the frozen blocks once per row, so that no step computes it again.
 
-        Right where they drop nothing out. It is done for all rows before the first step, in one order, so that a
-        resumed training has the same bytes.
+        Exact only without dropout in these blocks. All rows are computed before the first step, in one order, so
+        that a resumed training has the same bytes.
         """
         model.eval()
-        self.train, self.val = self._with_below(model, self.train), self._with_below(model, self.val)
+        self.train = self._with_prefix(model, self.train)
+        self.val = self._with_prefix(model, self.val)
 
-    def _with_below(self, model: GPTClassifier, rows: Sequence[Labelled]) -> list[Labelled]:
-        known = list(rows)
+    def _with_prefix(self, model: SequenceClassifier, rows: Sequence[LabelledText]) -> list[LabelledText]:
+        cached = list(rows)
         by_length = sorted(range(len(rows)), key=lambda row: len(rows[row].ids))
-        for chosen in chunks(by_length, self.micro_batch_size):
-            batch = self._batch([rows[row] for row in chosen])
-            for row, below in zip(chosen, model.blocks_below(batch.ids), strict=True):
-                kept = self.pad_to or len(rows[row].ids)  # padding behind the token that is read changes nothing
-                known[row] = replace(rows[row], below=below[:kept].clone())
-        return known
-
-
-def pad(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int | None) -> tuple[Tensor, Tensor]:
-    """Pad on the right and say which position is read: ids (B, T), positions (B,).
-
-    Without `pad_to`, rows are padded to the longest of them and read at their last real token. With it
-    (the book's way) all have that length and are read at the last position, padding or not.
-    """
-    width = pad_to or max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)  # (B, T)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-    read = torch.tensor([width - 1 if pad_to else len(row) - 1 for row in rows])
-    return ids, read
-
-
-@torch.no_grad()
-def class_probabilities(
-    model: GPTClassifier, rows: Sequence[Sequence[int]], *, batch_size: int, pad_id: int, pad_to: int | None
-) -> Tensor:
-    """Return the probability of each class for each row, in the rows' order: (rows, labels)."""
-    device = model.score.weight.device
-    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    probabilities = torch.empty(len(rows), len(model.labels))
-    for chosen in chunks(by_length, batch_size):
-        ids, read = pad([rows[row] for row in chosen], pad_id, pad_to)
-        probabilities[chosen] = model(ids.to(device), read.to(device)).float().softmax(-1).cpu()
-    return probabilities
+        for chosen in chunks(by_length, self.loader.micro_batch_size):
+            batch = self._collate([rows[row] for row in chosen])
+            for row, prefix in zip(chosen, model.frozen_prefix(batch.ids), strict=True):
+                kept = self.pad_to or len(rows[row].ids)  # padding after the token that is read changes nothing
+                cached[row] = replace(rows[row], prefix=prefix[:kept].clone())
+        return cached
 
 
 def classification_task(
-    section: "Classifier",
+    params: "ClassifierParams",
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     labels: Sequence[str],
     tokenizer: "Tokenizer",
@@ -170,37 +149,39 @@ def classification_task(
     seed: int,
     device: torch.device,
 ) -> tuple[ClassificationTask, dict[str, list[int]]]:
-    """Return the task of the rows in `train` and `val`, and how many tokens each row had before it was cut."""
-    parts, lengths = {}, {}
-    for split in ("train", "val"):
-        parts[split], lengths[split] = label_rows(
-            rows[split], tokenizer.encode_stream, labels, section.max_tokens, tokenizer.end_of_text
+    """Return the task of the rows in `train` and `val`, and the length of each row in tokens before it was cut."""
+    encoded = {
+        split: encode_labelled(
+            rows[split], tokenizer.encode_stream, labels, params.max_tokens, tokenizer.end_of_text
         )
-    weights = balanced_weights(parts["train"], len(labels)) if section.class_weights == "balanced" else None
+        for split in ("train", "val")
+    }
+    texts = {split: found for split, (found, _) in encoded.items()}
+    weights = balanced_weights(texts["train"], len(labels)) if params.class_weights == "balanced" else None
     task = ClassificationTask(
-        parts["train"],
-        parts["val"],
-        batch_size=section.batch_size,
-        micro_batch_size=section.micro_batch_size,
+        texts["train"],
+        texts["val"],
+        batch_size=params.batch_size,
+        micro_batch_size=params.micro_batch_size,
         seed=seed,
         pad_id=tokenizer.end_of_text,
-        pad_to=section.max_tokens if section.pooling == "last_position" else None,
+        pad_to=params.max_tokens if params.pooling == "last_position" else None,
         class_weights=weights,
         device=device,
     )
-    return task, lengths
+    return task, {split: lengths for split, (_, lengths) in encoded.items()}
 
 
-def classification_rows(
+def view_batch(
     task: ClassificationTask, step: int, decode: Callable[[list[int]], str], labels: Sequence[str]
-) -> list[ShownRow]:
-    """Return the rows of a step's batch; supervised is the one token at which the class is read."""
-    rows = [task.train[number] for number in task.order.batch(step)]
-    ids, read = pad([row.ids for row in rows], task.pad_id, task.pad_to)
-    shown = []
+) -> list[RowView]:
+    """Return the rows of a step's batch; the target is the one token at which the class is read."""
+    rows = [task.train[number] for number in task.loader.rows(step)]
+    ids, read = pad_rows([row.ids for row in rows], task.pad_id, task.pad_to)
+    views = []
     for row, tokens, position in zip(rows, ids.tolist(), read.tolist(), strict=True):
         kinds = [MASKED] * len(row.ids) + [PADDING] * (len(tokens) - len(row.ids))
-        kinds[position] = SUPERVISED
+        kinds[position] = TARGET
         texts = [decode([token]) if kind != PADDING else "" for token, kind in zip(tokens, kinds, strict=True)]
-        shown.append(ShownRow(labels[row.label], [Piece(*piece) for piece in zip(texts, kinds, strict=True)]))
-    return shown
+        views.append(RowView(labels[row.label], [Piece(*piece) for piece in zip(texts, kinds, strict=True)]))
+    return views

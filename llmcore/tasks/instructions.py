@@ -8,22 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmcore.base.errors import UserError
 from llmcore.data.order import Order, chunks, pack_rows
-from llmcore.data.windows import IGNORED
-from llmcore.errors import UserError
-from llmcore.model.gpt import GPT
+from llmcore.data.windows import IGNORE_INDEX
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
-from llmcore.tasks.prompt import prompt_parts
-from llmcore.tasks.shown import MASKED, PADDING, SUPERVISED, Piece, ShownRow
+from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
+from llmcore.tasks.loader import Loader
+from llmcore.tokenizer.prompt import prompt_parts
 
 if TYPE_CHECKING:
-    from llmcore.params import Instruct
+    from llmcore.config.params import InstructParams
     from llmcore.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
 class Example:
-    """One instruction as inputs and targets of equal length; masked targets are IGNORED."""
+    """One instruction as inputs and targets of equal length; masked targets are IGNORE_INDEX."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -34,17 +35,17 @@ class Example:
         return self.length > len(self.inputs)
 
     @property
-    def supervised(self) -> int:
-        return int((self.targets != IGNORED).sum())
+    def n_targets(self) -> int:
+        return int((self.targets != IGNORE_INDEX).sum())
 
     @property
     def segments(self) -> np.ndarray:
         return np.zeros(len(self.inputs), np.int64)
 
 
-def usable(examples: Sequence[Example], overlong: str) -> list[Example]:
-    """Return the examples to learn from: with part of an answer left, and where `overlong` is `drop`, uncut."""
-    return [example for example in examples if example.supervised and not (overlong == "drop" and example.truncated)]
+def usable(examples: Sequence[Example], too_long: str) -> list[Example]:
+    """Return the examples to learn from: with part of an answer left, and where `too_long` is `drop`, uncut."""
+    return [example for example in examples if example.n_targets and not (too_long == "drop" and example.truncated)]
 
 
 class Packed:
@@ -76,7 +77,7 @@ def make_example(
     masked = {"none": 0, "instruction": len(asked), "instruction+input": len(asked) + len(given) + len(heading)}[mask]
     inputs = np.array(ids[:-1], np.int64)[:max_tokens]
     targets = np.array(ids[1:], np.int64)[:max_tokens]
-    targets[: max(0, masked - 1)] = IGNORED  # the last masked token is the input that predicts the first free one
+    targets[: max(0, masked - 1)] = IGNORE_INDEX  # the last masked token is the input that predicts the first free one
     return Example(inputs, targets, length=len(ids) - 1)
 
 
@@ -100,51 +101,69 @@ class InstructionTask:
         pad_id: int,
         device: torch.device,
     ):
-        self.train, self.val, self.pad_id, self.device = train, val, pad_id, device
-        self.micro_batch_size = micro_batch_size
-        self.order = Order(len(train), batch_size, seed, np.array([len(row.inputs) for row in train]))
-        self.steps_per_epoch = self.order.steps_per_epoch
+        self.train = train
+        self.val = val
+        self.pad_id = pad_id
+        self.device = device
+        self.loader = Loader(
+            [len(row.inputs) for row in train],
+            lambda rows: collate_examples([train[row] for row in rows], pad_id, device),
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            seed=seed,
+        )
 
-    def micro_batches(self, step: int) -> list[TokenBatch]:
-        return self._batches([self.train[row] for row in self.order.batch(step)])
-
-    def loss_sum(self, model: GPT, batch: TokenBatch) -> Tensor:
+    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         return next_token_loss(model, batch)
 
-    def evaluate(self, model: GPT) -> dict[str, float]:
-        """Return the mean loss over the supervised validation targets."""
-        loss, _ = mean_loss(model, self._batches(sorted(self.val, key=lambda row: len(row.inputs))))
+    def evaluate(self, model: LanguageModel) -> dict[str, float]:
+        """Return the mean loss over the validation targets."""
+        parts = chunks(sorted(self.val, key=lambda row: len(row.inputs)), self.loader.micro_batch_size)
+        loss, _ = mean_loss(model, (collate_examples(part, self.pad_id, self.device) for part in parts))
         return {"loss": loss}
 
-    def _batches(self, rows: Sequence[Example | Packed]) -> list[TokenBatch]:
-        return [pad_examples(part, self.pad_id, self.device) for part in chunks(rows, self.micro_batch_size)]
+
+def answer_likelihoods(
+    model: LanguageModel, tokenizer: "Tokenizer", form: str, rows: Sequence[Mapping[str, str]], *, batch_size: int
+) -> list[float]:
+    """Return the natural log of the probability that the model gives to each row's `output` and its end.
+
+    Of a row longer than the context, the part that fits counts.
+    """
+    end = tokenizer.end_of_text
+    room = model.config.context_length
+    examples = [
+        make_example(row, tokenizer.encode, end_of_text=end, form=form, mask="instruction+input", max_tokens=room)
+        for row in rows
+    ]
+    return log_likelihoods(model, examples, batch_size=batch_size, pad_id=end)
 
 
-def log_likelihoods(model: GPT, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
-    """Return the natural log of the probability of each example's supervised targets."""
-    device = model.lm_head.weight.device
+def log_likelihoods(model: LanguageModel, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
+    """Return the natural log of the probability of each example's targets."""
     found: list[float] = []
     for part in chunks(examples, batch_size):
-        found += row_log_likelihoods(model, pad_examples(part, pad_id, device)).tolist()
+        found += row_log_likelihoods(model, collate_examples(part, pad_id, model.device)).tolist()
     return found
 
 
-def pad_examples(rows: Sequence[Example | Packed], pad_id: int, device: torch.device) -> TokenBatch:
+def collate_examples(rows: Sequence[Example | Packed], pad_id: int, device: torch.device) -> TokenBatch:
     """Pad examples on the right to the longest of them; padding gives no loss."""
     width = max(len(row.inputs) for row in rows)
     inputs = np.full((len(rows), width), pad_id)  # (B, T)
-    targets = np.full((len(rows), width), IGNORED)
+    targets = np.full((len(rows), width), IGNORE_INDEX)
     segments = np.full((len(rows), width), -1)
     for number, row in enumerate(rows):
         inputs[number, : len(row.inputs)] = row.inputs
         targets[number, : len(row.targets)] = row.targets
         segments[number, : len(row.segments)] = row.segments
     packed = any(isinstance(row, Packed) for row in rows)
-    return TokenBatch.of(inputs, targets, device, segments if packed else None)
+    n_tokens = sum(len(row.inputs) for row in rows)
+    return TokenBatch.of(inputs, targets, n_tokens, device, segments if packed else None)
 
 
 def instruction_task(
-    section: "Instruct",
+    params: "InstructParams",
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     tokenizer: "Tokenizer",
     *,
@@ -161,25 +180,25 @@ def instruction_task(
                 row,
                 tokenizer.encode,
                 end_of_text=tokenizer.end_of_text,
-                form=section.prompt,
-                mask=section.mask,
-                max_tokens=section.max_tokens,
+                form=params.prompt,
+                mask=params.mask,
+                max_tokens=params.max_tokens,
             )
             for row in rows[split]
         ]
         for split in ("train", "val")
     }
-    kept = {split: usable(found, section.overlong) for split, found in examples.items()}
+    kept = {split: usable(found, params.too_long) for split, found in examples.items()}
     for split in kept:
         if not kept[split]:
             lengths = sorted(example.length for example in examples[split])
-            rule = f"must leave an answer in at least one row of {split}, got {section.max_tokens}"
+            rule = f"must leave an answer in at least one row of {split}, got {params.max_tokens}"
             raise UserError(f"instruct.max_tokens {rule}; raise it (rows have {lengths[0]} to {lengths[-1]} tokens)")
     task = InstructionTask(
-        pack(kept["train"], section.max_tokens, seed) if section.packing else kept["train"],
+        pack(kept["train"], params.max_tokens, seed) if params.packing else kept["train"],
         kept["val"],
-        batch_size=section.batch_size,
-        micro_batch_size=section.micro_batch_size,
+        batch_size=params.batch_size,
+        micro_batch_size=params.micro_batch_size,
         seed=seed,
         pad_id=tokenizer.end_of_text,
         device=device,
@@ -187,13 +206,13 @@ def instruction_task(
     return task, examples
 
 
-def instruction_rows(task: InstructionTask, step: int, decode: Callable[[list[int]], str]) -> list[ShownRow]:
-    """Return the rows of a step's batch; supervised are the tokens that the model learns to predict."""
-    numbers = task.order.batch(step).tolist()
+def view_batch(task: InstructionTask, step: int, decode: Callable[[list[int]], str]) -> list[RowView]:
+    """Return the rows of a step's batch; targets are the tokens that the model learns to predict."""
+    numbers = task.loader.rows(step)
     rows = [task.train[number] for number in numbers]
     width = max(len(row.inputs) for row in rows)
     return [
-        ShownRow(f"row {number}", _pieces(row, decode) + [Piece("", PADDING)] * (width - len(row.inputs)))
+        RowView(f"row {number}", _pieces(row, decode) + [Piece("", PADDING)] * (width - len(row.inputs)))
         for number, row in zip(numbers, rows, strict=True)
     ]
 
@@ -204,8 +223,8 @@ def _pieces(row: Example | Packed, decode: Callable[[list[int]], str]) -> list[P
     for place, (token, target, text) in enumerate(zip(row.inputs, row.targets, row.segments, strict=True)):
         if place == 0 or row.segments[place - 1] != text:
             pieces.append(Piece(decode([int(token)]), MASKED))
-        if target != IGNORED:
-            pieces.append(Piece(decode([int(target)]), SUPERVISED))
+        if target != IGNORE_INDEX:
+            pieces.append(Piece(decode([int(target)]), TARGET))
         elif place + 1 < len(row.inputs) and row.segments[place + 1] == text:
             pieces.append(Piece(decode([int(row.inputs[place + 1])]), MASKED))
     return pieces

@@ -1,4 +1,4 @@
-"""Predicting the next token: the batch and the loss that pretraining and instruction tuning share."""
+"""Predicting the next token: the batch and the losses that pretraining and instruction tuning share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,58 +8,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmcore.data.windows import IGNORED
-from llmcore.model.gpt import GPT
-from llmcore.model.head_loss import head_loss
+from llmcore.data.windows import IGNORE_INDEX
+from llmcore.model.transformer import LanguageModel
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Inputs and targets, each (B, T); a target that is IGNORED gives no loss.
+    """Inputs and targets, (B, T) each; a target that is IGNORE_INDEX gives no loss.
 
-    `segments` (B, T), where several texts share a row, says which text each input belongs to.
+    `segments` (B, T), where several texts share a row, marks the text that each input belongs to.
     """
 
     inputs: Tensor
     targets: Tensor
-    supervised: int
+    n_tokens: int  # inputs without padding
+    n_targets: int
     segments: Tensor | None = None
 
     @classmethod
     def of(
-        cls, inputs: np.ndarray, targets: np.ndarray, device: torch.device, segments: np.ndarray | None = None
+        cls,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        n_tokens: int,
+        device: torch.device,
+        segments: np.ndarray | None = None,
     ) -> "TokenBatch":
-        supervised = int((targets != IGNORED).sum())
-        texts = None if segments is None else torch.from_numpy(segments).to(device)
-        return cls(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device), supervised, texts)
+        arrays = [None if array is None else torch.from_numpy(array).to(device) for array in (inputs, targets, segments)]
+        assert arrays[0] is not None and arrays[1] is not None
+        return cls(arrays[0], arrays[1], n_tokens, int((targets != IGNORE_INDEX).sum()), arrays[2])
 
 
-def next_token_loss(model: GPT, batch: TokenBatch) -> Tensor:
-    """Return the cross-entropy in nats, summed over the supervised targets.
-
-    Only their positions go through the output head.
-    """
-    chosen = batch.targets != IGNORED  # (B, T)
-    hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
-    return head_loss(hidden, model.lm_head.weight, batch.targets[chosen])
+def next_token_loss(model: LanguageModel, batch: TokenBatch) -> Tensor:
+    """Return the cross-entropy in nats, summed over the targets."""
+    loss: Tensor = model(batch.inputs, targets=batch.targets, segments=batch.segments)
+    return loss
 
 
 @torch.no_grad()
-def row_log_likelihoods(model: GPT, batch: TokenBatch) -> Tensor:
-    """Return the natural log of the probability of each row's supervised targets: (B,)."""
-    chosen = batch.targets != IGNORED  # (B, T)
-    hidden = model.transformer(batch.inputs, segments=batch.segments)[chosen]  # (N, C)
-    losses = F.cross_entropy(model.lm_head(hidden).float(), batch.targets[chosen], reduction="none")  # (N,)
-    rows = chosen.nonzero()[:, 0]  # (N,)
-    return torch.zeros(len(chosen), device=losses.device).index_add(0, rows, -losses)
+def row_log_likelihoods(model: LanguageModel, batch: TokenBatch) -> Tensor:
+    """Return the natural log of the probability of each row's targets: (B,)."""
+    counted = batch.targets != IGNORE_INDEX  # (B, T)
+    hidden = model.body(batch.inputs, segments=batch.segments)[counted]  # (N, C)
+    losses = F.cross_entropy(model.lm_head(hidden).float(), batch.targets[counted], reduction="none")  # (N,)
+    rows = counted.nonzero()[:, 0]  # (N,)
+    return torch.zeros(len(counted), device=losses.device).index_add(0, rows, -losses)
 
 
 @torch.no_grad()
-def mean_loss(model: GPT, batches: Iterable[TokenBatch]) -> tuple[float, int]:
-    """Return the mean loss over all supervised targets of `batches`, in nats, and their number, 1 at least."""
-    total, supervised = 0.0, 0
+def mean_loss(model: LanguageModel, batches: Iterable[TokenBatch]) -> tuple[float, int]:
+    """Return the mean loss over all targets of `batches`, in nats, and their number."""
+    total, n_targets = 0.0, 0
     for batch in batches:
-        if batch.supervised:
+        if batch.n_targets:
             total += next_token_loss(model, batch).item()
-            supervised += batch.supervised
-    return total / supervised, supervised
+            n_targets += batch.n_targets
+    return total / n_targets, n_targets

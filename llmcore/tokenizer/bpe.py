@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcore.errors import UserError
-from llmcore.files import read_json, sha256_file, write_json, write_text
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, sha256_file, write_json, write_text
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT, PATTERN, to_bytes, to_characters
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcore.files import sha256_file, user_errors, write_json
+from llmcore.base.files import sha256_file, user_errors, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None
             for name in (TENSORS, FACTS):
                 _sync(temporary / name)
             write_json(temporary / MARKER, {name: sha256_file(temporary / name) for name in (TENSORS, FACTS)})
-            if target.exists():  # of another's: a folder is only renamed to a free name
+            if target.exists():  # left by another process: a folder is only renamed to a free name
                 shutil.rmtree(target)
             os.rename(temporary, target)
             _sync(folder)

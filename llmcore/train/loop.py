@@ -1,33 +1,39 @@
 """The training loop: pretraining and both fine-tunings run through it, each as a task.
 
-The loop knows a model, a task and when to do what; the task knows what a batch is. Losses of a step
-are summed over supervised positions and divided by all of them, so 4 micro-batches of 2 rows give
+The loop knows a model, a task and when to do what; the task knows what a batch is. The losses of a step
+are summed over targets and divided by the number of all of them, so 4 micro-batches of 2 rows give
 the gradient of 8 rows, whatever their lengths.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from llmcore.compute import Machine
-from llmcore.errors import UserError
-from llmcore.seeds import derive
-from llmcore.train.optimizer import make_optimizer
+from llmcore.base.errors import UserError
+from llmcore.base.seeds import derive
+from llmcore.train.compute import Compute
+from llmcore.train.optimizer import Trainable, make_optimizer
 from llmcore.train.schedule import lr_at
 from llmcore.train.state import Best, State
 
 if TYPE_CHECKING:
-    from llmcore.params import Training
+    from llmcore.config.params import TrainingParams
 
 
 class Batch(Protocol):
     """Rows that go through the model together."""
 
     @property
-    def supervised(self) -> int:
+    def n_tokens(self) -> int:
+        """The number of input tokens, without padding."""
+        ...
+
+    @property
+    def n_targets(self) -> int:
         """The number of positions that give loss."""
         ...
 
@@ -35,8 +41,8 @@ class Batch(Protocol):
 BatchT = TypeVar("BatchT", bound=Batch)
 
 
-class Task(Protocol[BatchT]):
-    """What is learned: which rows make a step, their loss, and how good the model is."""
+class Loader(Protocol[BatchT]):
+    """The rows of each step."""
 
     @property
     def steps_per_epoch(self) -> int: ...
@@ -45,8 +51,15 @@ class Task(Protocol[BatchT]):
         """Return the rows of `step`: a pure function of the step."""
         ...
 
+
+class Task(Protocol[BatchT]):
+    """What is learned: the rows of each step, their loss, and how good the model is."""
+
+    @property
+    def loader(self) -> Loader[BatchT]: ...
+
     def loss_sum(self, model: Any, batch: BatchT) -> Tensor:
-        """Return the loss summed over the batch's supervised positions."""
+        """Return the loss summed over the batch's targets."""
         ...
 
     def evaluate(self, model: Any) -> dict[str, float]:
@@ -54,97 +67,115 @@ class Task(Protocol[BatchT]):
         ...
 
 
-class Observer(Protocol):
-    """Who is told what happens: history, progress bar, tracker. What it does changes no weight."""
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did."""
 
-    def trained(self, step: int, metrics: dict[str, float]) -> None: ...
+    loss: float
+    lr: float
+    grad_norm: float
+    n_tokens: int
+    n_targets: int
 
-    def evaluated(self, step: int, metrics: dict[str, float]) -> None: ...
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {"train/loss": self.loss, "train/lr": self.lr, "train/grad_norm": self.grad_norm}
 
 
-class Memory(Protocol):
-    """What outlives a killed process; `llmcore.train.resume` keeps it on disk."""
+class TrainerCallback(Protocol):
+    """Follows a training: history, progress bar, tracker. It changes no weight."""
+
+    def on_resume(self, step: int) -> None: ...
+
+    def on_step_end(self, step: int, result: StepResult) -> None: ...
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None: ...
+
+
+class Checkpointer(Protocol):
+    """Keeps a training across processes; `llmcore.train.resume` keeps it on disk."""
 
     def restore(self, state: State) -> None:
-        """Put back what was kept; leave the state as it is, at step 0, if nothing was."""
+        """Restore what was saved; leave the state as it is, at step 0, if nothing was."""
         ...
 
-    def passed(self, state: State, *, last: bool) -> None:
-        """Keep the training as it stands if it is time."""
+    def after_step(self, state: State, *, last: bool) -> None:
+        """Save the training if it is time."""
         ...
 
 
-class NoMemory:
-    """Keeps nothing: every training begins at its first step."""
+class NullCheckpointer:
+    """Saves nothing: every training begins at its first step."""
 
     def restore(self, state: State) -> None:
         return
 
-    def passed(self, state: State, *, last: bool) -> None:
+    def after_step(self, state: State, *, last: bool) -> None:
         return
-
-
-NO_MEMORY = NoMemory()
 
 
 def total_steps(task: Task[Any], epochs: float) -> int:
-    """Return the optimizer steps of a training that is not stopped early, one at least."""
-    return max(1, round(epochs * task.steps_per_epoch))
+    """Return the optimizer steps of a training without early stopping, one at least."""
+    return max(1, round(epochs * task.loader.steps_per_epoch))
 
 
 def fit(
-    model: nn.Module,
+    model: Trainable,
     task: Task[Any],
-    training: "Training",
+    params: "TrainingParams",
     *,
     seed: int,
-    machine: Machine,
-    observer: Observer,
-    memory: Memory = NO_MEMORY,
+    compute: Compute,
+    callback: TrainerCallback,
+    checkpointer: Checkpointer | None = None,
 ) -> Best:
-    """Train `model` in place, from where `memory` left it; return the evaluation of the weights it ends with.
+    """Train `model` in place, from its last checkpoint; return the evaluation of the weights it ends with.
 
     It is evaluated before the first step, every `eval_interval_steps` and after the last. With
-    `patience_evaluations` it stops after so many evaluations without a lower loss than the best; with `keep: best`
-    it ends with the weights of the best one. UserError if a loss or the gradient is not finite; in a training
-    step, the weights of the step before are still whole then.
+    `early_stopping_patience` it stops after that many evaluations without a lower loss than the best; with
+    `keep_checkpoint: best` it ends with the weights of the best one. UserError if a loss or the gradient is not
+    finite; in a training step, the weights are still those of the step before.
     """
 
     def validate() -> None:
-        metrics = evaluate(model, task, machine)
-        check_finite(state.step, {"validation loss": metrics["loss"]})
-        state.evaluated(metrics, keep=training.keep == "best")
-        observer.evaluated(state.step, metrics)
+        metrics = evaluate(model, task, compute)
+        check_finite(state.step, {"validation loss": metrics["val/loss"]})
+        state.evaluated(metrics, keep_weights=params.keep_checkpoint == "best")
+        callback.on_evaluate(state.step, metrics)
 
-    optimizer = make_optimizer(model, training)
-    steps, state = total_steps(task, training.epochs), State(model, optimizer)
-    memory.restore(state)
-    if not state.step:
+    checkpointer = checkpointer or NullCheckpointer()
+    optimizer = make_optimizer(model, params)
+    steps = total_steps(task, params.epochs)
+    state = State(model, optimizer)
+    checkpointer.restore(state)
+    if state.step:
+        callback.on_resume(state.step)
+    else:
         validate()
-    while not finished(state, steps, training.patience_evaluations):
+    while not finished(state, steps, params.early_stopping_patience):
         step = state.step
-        lr = lr_at(step, steps, lr=training.lr, min_lr=training.min_lr, warmup_steps=training.warmup_steps)
-        done = train_step(model, task, optimizer, step, lr=lr, grad_clip=training.grad_clip, seed=seed, machine=machine)
+        lr = lr_at(step, steps, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps)
+        done = train_step(model, task, optimizer, step, lr=lr, grad_clip=params.grad_clip, seed=seed, compute=compute)
         state.step += 1
-        observer.trained(state.step, done)
-        if state.step % training.eval_interval_steps == 0 or state.step == steps:
+        callback.on_step_end(state.step, done)
+        if state.step % params.eval_interval_steps == 0 or state.step == steps:
             validate()
-        memory.passed(state, last=finished(state, steps, training.patience_evaluations))
+        checkpointer.after_step(state, last=finished(state, steps, params.early_stopping_patience))
     model.eval()
-    if training.keep == "best" and state.best:
+    if params.keep_checkpoint == "best" and state.best:
         state.take_best()
         return state.best
     return Best(state.step, state.metrics, {})
 
 
-def finished(state: State, steps: int, patience_evaluations: int) -> bool:
-    """Return whether a training ends here: all steps done, or too long without a better evaluation."""
+def finished(state: State, steps: int, early_stopping_patience: int) -> bool:
+    """Return whether a training ends here: all steps done, or too many evaluations without a better one."""
     worse = state.best.evaluations_since if state.best else 0
-    return state.step >= steps or (0 < patience_evaluations <= worse)
+    return state.step >= steps or (0 < early_stopping_patience <= worse)
 
 
 def train_step(
-    model: nn.Module,
+    model: Trainable,
     task: Task[Any],
     optimizer: torch.optim.Optimizer,
     step: int,
@@ -152,30 +183,30 @@ def train_step(
     lr: float,
     grad_clip: float,
     seed: int,
-    machine: Machine,
-) -> dict[str, float]:
-    """Do one optimizer step and return its loss, learning rate, gradient norm and supervised positions."""
+    compute: Compute,
+) -> StepResult:
+    """Do one optimizer step: forward and backward of its micro-batches, clipping, update."""
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = lr
-    batches = task.micro_batches(step)
-    supervised = sum(batch.supervised for batch in batches)
+    batches = task.loader.micro_batches(step)
+    n_targets = sum(batch.n_targets for batch in batches)
     loss = 0.0
     for number, batch in enumerate(batches):
-        if not batch.supervised:  # nothing to learn from; dividing by it would give NaN
+        if not batch.n_targets:  # nothing to learn from; dividing by it would give NaN
             continue
-        # dropout draws from torch's global generator: seeded by place, it depends on no earlier draw
+        # dropout draws from torch's global generator: seeded by step and micro-batch, it depends on no earlier draw
         torch.manual_seed(derive(seed, "dropout", step, number))
-        with machine.autocast():
-            partial = task.loss_sum(model, batch) / supervised
-        partial.backward()
+        with compute.autocast():
+            partial = task.loss_sum(model, batch) / n_targets
+        partial.backward()  # type: ignore[no-untyped-call]
         loss += partial.item()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
     check_finite(step + 1, {"loss": loss, "gradient norm": norm})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"loss": loss, "lr": lr, "grad_norm": norm, "supervised": supervised}
+    return StepResult(loss, lr, norm, sum(batch.n_tokens for batch in batches), n_targets)
 
 
 def check_finite(step: int, figures: dict[str, float]) -> None:
@@ -186,8 +217,8 @@ def check_finite(step: int, figures: dict[str, float]) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task[Any], machine: Machine) -> dict[str, float]:
-    """Return the task's validation metrics of the model in evaluation mode."""
+def evaluate(model: Trainable, task: Task[Any], compute: Compute) -> dict[str, float]:
+    """Return the task's validation metrics of the model in evaluation mode, as `val/<metric>`."""
     model.eval()
-    with machine.autocast():
-        return task.evaluate(model)
+    with compute.autocast():
+        return {f"val/{name}": value for name, value in task.evaluate(model).items()}

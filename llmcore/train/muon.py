@@ -1,4 +1,4 @@
-"""Muon: a matrix moves along its momentum made orthogonal, so that no direction of it learns faster than another.
+"""Muon: orthogonalised momentum for matrix parameters, so that no direction of a matrix learns faster than another.
 
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; scaled as by Liu et al. 2025, arXiv:2502.16982,
 so that AdamW's learning rate and weight decay fit. `torch.optim.Muon` computes the same in bf16, which is slow on a
@@ -15,22 +15,27 @@ from torch import Tensor
 MOMENTUM = 0.95
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at zero; singular values end between 0.7 and 1.2
-RMS = 0.2  # of an update's entries, about what AdamW's have
+UPDATE_RMS = 0.2  # of an update's entries, about what AdamW's have
 
 
-class Muon(torch.optim.AdamW):
-    """AdamW, but for the matrices of groups with `muon` true Muon."""
+class MuonWithAdamW(torch.optim.AdamW):
+    """Muon for the parameter groups with `muon` true, AdamW for the others."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            if group.get("muon"):
-                for same in _by_shape(p for p in group["params"] if p.grad is not None):
-                    self._move(same, group["lr"], group["weight_decay"])
-        return super().step(closure)  # passes over parameters without gradient
+        groups = self.param_groups
+        for group in groups:
+            if group["muon"]:
+                for same_shape in _by_shape(p for p in group["params"] if p.grad is not None):
+                    self._muon_update(same_shape, group["lr"], group["weight_decay"])
+        self.param_groups = [group for group in groups if not group["muon"]]
+        try:
+            return super().step(closure)
+        finally:
+            self.param_groups = groups
 
-    def _move(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """Update matrices of one shape together, and take their gradients away."""
+    def _muon_update(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Update matrices of one shape together."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:  # AdamW wants a step in each state that it loads
@@ -39,14 +44,13 @@ class Muon(torch.optim.AdamW):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch.stack(gradients).lerp(torch.stack(momenta), MOMENTUM)  # Nesterov's: (N, rows, columns)
-        updates = orthogonal(ahead) * (RMS * max(ahead.shape[1:]) ** 0.5)
+        updates = newton_schulz(ahead) * (UPDATE_RMS * max(ahead.shape[1:]) ** 0.5)
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - lr * weight_decay).sub_(update, alpha=lr)
-            parameter.grad = None
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Return U V^T, roughly, of each matrix U S V^T: (N, rows, columns). Newton-Schulz: matrix products alone."""
+def newton_schulz(matrices: Tensor) -> Tensor:
+    """Return U V^T, roughly, of each matrix U S V^T: (N, rows, columns). It needs matmuls alone."""
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS

@@ -3,34 +3,45 @@
 Paper: Loshchilov & Hutter 2017, arXiv:1711.05101.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
-from llmcore.train.muon import Muon
-from llmcore.train.state import trained_parameters
+from llmcore.train.muon import MuonWithAdamW
+from llmcore.train.state import Module, trained_parameters
 
 if TYPE_CHECKING:
-    from llmcore.params import Training
-
-BLOCKS = "transformer.h."
+    from llmcore.config.params import TrainingParams
 
 
-def make_optimizer(model: nn.Module, training: "Training") -> torch.optim.AdamW:
-    """Return the optimizer of the parameters to be trained; biases and layer norms are not decayed.
+class Trainable(Module, Protocol):
+    """What the loop knows of a model."""
 
-    `training.optimizer` is `adamw`, or `muon`: Muon for the matrices of the blocks, AdamW for all else.
+    def train(self, mode: bool = True) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+    def block_parameters(self) -> set[nn.Parameter]:
+        """Return the parameters of the blocks, without embeddings, final norm and head."""
+        ...
+
+
+def make_optimizer(model: Trainable, params: "TrainingParams") -> torch.optim.AdamW:
+    """Return the optimizer of the parameters to be trained; biases and norms are not decayed.
+
+    `params.optimizer` is `adamw`, or `muon`: Muon for the matrices of the blocks, AdamW for all else.
     """
-    muon, decay, betas = training.optimizer == "muon", training.weight_decay, (training.beta1, training.beta2)
-    trained = trained_parameters(model)
-    matrices = {name: parameter for name, parameter in trained.items() if parameter.ndim >= 2}
-    hidden = {name: p for name, p in matrices.items() if muon and name.startswith(BLOCKS)}
+    betas = (params.beta1, params.beta2)
+    trained = list(trained_parameters(model).values())
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
+    in_blocks = model.block_parameters() if params.optimizer == "muon" else set()
     groups = [
-        {"params": [p for name, p in matrices.items() if name not in hidden], "weight_decay": decay},
-        {"params": [p for p in trained.values() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in matrices if p not in in_blocks], "weight_decay": params.weight_decay, "muon": False},
+        {"params": vectors, "weight_decay": 0.0, "muon": False},
+        {"params": [p for p in matrices if p in in_blocks], "weight_decay": params.weight_decay, "muon": True},
     ]
-    if not muon:
-        return torch.optim.AdamW(groups, lr=training.lr, betas=betas, fused=True)  # one pass over memory
-    groups.append({"params": list(hidden.values()), "weight_decay": decay, "muon": True})
-    return Muon(groups, lr=training.lr, betas=betas, fused=True)
+    kind = MuonWithAdamW if params.optimizer == "muon" else torch.optim.AdamW
+    used = groups if params.optimizer == "muon" else groups[:2]
+    return kind(used, lr=params.lr, betas=betas, fused=True)  # fused: one pass over memory

@@ -1,4 +1,4 @@
-"""When a training is saved, and how it goes on where a killed process left it."""
+"""When a training is saved, and how it resumes where a killed process stopped."""
 
 import copy
 import shutil
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
 from llmcore.train.history import History
 from llmcore.train.state import State
 
 if TYPE_CHECKING:
-    from llmcore.params import Runtime
+    from llmcore.config.params import RuntimeParams
 
-SHARE = 0.025  # of a core's time at most goes into writing; the copy before it comes on top, together below 3%
+MAX_WRITE_SHARE = 0.025  # of a core's time; with the copy before it, saving stays below 3%
 STEPS = "history/steps"  # the history's rows, as numbers of 64 bits
 
 
-class Checkpoints:
+class DiskCheckpointer:
     """The checkpoints of one training in `folder`: its weights, optimizer, random numbers and history.
 
     One is written every `checkpoint_interval_steps` or `_seconds`, whichever comes first, but later where
@@ -30,17 +30,21 @@ class Checkpoints:
     copied while the training goes on: waiting for the disk takes longer than the work.
     """
 
-    def __init__(self, folder: Path, history: History, runtime: "Runtime"):
-        self._folder, self._history, self._runtime = folder, history, runtime
-        self._saved_step, self._saved_at, self._write_seconds = 0, time.monotonic(), 0.0
+    def __init__(self, folder: Path, history: History, runtime: "RuntimeParams"):
+        self._folder = folder
+        self._history = history
+        self._runtime = runtime
+        self._saved_step = 0
+        self._saved_at = time.monotonic()
+        self._write_seconds = 0.0
         self._refused = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def restore(self, state: State) -> None:
-        """Put the newest whole checkpoint into state and history, if there is one.
+        """Restore state and history from the newest whole checkpoint, if there is one.
 
-        A damaged one is told, removed, and the one before taken.
+        A damaged one is reported and removed, and the one before it is used.
         """
         for path in reversed(checkpoint_folders(self._folder)):
             try:
@@ -54,7 +58,7 @@ class Checkpoints:
             self._saved_step, self._saved_at = found.step, time.monotonic()
             return
 
-    def passed(self, state: State, *, last: bool) -> None:
+    def after_step(self, state: State, *, last: bool) -> None:
         """Save the training as it stands, if that is due."""
         if not last and not self._due(state.step):
             return
@@ -69,7 +73,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Return when what is being written is on the disk."""
+        """Wait until the checkpoint being written is on the disk."""
         if self._writing:
             self._writing.result()
 
@@ -89,9 +93,9 @@ class Checkpoints:
             step - self._saved_step >= runtime.checkpoint_interval_steps
             or seconds >= runtime.checkpoint_interval_seconds
         )
-        return wanted and self._write_seconds <= SHARE * seconds
+        return wanted and self._write_seconds <= MAX_WRITE_SHARE * seconds
 
     def _refuse(self, error: UserError) -> None:
         if not self._refused:
             self._refused = True
-            print(f"checkpoint {error}; training goes on, a kill would lose what it does", file=sys.stderr)
+            print(f"checkpoint {error}; training continues, but a kill would lose its progress", file=sys.stderr)

@@ -18,9 +18,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from llmcore.errors import UserError
-from llmcore.files import write_json
-from llmcore.project import project_root
+from llmcore.base.errors import UserError
+from llmcore.base.files import write_json
+from llmcore.base.project import project_root
 from llmcore.train.checkpoint import TEMPORARY, checkpoint_folders
 from llmcore.train.key import Parts, differences, key_of
 
@@ -42,18 +42,18 @@ def scratch_root() -> Path:
 
 
 @contextmanager
-def claimed(stage: str, parts: Parts) -> Iterator[Scratch]:
+def locked_scratch(stage: str, parts: Parts) -> Iterator[Scratch]:
     """Hold the scratch folder of the training that `parts` describe while the body trains and writes its outs.
 
-    Waits, and says so, while another process trains the same. Says which part differs where only another
-    training's state is found. A folder that cannot be written is a warning, and nothing is saved.
+    Waits, with a message, while another process runs the same training. Reports which part differs where only
+    another training's checkpoints are found. A folder that cannot be written is a warning, and nothing is saved.
     """
     folder = scratch_root() / stage / key_of(parts)
     try:
         lock = _acquire(folder, stage)
         training = _prepare(folder, stage, parts)
     except (OSError, UserError) as error:
-        print(f"checkpoints: none are kept, a killed training would begin anew ({error})", file=sys.stderr)
+        print(f"checkpoints: none can be saved, a killed training would start again ({error})", file=sys.stderr)
         yield Scratch(None, uuid.uuid4().hex)
         return
     try:
@@ -64,7 +64,7 @@ def claimed(stage: str, parts: Parts) -> Iterator[Scratch]:
         lock.release()
 
 
-def sweep(stage: str) -> None:
+def remove_finished(stage: str) -> None:
     """Remove what finished trainings of other stages than `stage` left, and no process holds."""
     for mark in scratch_root().glob(f"*/*/{FINISHED}"):
         if mark.parent.parent.name != stage:
@@ -76,7 +76,8 @@ def sweep(stage: str) -> None:
 
 
 def _acquire(folder: Path, stage: str) -> FileLock:
-    lock, said = FileLock(folder / LOCK), False
+    lock = FileLock(folder / LOCK)
+    reported = False
     while True:
         folder.mkdir(parents=True, exist_ok=True)  # each time anew: whoever finished may have removed it
         try:
@@ -86,15 +87,15 @@ def _acquire(folder: Path, stage: str) -> FileLock:
         except FileNotFoundError:
             continue
         except Timeout:
-            if not said:
+            if not reported:
                 holder = f"process {(folder / HOLDER).read_text(encoding='ascii')}"
-                print(f"{stage}: {holder} trains the same; waiting until it ends", file=sys.stderr, flush=True)
-                said = True
+                print(f"{stage}: {holder} is already running this training; waiting for it", file=sys.stderr, flush=True)
+                reported = True
             time.sleep(POLL_SECONDS)
 
 
 def _prepare(folder: Path, stage: str, parts: Parts) -> str:
-    """Clear what is of no use, say what is foreign, and return the id of the training."""
+    """Remove leftovers, report the checkpoints of another training, and return the id of this one."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if (folder / FINISHED).exists():
@@ -105,14 +106,14 @@ def _prepare(folder: Path, stage: str, parts: Parts) -> str:
         (folder / FINISHED).unlink()
     known = _read_json(folder / KEY)
     if known is not None:
-        return known["training"]
-    _say_foreign(folder, stage, parts)
+        return str(known["training"])
+    _report_stale(folder, stage, parts)
     training = uuid.uuid4().hex
     write_json(folder / KEY, {"parts": parts, "training": training})
     return training
 
 
-def _say_foreign(folder: Path, stage: str, parts: Parts) -> None:
+def _report_stale(folder: Path, stage: str, parts: Parts) -> None:
     """Name the unfinished training that is nearest to this one, and what keeps it from being resumed."""
     others = {}
     for path in folder.parent.iterdir():
@@ -121,8 +122,8 @@ def _say_foreign(folder: Path, stage: str, parts: Parts) -> None:
             others[path] = differences(key["parts"], parts)
     if others:
         nearest = min(others, key=lambda path: len(others[path]))
-        found = f"an unfinished training is not continued: {', '.join(others[nearest])}"
-        print(f"{stage}: {found}; training begins anew (`make clean` removes {nearest})", file=sys.stderr)
+        found = f"an unfinished training is not resumed: {', '.join(others[nearest])}"
+        print(f"{stage}: {found}; training starts from the beginning (`make clean` removes {nearest})", file=sys.stderr)
 
 
 def _finish(folder: Path) -> None:

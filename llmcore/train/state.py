@@ -1,11 +1,12 @@
-"""A training between two steps: what of it is kept, and what cannot be had otherwise.
+"""The state of a training between two steps, as a checkpoint saves it.
 
-Frozen weights come from the base and data order from the step, so neither is kept. Tensors have the names
-of their parameters, not places in lists.
+Frozen weights come from the base and the data order from the step, so neither is saved. Tensors go by the names
+of their parameters.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,15 @@ from torch import Tensor, nn
 WEIGHTS, OPTIMIZER, RANDOM, BEST = "weights/", "optimizer/", "random/", "best/"
 
 
+class Module(Protocol):
+    """What a checkpoint knows of a model: its parameters by name."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+
 @dataclass
 class Best:
-    """The evaluation with the lowest loss, the trained weights at it (if they are to be kept), and how long ago."""
+    """The evaluation with the lowest loss, the trained weights then (if they are kept), and the evaluations since."""
 
     step: int
     metrics: dict[str, float]
@@ -27,19 +34,19 @@ class Best:
 class State:
     """Model and optimizer after `step` steps, the last evaluation and the best one."""
 
-    model: nn.Module
+    model: Module
     optimizer: torch.optim.Optimizer
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
 
-    def evaluated(self, metrics: dict[str, float], *, keep: bool) -> None:
-        """Take note of an evaluation after the present step; `keep` the weights if none was better."""
+    def evaluated(self, metrics: dict[str, float], *, keep_weights: bool) -> None:
+        """Record an evaluation after the present step, with the weights if none was better."""
         self.metrics = metrics
-        if self.best and metrics["loss"] >= self.best.metrics["loss"]:
+        if self.best and metrics["val/loss"] >= self.best.metrics["val/loss"]:
             self.best.evaluations_since += 1
             return
-        trained = trained_parameters(self.model) if keep else {}
+        trained = trained_parameters(self.model) if keep_weights else {}
         weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
         self.best = Best(self.step, metrics, weights)
 
@@ -50,7 +57,7 @@ class State:
             _copy(self.best.weights, self.model)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is no tensor, as a JSON value."""
+        """Return all that is not a tensor, as a JSON value."""
         best = self.best and {
             "step": self.best.step,
             "metrics": self.best.metrics,
@@ -62,7 +69,7 @@ class State:
         """Return the tensors: `weights/<parameter>`, `optimizer/<key>/<parameter>`, `random/<device>`, `best/...`."""
         tensors = {f"{RANDOM}cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
-            tensors |= {f"{RANDOM}cuda:{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+            tensors |= {f"{RANDOM}cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
         for name, parameter in trained_parameters(self.model).items():
             tensors[WEIGHTS + name] = parameter.detach()
             for key, value in self.optimizer.state[parameter].items():
@@ -97,7 +104,7 @@ class State:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})  # it knows the devices
 
 
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def trained_parameters(model: Module) -> dict[str, nn.Parameter]:
     """Return the parameters that training changes, tied ones once."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -106,7 +113,7 @@ def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+def _copy(weights: dict[str, Tensor], model: Module) -> None:
     """Copy weights into the parameters of their names, all that are trained."""
     for name, parameter in trained_parameters(model).items():
         parameter.copy_(weights[name])

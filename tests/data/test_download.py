@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from llmcore.base.errors import UserError
 from llmcore.data import download
 from llmcore.data.download import Fetched, RemoteFile, fetch
-from llmcore.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmcore.base.errors import UserError
 from llmcore.data.download import fetch
 from llmcore.data.instructions import complete_rows, prompt_key, split_rows
 from llmcore.data.reading import read_alpaca
 from llmcore.data.sources import BOOK_INSTRUCTIONS
-from llmcore.errors import UserError
 
 MIRROR = os.environ.get("LLMCORE_MIRROR", "")
 needs_mirror = pytest.mark.skipif(not Path(MIRROR or "?").is_dir(), reason="LLMCORE_MIRROR is not set to a folder")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from llmcore.errors import UserError
-from llmcore.files import read_json, read_jsonl, sha256_file, sha256_folder
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, read_jsonl, sha256_file, sha256_folder
 from stages import download, download_weights, prepare_instructions, prepare_spam
 
 ROOT = Path(__file__).parents[2]

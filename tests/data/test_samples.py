@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmcore.base.errors import UserError
 from llmcore.data.samples import (
     Samples,
     choose_samples,
@@ -17,7 +18,6 @@ from llmcore.data.samples import (
 )
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import cut_corpus, stride_windows
-from llmcore.errors import UserError
 
 END = 9
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_jsonl, sha256_file, sha256_folder
 from llmcore.data import raw, sources
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.published import fill_weights
 from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
 from llmcore.data.reading import read_documents, read_text, text_files
-from llmcore.errors import UserError
-from llmcore.files import read_jsonl, sha256_file, sha256_folder
 
 MIRROR = os.environ.get("LLMCORE_MIRROR", "")
 needs_mirror = pytest.mark.skipif(not Path(MIRROR or "?").is_dir(), reason="LLMCORE_MIRROR is not set to a folder")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmcore.base.errors import UserError
 from llmcore.data.audit import Entry, audit_splits
 from llmcore.data.download import fetch
 from llmcore.data.reading import read_table
 from llmcore.data.sources import SMS_SPAM
 from llmcore.data.spam import messages, split_messages
 from llmcore.data.split import same_message, split_groups
-from llmcore.errors import UserError
 
 MIRROR = os.environ.get("LLMCORE_MIRROR", "")
 needs_mirror = pytest.mark.skipif(not Path(MIRROR or "?").is_dir(), reason="LLMCORE_MIRROR is not set to a folder")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, sha256_folder
 from llmcore.data.tokens import Tokens, join_documents, open_tokens, write_tokens
-from llmcore.errors import UserError
-from llmcore.files import read_json, sha256_folder
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6]]
 

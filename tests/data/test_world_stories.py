@@ -9,10 +9,10 @@ from statistics import mean, stdev
 
 import pytest
 
+from llmcore.base.seeds import numpy_generator
 from llmcore.data.world.grammar import Decide, Derivation, Grammar, Options, drawing, weighted
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 from llmcore.data.world.stories import RULES, STORIES, write_stories
-from llmcore.seeds import numpy_generator
 
 WORDS_LEFT = {"name": 4, "colour": 2, "thing": 2, "spot": 2, "done": 2, "job": 2, "few": 2}
 SHRUNKEN = Grammar(

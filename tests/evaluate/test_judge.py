@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmcore import params
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
+from llmcore.config import params
 from llmcore.evaluate import judge as judging
 from llmcore.evaluate.judge import KEY_VARIABLE, Judge, parse_score
 

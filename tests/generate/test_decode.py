@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny import CONTEXT, tiny_gpt
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import GREEDY, Sampling
-from llmcore.model.gpt import GPT
+from llmcore.model.gpt2 import GPT
 
 WARM = Sampling(1.0, top_k=0, top_p=0.95)
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7], [8, 9, 10, 11], [3, 2, 1], [12]]

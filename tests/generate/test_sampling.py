@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.generate.sampling import GREEDY, Sampling, choose, keep_top_k, keep_top_p
 
 # few different values, so that ties are common

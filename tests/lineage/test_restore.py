@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from llmcore.errors import UserError
-from llmcore.files import write_text
-from llmcore.git import changed_files, git, new_code
+from llmcore.base.errors import UserError
+from llmcore.base.files import write_text
+from llmcore.base.git import changed_files, git, new_code
 from llmcore.lineage.restore import Plan, need_commit, need_saved, not_reproduced, plan_of, switch, way_back
 from llmcore.lineage.runs import Run
-from llmcore.mlflow_store import TAG_CHARACTERS, changed_tag, git_tags
+from llmcore.tracking.mlflow_store import TAG_CHARACTERS, changed_tag, git_tags
 
 LOCK = "stages:\n  train:\n    outs:\n    - {path: models/a, md5: abc.dir}\n"
 
@@ -157,7 +157,7 @@ def test_a_commit_that_is_not_here_is_told(root: Path) -> None:
 def test_stages_that_dvc_could_not_restore_are_read_from_its_words() -> None:
     printed = """\
 Running stage 'pretrain':
-ERROR: failed to run: python -m stages.pretrain, exited with 1
+ERROR: failed to run: python -m stages pretrain, exited with 1
 WARNING: failed to run
 Stages 'load_gpt2', 'finetune_classifier' and 'track' will be skipped due to this failure
 ERROR: failed to reproduce 'pretrain'

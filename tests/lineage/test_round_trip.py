@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from workspace import SMALL, Workspace
 
-from llmcore.dvc_files import hash_of, read_lock
+from llmcore.dvc.files import hash_of, read_lock
 
 pytestmark = pytest.mark.slow
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
-from llmcore import tracking
+from llmcore.base.files import write_text
 from llmcore.cli import main
-from llmcore.dvc_files import hash_of
-from llmcore.files import write_text
+from llmcore.config.params import read_params
+from llmcore.dvc.files import hash_of
 from llmcore.lineage.runs import Run, Runs, open_runs
-from llmcore.params import read_params
+from llmcore.tracking import tracker as tracking
 
 STAGES = """\
 stages:
   sample:
-    cmd: python -m stages.sample
+    cmd: python -m stages sample
     deps: [data/tokens, stages/sample.py]
     params: [sample]
     outs: [data/samples]
@@ -26,7 +26,7 @@ LOCK = """\
 schema: '2.0'
 stages:
   sample:
-    cmd: python -m stages.sample
+    cmd: python -m stages sample
     deps:
     - {{path: data/tokens, md5: {tokens}}}
     params:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from llmcore.dvc_files import Locked
+from llmcore.dvc.files import Locked
 from llmcore.lineage.runs import Run
 from llmcore.lineage.tree import World, made_by, maker, tree
 

@@ -8,7 +8,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.model.classifier import GPTClassifier, choose_trained
 from llmcore.model.classifier_folder import load_classifier, save_classifier
 from llmcore.model.folder import load_gpt

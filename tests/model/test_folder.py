@@ -10,9 +10,9 @@ import transformers
 from safetensors.torch import load_file
 from structure import ROOT
 
-from llmcore.files import sha256_folder
+from llmcore.base.files import sha256_folder
 from llmcore.model.folder import describe_weights, load_gpt, save_gpt
-from llmcore.model.gpt import GPT
+from llmcore.model.gpt2 import GPT
 
 TEXTS = ["Anna had a ball.", " two  spaces\n\nand lines ", "naïve 🐈 日本", "<|endoftext|>"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmcore.errors import UserError
-from llmcore.files import sha256_folder
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_folder
 from llmcore.model.folder import describe_weights, load_gpt, save_gpt
 from llmcore.tokenizer.bpe import load_tokenizer
 

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from llmcore.model.classifier import GPTClassifier
-from llmcore.model.gpt import GPT
+from llmcore.model.gpt2 import GPT
 from llmcore.model.gpt2_format import TENSORS, config_from_gpt2, config_to_gpt2, our_name, stored_shape, transposed
 
 THEIRS = {"n_layer": 12, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size": 9}

@@ -9,11 +9,11 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig, parameter_counts
+from llmcore.model.gpt2 import GPT, GPTConfig, parameter_counts
 from llmcore.model.gpt2_format import transposed
 from llmcore.model.lora import apply_lora, frozen_in_bf16, lora_layers, merged_state, train_only_lora
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from ruamel.yaml import YAML
 
-from llmcore.params import read_params
+from llmcore.config.params import read_params
 from llmcore.report.card import ABOUT, Kind, model_card
 
 PARAMS = {"lr": 0.001, "trains": "lora", "pooling": "last_real", "lora": {"rank": 16, "targets": ["attn.c_attn"]}}

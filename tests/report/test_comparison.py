@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llmcore.errors import UserError
-from llmcore.files import write_csv, write_jsonl
+from llmcore.base.errors import UserError
+from llmcore.base.files import write_csv, write_jsonl
 from llmcore.report.comparison import compare_files
 
 TEXTS = [f"message {number}" for number in range(40)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmcore.files import write_csv, write_json, write_jsonl, write_text
+from llmcore.base.files import write_csv, write_json, write_jsonl, write_text
 from llmcore.report.summary import summary
 
 

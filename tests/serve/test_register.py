@@ -16,24 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structure import ROOT, code_deps
+from structure import ROOT
 
-from llmcore import mlflow_store
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_file
 from llmcore.cli import main
-from llmcore.errors import UserError
-from llmcore.files import sha256_file
+from llmcore.config.kinds import KINDS
+from llmcore.dvc.deps import code_deps
+from llmcore.generate.classify import classify_texts
+from llmcore.generate.open import open_classifier, open_gpt
+from llmcore.generate.settings import ANSWER, STORY, Decoding
+from llmcore.generate.texts import answers, continuations
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.classifier_folder import save_classifier
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.serve.classify import classify_texts
-from llmcore.serve.decoding import ANSWER, STORY, Decoding
-from llmcore.serve.kinds import KINDS
-from llmcore.serve.open import open_classifier, open_gpt
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.serve.register import REQUIREMENTS, register
-from llmcore.serve.texts import answers, continuations
-from llmcore.tasks.prompt import prompt
 from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.prompt import prompt
+from llmcore.tracking import mlflow_store
 
 TRACKING = "MLFLOW_TRACKING_URI"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
@@ -261,14 +262,14 @@ def stored(project: Path) -> list[Path]:
 def test_a_stored_model_brings_its_code_and_holds_no_pickle(project):
     for model in stored(project):
         files = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
-        assert {f"code/{path}" for path in code_deps("llmcore/serve/pyfunc.py")} <= files
+        assert {f"code/{path}" for path in code_deps("llmcore/serve/pyfunc.py", ROOT)} <= files
         assert not [file for file in files if file.endswith((".pkl", ".pt", ".pth", ".bin", ".pyc"))]
 
 
 def test_requirements_are_what_serving_imports(project):
     """Of the code that a served model loads; `mlflow` brings pandas, which its own server needs."""
     names = set()
-    for file in code_deps("llmcore/serve/pyfunc.py"):
+    for file in code_deps("llmcore/serve/pyfunc.py", ROOT):
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}

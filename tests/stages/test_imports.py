@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from structure import ROOT, script_of, stages
+from structure import ROOT, stages
 from workspace import SMALL, Workspace
+
+from llmcore.dvc.deps import script_of
 
 TEXT_STAGES = ("sample", "prepare_spam", "prepare_instructions")  # and what they depend on: download, tokenize
 
@@ -26,6 +28,6 @@ def test_stages_on_text_run_where_torch_cannot_be_imported(tmp_path: Path) -> No
 
 def test_no_stage_imports_mlflow_before_its_run_begins() -> None:
     """A thread imports it then, beside the work: it takes two seconds."""
-    modules = [script_of(stage).removesuffix(".py").replace("/", ".") for stage in stages().values()]
+    modules = [script_of(stage["cmd"]).removesuffix(".py").replace("/", ".") for stage in stages().values()]
     code = f"import sys, {', '.join(modules)}; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

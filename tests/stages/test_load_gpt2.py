@@ -9,11 +9,11 @@ import torch
 import transformers
 from workspace import SMALL, Workspace
 
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_json, sha256_file
+from llmcore.base.origin import Source, read_source
 from llmcore.data import sources
-from llmcore.errors import UserError
-from llmcore.files import read_json, sha256_file
-from llmcore.origin import Source, read_source
-from llmcore.serve.open import open_gpt
+from llmcore.generate.open import open_gpt
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import download_weights
 

@@ -12,10 +12,10 @@ import pytest
 from ruamel.yaml import YAML
 from structure import ROOT
 
-from llmcore.files import read_json, read_jsonl
+from llmcore.base.files import read_json, read_jsonl
+from llmcore.base.seeds import torch_generator
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig
-from llmcore.seeds import torch_generator
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import (
     download,

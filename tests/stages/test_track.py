@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from llmcore import mlflow_store, tracking
-from llmcore.files import sha256_file, write_bytes, write_json
-from llmcore.params import read_params
+from llmcore.base.files import sha256_file, write_bytes, write_json
+from llmcore.config.params import read_params
+from llmcore.tracking import mlflow_store
+from llmcore.tracking import tracker as tracking
 from stages import track
 
 PARAMS_FILE = Path(__file__).resolve().parents[2] / "params.yaml"

@@ -18,8 +18,8 @@ from llmcore.tasks.instructions import (
     pack,
     usable,
 )
-from llmcore.tasks.prompt import PREAMBLE
 from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.prompt import PREAMBLE
 
 END = 0
 WITHOUT_INPUT = {"instruction": "Say hi.", "input": "", "output": "Hi!"}

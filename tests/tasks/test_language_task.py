@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORED, Windows, document_windows
 from llmcore.model.folder import save_gpt
-from llmcore.model.gpt import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT, GPTConfig
 from llmcore.tasks.language import LanguageTask, language_metrics, target_bytes
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 from llmcore.tokenizer.bpe import Tokenizer

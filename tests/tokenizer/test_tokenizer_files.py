@@ -5,8 +5,8 @@ import json
 import pytest
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-from llmcore.errors import UserError
-from llmcore.files import sha256_folder
+from llmcore.base.errors import UserError
+from llmcore.base.files import sha256_folder
 from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
 

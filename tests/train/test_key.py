@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
-from llmcore.errors import UserError
+from llmcore.base.errors import UserError
 from llmcore.train.key import Parts, code_hashes, differences, key_of
 
 PARTS: Parts = {
@@ -41,9 +41,9 @@ def test_equal_parts_have_equal_keys_in_whatever_order() -> None:
 def test_code_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     found = code_hashes("pretrain")
-    assert {"llmcore/train/loop.py", "llmcore/model/gpt.py", "stages/pretrain.py"} <= found.keys()
+    assert {"llmcore/train/loop.py", "llmcore/model/gpt2.py", "stages/pretrain.py"} <= found.keys()
     assert "data/tokens" not in found
-    assert "llmcore/tracking.py" not in found
+    assert "llmcore/tracking/tracker.py" not in found
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^dvc.yaml: no such file"):
         code_hashes("pretrain")

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from tiny import CONTEXT, CPU, END_OF_TEXT, equal_bits, language_task, tiny_gpt, training, weights
 
-from llmcore.compute import Machine
+from llmcore.base.errors import UserError
+from llmcore.config.params import Training
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORED, Windows, stride_windows
-from llmcore.errors import UserError
 from llmcore.generate.decode import decode
 from llmcore.generate.sampling import Sampling
-from llmcore.model.gpt import GPT
-from llmcore.params import Training
+from llmcore.model.gpt2 import GPT
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
 from llmcore.tasks.next_token import TokenBatch
+from llmcore.train.compute import Machine
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps, train_step
 from llmcore.train.optimizer import make_optimizer

@@ -11,14 +11,14 @@ import torch
 from tiny import CPU, END_OF_TEXT, equal_bits, language_task, tiny_gpt, training
 from torch import nn
 
-from llmcore.compute import Machine
+from llmcore.base.seeds import torch_generator
+from llmcore.config.params import Runtime, Training
 from llmcore.model.classifier import GPTClassifier
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.params import Runtime, Training
-from llmcore.seeds import torch_generator
 from llmcore.tasks.classification import ClassificationTask, Labelled
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.train.checkpoint import TENSORS, checkpoint_folders
+from llmcore.train.compute import Machine
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps
 from llmcore.train.resume import Checkpoints

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmcore.base.seeds import derive, numpy_generator
 from llmcore.data.world.grammar import Decide, Derivation, Grammar, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
-from llmcore.seeds import derive, numpy_generator
 
 VAL_SHARE = 0.05
 TEST_SHARE = 0.15

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmcore.base.seeds import numpy_generator
 from llmcore.data.world.grammar import Grammar, Lines, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
-from llmcore.seeds import numpy_generator
 
 P_SPAM = {"ham": 0.0, "spam": 1.0, "even": 0.5, "dubious": 0.3}  # by the rule that ends a message
 REPEATED = 0.04  # share of messages that are an earlier one again

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from llmcore.base.seeds import numpy_generator
 from llmcore.data.world.grammar import Grammar, Lines, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
-from llmcore.seeds import numpy_generator
 
 RULES: dict[str, Lines] = {
     "story": ["{A:name} and {B:name}{title}"],

@@ -1,0 +1,184 @@
+"""Files at the edges: atomic writes, hashes, JSON with one spelling."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from llmcore.base.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as lowercase hex, reading it in chunks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_folder(folder: str | Path) -> str:
+    """Return one SHA-256 over the relative names and contents of all files below `folder`."""
+    folder = Path(folder)
+    return _sha256_named({path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()})
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 over the names and contents of some files; that of the content alone for a single one."""
+    paths = list(paths)
+    return sha256_file(paths[0]) if len(paths) == 1 else _sha256_named({path.name: path for path in paths})
+
+
+def _sha256_named(paths: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for name, path in sorted(paths.items()):
+        digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
+    with writing(Path(path)) as temporary, user_errors(path):
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text with `\\n` line ends on every platform, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically: sorted keys, two spaces, last newline; NaN and infinity are refused."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return the one spelling of a JSON value that every file of the project uses."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically; key order is the caller's."""
+    with writing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+            with user_errors(path):
+                file.write(line)
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV: columns in the order they first appear, empty cells where a row has none."""
+    text = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or broken one is a UserError that names it."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` to build it, or correct the path") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); restore or rebuild the file") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read YAML 1.2 as DVC does (`1e-3` is a number, `on` a string); a broken file is a UserError."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; run from the repository's root, or `cp presets/NAME.yaml {path}`"
+        ) from None
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from None
+
+
+def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file; a broken line is a UserError with its number."""
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _json_object(path, number, line)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` to build it, or correct the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+
+
+def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {number}: not valid JSON ({error}); correct the line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{path}, line {number}: must be a JSON object, got {type(row).__name__}; correct the line")
+    return row
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
+
+    The body's own errors go on as they are, for they need not be about `path`. The temporary name ends
+    like `path`, because some writers choose the format by the suffix.
+    """
+    with user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with user_errors(path):
+            os.chmod(temporary, 0o644)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def user_errors(path: str | Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write `path` (no permission, full disk) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); free room or change permissions") from error
+    except SafetensorError as error:  # says "I/O error: No space left on device (os error 28)" in a text of its own
+        if "I/O error" not in str(error):
+            raise
+        reason = str(error).partition("I/O error: ")[2]
+        raise UserError(f"{path}: cannot be written ({reason}); free room or change permissions") from error
+
+
+def fresh_folder(path: str | Path) -> Path:
+    """Make `path` an empty folder, removing what an earlier, unfinished run left there."""
+    path = Path(path)
+    with user_errors(path):
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+    return path

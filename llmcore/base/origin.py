@@ -1,0 +1,40 @@
+"""Where the content of a folder comes from and on what terms; model cards tell it, derived folders inherit it."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from llmcore.base.files import read_json, write_json
+
+SOURCE_FILE = "source.json"  # in a folder of prepared data
+NOT_STATED = "not stated"
+
+
+class Source(NamedTuple):
+    """The kind of source, as in params.yaml ("world", "sms-spam", "gpt2"), and its licence."""
+
+    kind: str
+    licence: str
+
+
+def write_source(folder: str | Path, source: Source) -> None:
+    """Write a data folder's `source.json`."""
+    write_json(Path(folder) / SOURCE_FILE, source._asdict())
+
+
+def read_source(folder: str | Path) -> Source:
+    """Return what a folder says of its source.
+
+    Models made here say it in `origin.json`, prepared data in `source.json`, downloads in `meta.json`;
+    a foreign model may say its licence in the front matter of its README.
+    """
+    folder = Path(folder)
+    for name in ("origin.json", SOURCE_FILE, "meta.json"):
+        values = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(values, dict) and "licence" in (values := values.get("source", values)):
+            return Source(str(values.get("kind", "local")), str(values["licence"]))
+    readme = folder / "README.md"
+    card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    front_matter = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
+    licence = re.search(r"^license: *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else None
+    return Source("local", licence[1].strip("\"'") if licence else NOT_STATED)

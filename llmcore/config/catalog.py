@@ -1,0 +1,183 @@
+"""The one table of stages and model kinds: tracking, cards, the summary, the ledger, the registry and the CLI read it.
+
+Nothing heavy is imported: the command line shows the names.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmcore.config.generation import ANSWER, STORY, GenerationConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known of a stage beside its code."""
+
+    experiment: str  # of its runs in MLflow
+    params: tuple[str, ...]  # the sections of params.yaml that it reads
+    shown: tuple[str, ...] = ()  # metrics on the last screen
+    description: str = ""  # of a run, filled with its final metrics
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What is known of a kind of model: who makes it, how it is opened, served and described."""
+
+    folder: str
+    stage: str  # that makes it
+    title: str
+    text: str  # of its card
+    task: str  # pipeline_tag of the Hugging Face hub
+    opened_by: str  # transformers' class
+    licence_source: str  # whose licence it inherits
+    registered_name: str | None = None  # in MLflow's registry; None: it is not registered
+    example: tuple[Any, ...] = ()  # of a request
+    generation: GenerationConfig | None = None  # defaults of generation, where it generates
+
+
+AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")
+BASELINES = ("majority_accuracy", "lookup_accuracy", "tfidf_accuracy", "best_possible_accuracy")
+LEAKS = ("leaked_rows", "leak_free_accuracy", "leak_free_tfidf_accuracy")
+PREPARED = (
+    "{train_rows:,} training rows, {val_rows:,} for validation, {test_rows:,} for the test; "
+    "{test_near_train:,} of these have a near duplicate in train."
+)
+
+STAGES = {
+    "download@text": Stage("data", ("sources.text",), ("documents", "bytes"), "{bytes:,} bytes."),
+    "download@spam": Stage("data", ("sources.spam",), ("rows", "bytes"), "{bytes:,} bytes."),
+    "download@instructions": Stage("data", ("sources.instructions",), ("rows", "bytes"), "{bytes:,} bytes."),
+    "download@tokenizer": Stage("data", ("sources.tokenizer",), (), "{bytes:,} bytes."),
+    "download_weights": Stage("data", (), (), "{bytes:,} bytes."),
+    "tokenize": Stage(
+        "data",
+        ("tokenizer",),
+        ("tokens", "vocab_size", "bytes_per_token"),
+        "{documents:,} documents are {tokens:,} tokens from a vocabulary of {vocab_size:,}: "
+        "{bytes_per_token:.2f} bytes per token.",
+    ),
+    "sample": Stage(
+        "data",
+        ("sample",),
+        ("train_windows", "val_windows", "train_tokens", "val_tokens"),
+        "{train_windows:,} windows for training, {val_windows:,} for validation.",
+    ),
+    "pretrain": Stage(
+        "pretrain",
+        ("seed", "model", "pretrain", "compute"),
+        ("parameters", "steps", "val/loss", "val/nats_per_byte", "floor_nats_per_byte", "above_floor"),
+        "A model of {parameters:,} parameters after {best_step:,} steps: a validation loss of {val/loss:.4f} nats per "
+        "token, {val/nats_per_byte:.4f} nats per byte.",
+    ),
+    "load_gpt2": Stage(
+        "load-gpt2",
+        ("weights", "compute"),
+        ("parameters", "vocab_size", "val/nats_per_byte"),
+        "A base of {parameters:,} parameters: {val/nats_per_byte:.4f} nats per byte of the validation text.",
+    ),
+    "prepare_spam": Stage("data", ("seed", "spam"), AUDIT, PREPARED),
+    "prepare_instructions": Stage("data", ("seed", "instructions"), AUDIT, PREPARED),
+    "finetune_classifier": Stage(
+        "finetune-classifier",
+        ("seed", "classifier", "compute"),
+        ("trained_parameters", "steps", "val/loss", "val/accuracy"),
+        "{trained_parameters:,} parameters trained on {train_rows:,} messages: {val/accuracy:.1%} of the validation "
+        "messages are classified correctly.",
+    ),
+    "evaluate_classifier": Stage(
+        "evaluate-classifier",
+        ("seed", "evaluate_classifier", "compute"),
+        ("rows", "accuracy", "macro_f1", *BASELINES, *LEAKS),
+        "{accuracy:.1%} [{accuracy_low:.1%}, {accuracy_high:.1%}] of {rows:,} test messages are classified correctly; "
+        "TF-IDF reaches {tfidf_accuracy:.1%}.",
+    ),
+    "finetune_instruct": Stage(
+        "finetune-instruct",
+        ("seed", "instruct", "compute"),
+        ("trained_parameters", "steps", "val/loss"),
+        "{trained_parameters:,} parameters trained on {train_rows:,} instructions: a validation loss of {val/loss:.4f} "
+        "nats per token.",
+    ),
+    "evaluate_instruct": Stage(
+        "evaluate-instruct",
+        ("seed", "evaluate_instruct", "compute"),
+        ("rows", "exact_match", "checkable_accuracy", "most_frequent_exact_match", "lookup_exact_match"),
+        "{exact_match:.1%} [{exact_match_low:.1%}, {exact_match_high:.1%}] of {rows:,} test instructions are answered "
+        "word for word; the most frequent answer reaches {most_frequent_exact_match:.1%}.",
+    ),
+    "track": Stage(
+        "pipeline",
+        (),  # the ledger logs all of params.yaml
+        (),
+        "One state of the pipeline: {pretrain/val/nats_per_byte:.4f} nats per byte, {evaluate_classifier/accuracy:.1%} "
+        "of messages, {evaluate_instruct/exact_match:.1%} of instructions.",
+    ),
+}
+
+MODEL_KINDS = {
+    "pretrain": ModelKind(
+        folder="models/pretrain",
+        stage="pretrain",
+        title="Small language model, pretrained",
+        text="A causal language model, trained from random weights to predict the next token.",
+        task="text-generation",
+        opened_by="AutoModelForCausalLM",
+        licence_source="the training text",
+    ),
+    "base": ModelKind(
+        folder="models/base",
+        stage="load_gpt2",
+        title="Base of the fine-tunings",
+        text="A causal language model with the weights named below, ready to be fine-tuned.",
+        task="text-generation",
+        opened_by="AutoModelForCausalLM",
+        licence_source="the weights",
+        registered_name="base-model",
+        example=("Mia and Tom",),
+        generation=STORY,
+    ),
+    "classifier": ModelKind(
+        folder="models/classifier",
+        stage="finetune_classifier",
+        title="Text classifier",
+        text="A transformer with a linear head, fine-tuned to classify short messages. "
+        "The class is read at the last token that is not padding.",
+        task="text-classification",
+        opened_by="AutoModelForSequenceClassification",
+        licence_source="the base model",
+        registered_name="spam-classifier",
+        example=("You won a kite!",),
+    ),
+    "instruct": ModelKind(
+        folder="models/instruct",
+        stage="finetune_instruct",
+        title="Instruction model",
+        text="A causal language model, fine-tuned to follow instructions.",
+        task="text-generation",
+        opened_by="AutoModelForCausalLM",
+        licence_source="the base model",
+        registered_name="instruction-follower",
+        example=({"instruction": "What is the opposite of big?"},),
+        generation=ANSWER,
+    ),
+}
+
+REGISTERED = {name: kind for name, kind in MODEL_KINDS.items() if kind.registered_name}
+
+
+def stage_info(name: str) -> Stage:
+    """Return the row of a stage; of `download_weights@gpt2` that of `download_weights`."""
+    return STAGES.get(name) or STAGES[name.partition("@")[0]]
+
+
+def report_folder(name: str) -> str:
+    """Return the folder below reports/ of a stage: `download@text` -> `download_text`."""
+    return name.replace("@", "_")
+
+
+def describe(name: str, metrics: dict[str, float]) -> str | None:
+    """Return a sentence about a stage's final metrics; None where one of its numbers is missing."""
+    try:
+        return stage_info(name).description.format_map(metrics) or None
+    except KeyError:
+        return None

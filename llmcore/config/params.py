@@ -1,0 +1,357 @@
+"""The schema of params.yaml: one frozen model per section, unknown keys refused, no default values.
+
+Numbers live in params.yaml alone, so an edit here changes no result. `read_params` reports every
+problem of the file at once, each as one line: key, rule, value, remedy.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llmcore.base.credentials import holds_credentials, masked
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_yaml
+from llmcore.config.generation import GenerationConfig
+
+PARAMS_FILE = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(strict=True, gt=0)]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
+Bool = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(strict=True, min_length=1)]
+Text = Annotated[str, Field(strict=True)]
+
+
+RENAMED = {  # the new name of a key that older files have, by section
+    ("sources.text", "size"): "stories",
+    ("sources.spam", "size"): "rows",
+    ("sources.instructions", "size"): "rows",
+    ("sample", "starts"): "window_start",
+    ("instruct", "overlong"): "too_long",
+    **{
+        (section, old): new
+        for section in ("pretrain", "classifier", "instruct")
+        for old, new in (
+            ("trains", "trainable"),
+            ("keep", "keep_checkpoint"),
+            ("patience_evaluations", "early_stopping_patience"),
+        )
+    },
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Section):
+    """What every source has: where it comes from, and the seed of what the built-in world writes."""
+
+    path: Name  # kind local: the user's own file or folder; DVC watches it for every kind
+    seed: NonNegativeInt  # kind world: another seed writes other rows
+
+
+class TextSource(Source):
+    kind: Literal["world", "the-verdict", "local"]
+    stories: PositiveInt  # kind world: stories written
+
+
+class SpamSource(Source):
+    kind: Literal["world", "sms-spam", "local"]
+    rows: PositiveInt  # kind world: messages written
+
+
+class InstructionsSource(Source):
+    kind: Literal["world", "book", "local"]
+    rows: PositiveInt  # kind world: instructions written
+
+
+class TokenizerSource(Section):
+    kind: Literal["none", "gpt2", "local"]
+    path: Name  # kind local: a folder with vocab.json and merges.txt; DVC watches it for every kind
+
+
+class SourcesParams(Section):
+    text: TextSource
+    spam: SpamSource
+    instructions: InstructionsSource
+    tokenizer: TokenizerSource
+
+
+class WeightsParams(Section):
+    download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
+    path: Name  # model folder that load_gpt2 reads
+    context_length: NonNegativeInt  # positions that load_gpt2 keeps; 0 keeps all
+
+
+class TokenizerParams(Section):
+    kind: Literal["trained", "given"]
+    vocab_size: Annotated[int, Field(strict=True, ge=257)]  # 256 bytes + end-of-text; upper limit when trained
+
+
+class SampleParams(Section):
+    window_tokens: PositiveInt
+    stride_tokens: PositiveInt
+    window_start: Literal["documents", "stride"]
+    val_fraction: Fraction
+
+
+class ModelParams(Section):
+    context_length: PositiveInt
+    n_layer: PositiveInt
+    n_head: PositiveInt
+    n_embd: PositiveInt
+    dropout: Probability
+    qkv_bias: Bool
+    tied_head: Bool
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelParams":
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}; correct either")
+        return self
+
+
+class TrainingParams(Section):
+    """What the one training loop needs; pretraining and both fine-tunings share it."""
+
+    epochs: PositiveFloat
+    batch_size: PositiveInt  # rows per optimizer step
+    micro_batch_size: PositiveInt  # rows per forward and backward pass
+    optimizer: Literal["adamw", "muon"]
+    lr: PositiveFloat  # peak, after warm-up
+    min_lr: NonNegativeFloat  # end of the cosine
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    beta1: Probability
+    beta2: Probability
+    grad_clip: PositiveFloat  # largest norm of the whole gradient
+    eval_interval_steps: PositiveInt
+    early_stopping_patience: NonNegativeInt  # evaluations without improvement; 0 is off
+    keep_checkpoint: Literal["last", "best"]  # the weights that the training ends with
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TrainingParams":
+        problems = []
+        if self.batch_size % self.micro_batch_size:
+            rule = f"must divide batch_size ({self.batch_size}), got {self.micro_batch_size}"
+            problems.append(f"micro_batch_size {rule}; correct either")
+        if self.min_lr > self.lr:
+            problems.append(f"min_lr must be at most lr ({self.lr}), got {self.min_lr}; lower it")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+class PretrainParams(TrainingParams):
+    sample_prompt: Text
+    sample_tokens: PositiveInt
+    sample_temperature: NonNegativeFloat
+    sample_top_p: Nucleus
+
+
+class SpamParams(Section):
+    text_column: Name
+    label_column: Name
+    split: Literal["grouped", "book"]
+    balance: Literal["none", "undersample"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "SpamParams":
+        return leaves_training_rows(self)
+
+
+class InstructionsParams(Section):
+    split: Literal["given", "grouped", "book"]
+    val_fraction: Fraction
+    test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "InstructionsParams":
+        return leaves_training_rows(self)
+
+
+SplitSection = TypeVar("SplitSection", SpamParams, InstructionsParams)
+
+
+def leaves_training_rows(section: SplitSection) -> SplitSection:
+    total = section.val_fraction + section.test_fraction
+    if total >= 1:
+        raise ValueError(f"val_fraction + test_fraction must be below 1, got {total}; lower one")
+    return section
+
+
+class LoraParams(Section):
+    rank: PositiveInt
+    alpha: PositiveFloat
+    scaling: Literal["alpha/rank", "alpha", "rslora"]
+    dropout: Probability
+    targets: Annotated[list[Name], Field(min_length=1)]  # names of linear layers of the base's blocks
+
+
+class ClassifierParams(TrainingParams):
+    trainable: Literal["lora", "last_block", "head", "all"]
+    pooling: Literal["last_real", "last_position"]
+    class_weights: Literal["none", "balanced"]
+    max_tokens: PositiveInt  # longer messages are cut; at most the base's context
+    dropout: Probability
+    lora: LoraParams
+
+
+class EvaluateClassifierParams(Section):
+    batch_size: PositiveInt
+    confidence: Fraction
+
+
+class InstructParams(TrainingParams):
+    trainable: Literal["lora", "all"]
+    prompt: Literal["alpaca", "phi3"]
+    mask: Literal["none", "instruction", "instruction+input"]
+    max_tokens: PositiveInt  # at most the base's context
+    too_long: Literal["truncate", "drop"]
+    packing: Bool
+    dropout: Probability
+    lora: LoraParams
+
+
+class GenerationParams(Section):
+    max_new_tokens: PositiveInt
+    temperature: NonNegativeFloat  # 0 takes the likeliest token
+    top_k: NonNegativeInt  # 0 keeps all
+    top_p: Nucleus  # 1 keeps all
+
+    def generation(self, seed: int) -> GenerationConfig:
+        return GenerationConfig(self.max_new_tokens, self.temperature, self.top_k, self.top_p, seed)
+
+
+class JudgeParams(Section):
+    kind: Literal["none", "openai"]
+    url: Name  # everything before /chat/completions
+    model: Name
+    temperature: NonNegativeFloat
+    seed: NonNegativeInt
+    max_tokens: PositiveInt  # of a reply
+    timeout_seconds: PositiveFloat
+
+    @model_validator(mode="after")
+    def _keeps_no_secret(self) -> "JudgeParams":
+        """What stands in params.yaml goes into git and to the tracker."""
+        if holds_credentials(self.url):
+            rule = f"must hold no user or password, got {masked(self.url)!r}"
+            raise ValueError(f"url {rule}; take them out and set LLMCORE_JUDGE_KEY")
+        return self
+
+
+class EvaluateInstructParams(GenerationParams):
+    confidence: Fraction
+    judge: JudgeParams
+
+
+class ComputeParams(Section):
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Literal["fp32", "bf16", "auto"]
+    threads: PositiveInt
+    determinism: Literal["strict", "warn", "off"]
+
+
+class RuntimeParams(Section):
+    """Changes no result, and so is no stage's param."""
+
+    progress: Bool
+    tracking: Bool
+    checkpoint_interval_steps: PositiveInt
+    checkpoint_interval_seconds: PositiveFloat
+    checkpoints_kept: PositiveInt
+
+
+class Params(Section):
+    seed: NonNegativeInt
+    sources: SourcesParams
+    weights: WeightsParams
+    tokenizer: TokenizerParams
+    sample: SampleParams
+    model: ModelParams
+    pretrain: PretrainParams
+    spam: SpamParams
+    instructions: InstructionsParams
+    classifier: ClassifierParams
+    evaluate_classifier: EvaluateClassifierParams
+    instruct: InstructParams
+    evaluate_instruct: EvaluateInstructParams
+    compute: ComputeParams
+    runtime: RuntimeParams
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "Params":
+        problems = []
+        if self.sample.window_tokens > self.model.context_length:
+            rule = f"must be at most model.context_length ({self.model.context_length})"
+            problems.append(f"sample.window_tokens {rule}, got {self.sample.window_tokens}; lower it")
+        if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
+            rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
+            problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
+        published = Path(self.weights.path)
+        if published.parent == Path("data/raw/weights") and published.name not in self.weights.download:
+            rule = f"must name {published.name!r} when weights.path is {self.weights.path!r}"
+            problems.append(f"weights.download {rule}, got {self.weights.download!r}; add it")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def read_params(path: str | Path = PARAMS_FILE) -> Params:
+    """Read and check `params.yaml`; raise one UserError that lists every problem, a line each."""
+    return check_params(read_yaml(path), str(path))
+
+
+def check_params(values: Any, source: str = "params") -> Params:
+    """Build `Params` from plain values; raise one UserError that lists every problem, a line each.
+
+    Rules between keys, and between sections, are looked at once the keys they compare are valid.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: must be a mapping of sections, got {type(values).__name__}; start from a preset")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [line for problem in error.errors() for line in _explain(problem)]
+        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _explain(problem: Any) -> list[str]:
+    """Say one of pydantic's findings in our words: key, rule, value, remedy."""
+    key = ".".join(str(part) for part in problem["loc"])
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        section, _, name = key.rpartition(".")
+        if new := RENAMED.get((section, name)):
+            return [f"{key} is now called {section}.{new}; rename it"]
+        return [f"{key} is not a known key{_nearest(problem['loc'])}; remove or rename it"]
+    if kind == "missing":
+        return [f"{key} is missing; add it, e.g. from presets/quickstart.yaml"]
+    if kind == "value_error":
+        prefix = f"{key}." if key else ""
+        return [f"{prefix}{line}" for line in str(problem["ctx"]["error"]).splitlines()]
+    if kind == "model_type":
+        return [f"{key} must be a mapping of keys, got {value!r}; correct it, e.g. from presets/quickstart.yaml"]
+    rule = re.sub(r"^(Input|List|String) should", "must", problem["msg"])
+    return [f"{key} {rule}, got {value!r}; correct the value"]
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    """Name the known key that the unknown one most resembles, if there is one."""
+    section: Any = Params
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

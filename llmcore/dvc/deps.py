@@ -1,0 +1,101 @@
+"""The code that a stage depends on, found by following imports, and written into dvc.yaml.
+
+    python -m llmcore.dvc.deps
+
+DVC does not follow imports: a file missing from `deps` is a result that goes stale unnoticed. Files that change
+no byte of an output are left out, so that editing a message or the tracker retrains nothing.
+"""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+from llmcore.base.files import write_text
+
+PIPELINE = Path("dvc.yaml")
+PACKAGES = ("llmcore", "stages")
+NO_OUTPUT = {  # folders and files that change no byte of an output
+    "llmcore/base/credentials.py": "hides passwords",
+    "llmcore/base/errors.py": "words of messages",
+    "llmcore/base/git.py": "asks git for names",
+    "llmcore/base/process.py": "waiting of threads, telemetry",
+    "llmcore/base/progress.py": "progress bars",
+    "llmcore/base/project.py": "where scratch and runs are kept",
+    "llmcore/config/": "checks numbers, names stages",
+    "llmcore/dvc/": "DVC's files and processes",
+    "llmcore/run/progress.py": "progress bars, rates",
+    "llmcore/run/stage.py": "how a stage begins and ends",
+    "llmcore/tracking/": "runs in MLflow",
+}
+
+
+def code_deps(script: str, root: Path) -> set[str]:
+    """Return the files whose code makes a stage's outputs: its script and what that imports, directly or not."""
+    seen: set[str] = set()
+    waiting = [script]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen and not current.startswith(tuple(NO_OUTPUT)):
+            seen.add(current)
+            waiting.extend(imports(root, current))
+    return seen
+
+
+@cache
+def imports(root: Path, path: str) -> frozenset[str]:
+    """Return the project's files that `path` imports, anywhere in it but under TYPE_CHECKING."""
+    found: set[str] = set()
+    for node in _runtime_nodes(ast.parse((root / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {file for alias in node.names if (file := _file(root, alias.name))}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {file for alias in node.names if (file := _file(root, f"{node.module}.{alias.name}"))}
+            found |= inner or {file for file in [_file(root, node.module)] if file}
+    return frozenset(found)
+
+
+def script_of(command: str) -> str:
+    """Return the script that a stage's command runs: `python -m stages pretrain ...` -> `stages/pretrain.py`."""
+    words = command.split()
+    return f"stages/{words[words.index('stages') + 1]}.py"
+
+
+def with_code_deps(pipeline: str, root: Path) -> str:
+    """Return the text of dvc.yaml with each stage's code deps renewed; data deps, comments and order stay."""
+    lines: list[str] = []
+    script = indent = ""
+    in_deps = False
+    for line in pipeline.splitlines():
+        if (found := re.match(r"\s+python -m stages \w+", line)) is not None:
+            script = script_of(found[0])
+        if in_deps and not line.lstrip().startswith("- "):
+            lines += [f"{indent}- {path}" for path in sorted(code_deps(script, root))]
+            in_deps = False
+        if in_deps and line.endswith(".py"):
+            continue
+        if line.strip() == "deps:":
+            in_deps = True
+            indent = " " * (line.index("deps") + 2)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for child in node.body
+        for inner in ast.walk(child)
+    }
+    return [node for node in ast.walk(tree) if id(node) not in skipped]
+
+
+def _file(root: Path, module: str) -> str | None:
+    path = module.replace(".", "/") + ".py"
+    return path if module.split(".")[0] in PACKAGES and (root / path).is_file() else None
+
+
+if __name__ == "__main__":
+    write_text(PIPELINE, with_code_deps(PIPELINE.read_text(encoding="utf-8"), Path()))

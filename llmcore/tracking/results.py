@@ -1,0 +1,28 @@
+"""Results of evaluations, on disk or in an MLflow run."""
+
+import re
+from pathlib import Path
+
+from llmcore.base.errors import UserError
+from llmcore.evaluate.compare import RESULTS_FOLDER
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def results_of(name: str, scratch: Path) -> Path:
+    """Return where the results of `name` lie: a path as it is, a run's artifacts fetched into `scratch`."""
+    if not RUN_ID.fullmatch(name) or Path(name).exists():
+        return Path(name)
+    from mlflow.exceptions import MlflowException
+
+    from llmcore.tracking.mlflow_store import open_store
+
+    client = open_store().client
+    try:
+        found = client.list_artifacts(name, RESULTS_FOLDER)
+    except MlflowException as error:
+        raise UserError(f"{name}: no such run in the store ({error.message}); copy the id from MLflow") from None
+    if not found:
+        raise UserError(f"{name}: the run holds no {RESULTS_FOLDER}/; give a run of an evaluate_* stage")
+    (scratch / name).mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(name, RESULTS_FOLDER, str(scratch / name)))

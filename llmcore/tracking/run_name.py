@@ -1,0 +1,44 @@
+"""What a run is called in MLflow: DVC's experiment, or the stage, a hash, and the numbers that were changed."""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from llmcore.base.git import git
+from llmcore.base.containers import flat
+from llmcore.base.project import project_root
+
+CHANGES = 3  # told of, at most
+CHARACTERS = 80  # of their text, at most
+
+
+def run_name(stage: str, identity: Mapping[str, str], changes: Mapping[str, Any]) -> str:
+    """Return the name: `pretrain-3fa9c1d2 lr=0.001`.
+
+    `identity` is what tells runs of a stage apart, params and digests of inputs; `changes` are the params that
+    differ from the last commit, by dotted key.
+    """
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        return experiment
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    told = [f"{key.rpartition('.')[2]}={value}" for key, value in list(changes.items())[:CHANGES]]
+    if len(changes) > CHANGES:
+        told.append(f"and {len(changes) - CHANGES} more")
+    return f"{stage}-{digest} {' '.join(told)}".strip()[:CHARACTERS]
+
+
+def changed_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the params, given by dotted key, that differ from params.yaml in the last commit.
+
+    Nothing where there is no git, no commit, or no readable params.yaml in it.
+    """
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        committed = flat(YAML(typ="safe").load(git(project_root(), "show", "HEAD:./params.yaml")))
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError, YAMLError, AttributeError):
+        return {}
+    return {key: value for key, value in params.items() if key in committed and committed[key] != value}

@@ -1,0 +1,75 @@
+"""Where and how training computes: device, precision, threads, determinism. All of it changes bytes."""
+
+import os
+import platform
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import torch
+
+from llmcore.base.errors import UserError
+from llmcore.base.numerics import cpu_name, is_pinned
+
+if TYPE_CHECKING:
+    from llmcore.config.params import ComputeParams
+
+
+BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them, the last on ARM
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of matmuls on it; parameters are always fp32."""
+
+    device: torch.device
+    precision: str
+
+    @property
+    def is_bf16(self) -> bool:
+        return self.precision == "bf16"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Compute what follows in the chosen precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what besides code, params and data decides the last digits: processor and libraries."""
+    return {
+        "cpu": cpu_name(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "numerics": "portable" if is_pinned() else "native",
+        "cuda device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "tiktoken", "safetensors")},
+    }
+
+
+def setup_compute(params: "ComputeParams") -> Compute:
+    """Set up this process as the section `compute` says, once, before anything is computed.
+
+    UserError if the device is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[params.device]:
+        raise UserError(f"compute.device must be a device of this machine, got {params.device!r}; set it to cpu")
+    torch.set_num_threads(params.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    torch.use_deterministic_algorithms(params.determinism != "off", warn_only=params.determinism == "warn")
+    # filling fresh memory hides reads of it, of which there are none here, and costs a twentieth of a step
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (torch's types lack it)
+    precision = params.precision
+    if precision == "auto":
+        precision = "bf16" if native_bf16(params.device) else "fp32"
+        print(f"compute.precision auto: {precision}, what {params.device} is fast in", file=sys.stderr)
+    return Compute(torch.device(params.device), precision)
+
+
+def native_bf16(device: str) -> bool:
+    """Return whether a device multiplies in bf16 itself; a CPU that does not takes a hundred times as long."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)

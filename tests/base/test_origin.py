@@ -1,0 +1,46 @@
+"""A folder says where it comes from and on what terms, whoever wrote it."""
+
+from pathlib import Path
+
+import pytest
+
+from llmcore.base.files import write_json
+from llmcore.base.origin import Source, read_source, write_source
+
+CARD = "---\nlicense: {}\ntags: [gpt2]\n---\n\n# A model\n\nlicense: proprietary\n"
+
+
+def test_a_folder_of_prepared_data_inherits_its_source(tmp_path: Path):
+    write_json(tmp_path / "meta.json", {"kind": "sms-spam", "licence": "CC BY 4.0", "rows": 3})
+    source = read_source(tmp_path)
+    assert source == Source("sms-spam", "CC BY 4.0")
+    (tmp_path / "prepared").mkdir()
+    write_source(tmp_path / "prepared", source)
+    assert read_source(tmp_path / "prepared") == source
+
+
+def test_a_model_made_here_says_it_in_its_origin(tmp_path: Path):
+    write_json(tmp_path / "origin.json", {"inputs": {}, "source": {"kind": "gpt2", "licence": "MIT (modified)"}})
+    (tmp_path / "README.md").write_text(CARD.format("other"))
+    assert read_source(tmp_path) == Source("gpt2", "MIT (modified)")
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        (CARD.format("apache-2.0"), "apache-2.0"),
+        (CARD.format('"mit" '), "mit"),
+        ("# A model\n\nlicense: proprietary\n", "not stated"),
+        ("---\ntags: [gpt2]\n---\n\nlicense: proprietary\n", "not stated"),
+        ("", "not stated"),
+    ],
+)
+def test_a_foreign_model_says_it_in_the_front_matter_of_its_card(card: str, licence: str, tmp_path: Path):
+    (tmp_path / "README.md").write_text(card)
+    assert read_source(tmp_path) == Source("local", licence)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"licence_of": "x"}'])
+def test_a_foreign_meta_json_is_passed_over(content: str, tmp_path: Path):
+    (tmp_path / "meta.json").write_text(content)
+    assert read_source(tmp_path) == Source("local", "not stated")

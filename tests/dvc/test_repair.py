@@ -1,0 +1,71 @@
+"""What a killed DVC leaves half written is mended, and what is whole stays."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structure import ROOT
+
+from llmcore.dvc.repair import mend
+
+LOCK = (ROOT / "dvc.lock").read_bytes()
+RWLOCK = json.dumps({"write": {"models/pretrain": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}).encode()
+
+
+def notes(folder: Path, rwlock: bytes, lock: bytes) -> tuple[Path, Path]:
+    (folder / ".dvc/tmp").mkdir(parents=True)
+    paths = folder / ".dvc/tmp/rwlock", folder / "dvc.lock"
+    for path, content in zip(paths, (rwlock, lock), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def test_whole_notes_stay(tmp_path: Path) -> None:
+    rwlock, lock = notes(tmp_path, RWLOCK, LOCK)
+    assert mend(tmp_path) == []
+    assert (rwlock.read_bytes(), lock.read_bytes()) == (RWLOCK, LOCK)
+
+
+def test_there_may_be_none(tmp_path: Path) -> None:
+    assert mend(tmp_path) == []
+
+
+CUTS = [LOCK[: LOCK.rindex(b"path:") + 5], LOCK[: LOCK.index(b"stages:") + 10], b"\xff"]
+
+
+@pytest.mark.parametrize("lock", CUTS)
+@pytest.mark.parametrize("rwlock", [b"", RWLOCK[:20], RWLOCK[:-1]])
+def test_notes_that_were_cut_off_are_removed_and_named(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
+    paths = notes(tmp_path, rwlock, lock)
+    said = mend(tmp_path)
+    assert [sentence.partition(":")[0] for sentence in said] == [str(path) for path in paths]
+    assert not any(path.exists() for path in paths)
+
+
+def test_a_project_whose_notes_were_cut_off_is_restored_without_running_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+    def run(command: str) -> str:
+        done = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, text=True)
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    (tmp_path / "in").write_text("1")
+    text = "stages:\n  copy:\n    cmd: cp in out\n    deps:\n    - in\n    outs:\n    - out\n"
+    (tmp_path / "dvc.yaml").write_text(text)
+    run("git init -q")
+    run("dvc init -q")
+    assert run("dvc repro").startswith("0 ")
+    lock = (tmp_path / "dvc.lock").read_bytes()
+    (tmp_path / "dvc.lock").write_bytes(lock[: lock.rindex(b"path:") + 5])
+    (tmp_path / ".dvc/tmp/rwlock").write_bytes(b"")
+    assert not run("dvc repro").startswith("0 ")
+    assert len(mend(tmp_path)) == 2
+    printed = run("dvc repro")
+    assert printed.startswith("0 ")
+    assert "Running stage" not in printed
+    assert (tmp_path / "dvc.lock").read_bytes() == lock
