@@ -11,7 +11,7 @@ PIP := python -m pip --disable-pip-version-check install --quiet
 N ?= 50
 SEED ?= 0
 
-.PHONY: help repro verify chaos bench test check format ui plots clean
+.PHONY: help repro deps verify chaos bench test check format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
@@ -20,6 +20,7 @@ help:
 	@echo "make verify   build the last commit again from nothing and compare every output"
 	@echo "make chaos    kill the pipeline at N=50 random moments (SEED=0) and compare what it makes"
 	@echo "make bench    measure speed beside other libraries, into benchmarks/results"
+	@echo "make deps     renew the code dependencies in dvc.yaml"
 	@echo "make test     run the tests"
 	@echo "make check    format, lint, types and all tests: what CI runs"
 	@echo "make format   let ruff format the code"
@@ -61,6 +62,9 @@ format: .venv/installed-dev
 
 bench: .venv/installed-bench
 	python -m benchmarks
+
+deps: .venv/installed
+	python -m llmcore.dvc.deps
 
 verify: .venv/installed
 	llmcore verify

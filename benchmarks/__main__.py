@@ -1,4 +1,4 @@
-"""Run the comparisons with peers and write them down: `benchmarks/results/<machine>.md`.
+"""Run the comparisons with peers and write them down: `benchmarks/results/<compute>.md`.
 
 make bench
 """
@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.side_by_side import Row
-from llmcore.train.compute import cpu_name, native_bf16
+from llmcore.base.numerics import cpu_name
+from llmcore.train.compute import native_bf16
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "peft", "litgpt", "llms-from-scratch", "tiktoken")
@@ -45,10 +46,10 @@ def run(command: list[str]) -> tuple[list[Row], float]:
 def page(rows: list[Row], commands: list[list[str]], seconds: float) -> str:
     """Return the results as Markdown: a table, what binds each, versions and commands."""
     lines = [
-        f"# {machine()}",
+        f"# {compute()}",
         "",
         f"{os.cpu_count()} cores, measured in {seconds / 60:.0f} minutes. Medians of rounds in which all take turns;",
-        "only ratios say something about another machine. `benchmarks/README.md` tells what binds.",
+        "only ratios say something about another compute. `benchmarks/README.md` tells what binds.",
         "",
         "| work | unit | ours | best peer | ratio | goal |",
         "|---|---|---|---|---|---|",
@@ -79,7 +80,7 @@ def installed(package: str) -> str:
         return ""
 
 
-def machine() -> str:
+def compute() -> str:
     """Return the processor's name, with what decides speed: AVX2 or AVX-512."""
     import torch
 
@@ -94,7 +95,7 @@ def main() -> None:
         print(f"{' '.join(command)}: {seconds:.0f} s", file=sys.stderr, flush=True)
         rows += found
     RESULTS.mkdir(exist_ok=True)
-    name = re.sub(r"[^a-z0-9]+", "-", f"{machine()} {os.cpu_count()} cores".lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", f"{compute()} {os.cpu_count()} cores".lower()).strip("-")
     target = RESULTS / f"{name}.md"
     target.write_text(page(rows, commands, time.perf_counter() - begin), encoding="utf-8")
     print(f"written: {target}")

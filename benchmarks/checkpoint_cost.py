@@ -16,11 +16,11 @@ from benchmarks.quickstart import quickstart
 from llmcore.config.params import read_params
 from llmcore.train.history import History
 from llmcore.train.loop import NO_MEMORY, fit
-from llmcore.train.resume import Checkpoints
+from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import scratch_root
 
 
-class Counting(Checkpoints):
+class Counting(DiskCheckpointer):
     saved = 0
 
     def _write(self, *arguments) -> None:
@@ -31,10 +31,10 @@ class Counting(Checkpoints):
 def measure(steps: int, folder: Path | None) -> tuple[float, int]:
     """Return the seconds of a training, and how often it was saved."""
     params, history = read_params(), History()
-    model, task, section, machine = quickstart(steps, params)
+    model, task, section, compute = quickstart(steps, params)
     memory = Counting(folder, history, params.runtime) if folder else NO_MEMORY
     begin = time.perf_counter()
-    fit(model, task, section, seed=params.seed, machine=machine, observer=history, memory=memory)
+    fit(model, task, section, seed=params.seed, compute=compute, observer=history, memory=memory)
     return time.perf_counter() - begin, getattr(memory, "saved", 0)
 
 

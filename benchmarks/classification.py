@@ -25,21 +25,21 @@ from llmcore.config.params import read_params
 from llmcore.data.download import fetch
 from llmcore.data.raw import fill_spam, fill_tokenizer
 from llmcore.data.reading import read_table
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.gpt2 import GPTConfig
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.tasks.classification import ClassificationTask, Labelled, pad
+from llmcore.tasks.classification import ClassificationTask, LabelledText, pad
 from llmcore.tokenizer.bpe import load_tokenizer
-from llmcore.train.compute import Machine
+from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
 
 BATCH, ROUNDS, EVERY, RANK = 8, 2, 26, 16
 END_OF_TEXT = 50256
-CPU = Machine(torch.device("cpu"), "fp32")
+CPU = Compute(torch.device("cpu"), "fp32")
 Steps = Callable[[], object]
 
 
-def messages() -> list[Labelled]:
+def messages() -> list[LabelledText]:
     """Return 1,045 messages, half of them spam, with GPT-2's ids."""
     with TemporaryDirectory() as folder:
         spam, vocabulary = Path(folder, "spam"), Path(folder, "vocabulary")
@@ -51,12 +51,15 @@ def messages() -> list[Labelled]:
         table, tokenizer = read_table(spam / "SMSSpamCollection", quoting=False), load_tokenizer(vocabulary)
         kept = table.groupby("label").sample(747, random_state=123).sample(1045, random_state=123)
         return [
-            Labelled(tokenizer.encode(t), int(n == "spam")) for t, n in zip(kept["text"], kept["label"], strict=True)
+            LabelledText(tokenizer.encode(t), int(n == "spam"))
+            for t, n in zip(kept["text"], kept["label"], strict=True)
         ]
 
 
-def ours(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
-    model = GPTClassifier(GPTConfig(50257, 1024, 12, 12, 768, 0.0, True, True), ["ham", "spam"], "last_real", 1024)
+def ours(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
+    model = SequenceClassifier(
+        GPT2Config(50257, 1024, 12, 12, 768, 0.0, True, True), ["ham", "spam"], "last_real", 1024
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.02, generator=torch_generator(0, "initialise"))
     targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
@@ -74,12 +77,12 @@ def ours(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
         device=CPU.device,
     )
     optimizer = adamw(model)
-    widths = [batch.ids.numel() for step in range(len(rows) // BATCH) for batch in task.micro_batches(step)]
+    widths = [batch.ids.numel() for step in range(len(rows) // BATCH) for batch in task.loader.micro_batches(step)]
     chosen = steps_of(widths, every)
 
     def steps() -> None:
         for step in chosen:
-            train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, machine=CPU)
+            train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, compute=CPU)
 
     return steps
 
@@ -89,7 +92,7 @@ def steps_of(tokens: Sequence[int], every: int) -> list[int]:
     return sorted(range(len(tokens)), key=lambda step: tokens[step])[every // 2 :: every]
 
 
-def with_peft(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
+def with_peft(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
     from peft import LoraConfig, get_peft_model
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
@@ -109,7 +112,7 @@ def with_peft(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
     return peers_steps(model, rows, loss, pad_to=None, every=every)
 
 
-def with_the_book(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
+def with_the_book(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
     from llms_from_scratch.appendix_e import replace_linear_with_lora
     from llms_from_scratch.ch04 import GPTModel
 
@@ -129,7 +132,7 @@ def with_the_book(rows: Sequence[Labelled], every: int = EVERY) -> Steps:
 
 def peers_steps(
     model: nn.Module,
-    rows: Sequence[Labelled],
+    rows: Sequence[LabelledText],
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     pad_to: int | None,
     every: int,

@@ -14,27 +14,28 @@ from torch import nn
 
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
 from llmcore.base.seeds import torch_generator
+from llmcore.config.generation import GenerationConfig
 from llmcore.config.params import read_params
 from llmcore.generate.decode import decode
-from llmcore.generate.sampling import Sampling
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.int8 import to_int8
+from llmcore.model.transformer import LanguageModel
 from llmcore.train.compute import native_bf16
 
 NEW_TOKENS, ROUNDS = 64, 3
 ONE = [4]
 EIGHT = [16, 24, 37, 48, 64, 80, 96, 128]
-GREEDY = Sampling(temperature=0.0, top_k=0, top_p=1.0)
+GREEDY = GenerationConfig(temperature=0.0, top_k=0, top_p=1.0)
 
 
-def our_model(dtype: torch.dtype) -> GPT:
-    config = GPTConfig(50257, 1024, 12, 12, 768, dropout=0.0, qkv_bias=True, tied_head=True)
-    model = GPT(config)
+def our_model(dtype: torch.dtype) -> LanguageModel:
+    config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, qkv_bias=True, tied_head=True)
+    model = new_model(config)
     model.initialise(torch_generator(0, "initialise"))
     return model.eval().to(dtype)
 
 
-def ours(model: GPT, prompts: list[list[int]]) -> Callable[[], object]:
+def ours(model: LanguageModel, prompts: list[list[int]]) -> Callable[[], object]:
     return lambda: decode(model, prompts, max_new_tokens=NEW_TOKENS, sampling=GREEDY, seed=0, stop_id=None)
 
 
@@ -86,7 +87,13 @@ def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
 
 
 def row(
-    title: str, rate: float, peers: dict[str, float], goal: str, prompts: int, model: GPT, weight_bytes: int = 0
+    title: str,
+    rate: float,
+    peers: dict[str, float],
+    goal: str,
+    prompts: int,
+    model: LanguageModel,
+    weight_bytes: int = 0,
 ) -> Row:
     """Return a row with its share of the bound: reading all weights, but the positions, once for each token."""
     weights = [p for name, p in model.named_parameters() if "wpe" not in name]

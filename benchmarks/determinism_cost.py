@@ -12,7 +12,7 @@ import time
 
 from benchmarks.quickstart import quickstart
 from llmcore.config.params import read_params
-from llmcore.train.compute import set_up
+from llmcore.train.compute import setup_compute
 from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer
 
@@ -25,15 +25,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     params = read_params()
-    model, task, section, machine = quickstart(3000, params)
+    model, task, section, compute = quickstart(3000, params)
     optimizer = make_optimizer(model, section)
     seconds: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
     for _ in range(arguments.rounds):
         for setting in SETTINGS:
-            set_up(params.compute.model_copy(update={"determinism": setting}))
+            setup_compute(params.compute.model_copy(update={"determinism": setting}))
             begin = time.perf_counter()
             for step in range(arguments.steps):
-                train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, machine=machine)
+                train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, compute=compute)
             seconds[setting].append((time.perf_counter() - begin) / arguments.steps)
     ratios = {
         setting: statistics.median(a / b for a, b in zip(seconds[setting], seconds["off"], strict=True))
@@ -41,7 +41,7 @@ def main() -> None:
     }
     for setting in SETTINGS:
         print(f"{setting:7} {1000 * statistics.median(seconds[setting]):8.1f} ms a step, {ratios[setting]:.3f} of off")
-    print(json.dumps({"device": str(machine.device), "step_seconds": seconds, "ratio_to_off": ratios}))
+    print(json.dumps({"device": str(compute.device), "step_seconds": seconds, "ratio_to_off": ratios}))
 
 
 if __name__ == "__main__":

@@ -15,24 +15,24 @@ import torch.nn.functional as F
 from llmcore.config.params import read_params
 from llmcore.data.samples import read_samples
 from llmcore.data.tokens import open_tokens
-from llmcore.data.windows import IGNORED, Windows
-from llmcore.generate.open import open_gpt
-from llmcore.model.gpt2 import GPT
+from llmcore.data.windows import IGNORE_INDEX, Windows
+from llmcore.generate.open import open_language_model
 from llmcore.model.int8 import to_int8
+from llmcore.model.transformer import LanguageModel
 
 ROWS_AT_ONCE = 32
 
 
 @torch.no_grad()
-def loss(model: GPT, windows: Windows) -> float:
+def loss(model: LanguageModel, windows: Windows) -> float:
     """Return the mean loss in nats a token."""
     total, supervised = 0.0, 0
     for begin in range(0, len(windows), ROWS_AT_ONCE):
         rows = np.arange(begin, min(begin + ROWS_AT_ONCE, len(windows)))
         inputs, targets = map(torch.from_numpy, windows.rows(rows))
         logits = model(inputs).flatten(0, 1)
-        total += F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum").item()
-        supervised += int((targets != IGNORED).sum())
+        total += F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum").item()
+        supervised += int((targets != IGNORE_INDEX).sum())
     return total / supervised
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(read_params().compute.threads)
     windows = Windows(open_tokens(Path("data/tokens")), read_samples(Path("data/samples")).val)
-    model, _ = open_gpt("models/pretrain")
+    model, _ = open_language_model("models/pretrain")
     before = loss(model.eval(), windows)
     to_int8(model)
     after = loss(model, windows)

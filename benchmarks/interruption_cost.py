@@ -17,7 +17,7 @@ from benchmarks.quickstart import quickstart
 from llmcore.config.params import read_params
 from llmcore.train.history import History
 from llmcore.train.loop import fit
-from llmcore.train.resume import Checkpoints
+from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import scratch_root
 from llmcore.train.state import State
 
@@ -26,7 +26,7 @@ class Killed(BaseException):
     """What the loop would not know of: nothing runs after it."""
 
 
-class Mortal(Checkpoints):
+class Mortal(DiskCheckpointer):
     """Dies once at a step that is reached, however often the training starts again."""
 
     deaths: list[int]
@@ -43,12 +43,12 @@ def measure(steps: int, deaths: list[int]) -> tuple[float, int]:
     params, seconds, done = read_params(), 0.0, 0
     with tempfile.TemporaryDirectory(dir=scratch_root()) as folder:
         while True:
-            model, task, section, machine = quickstart(steps, params)
+            model, task, section, compute = quickstart(steps, params)
             memory, counter = Mortal(Path(folder), history := History(), params.runtime), Counter(history)
             memory.deaths = deaths
             begin = time.perf_counter()
             try:
-                fit(model, task, section, seed=params.seed, machine=machine, observer=counter, memory=memory)
+                fit(model, task, section, seed=params.seed, compute=compute, observer=counter, memory=memory)
                 return seconds + time.perf_counter() - begin, done + counter.steps
             except Killed:
                 seconds, done = seconds + time.perf_counter() - begin, done + counter.steps

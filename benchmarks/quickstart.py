@@ -5,21 +5,21 @@ import torch
 from torch import nn
 
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Params, Pretrain, read_params
+from llmcore.config.params import Params, PretrainParams, read_params
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, stride_windows
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.tasks.language import LanguageTask
-from llmcore.train.compute import Machine, set_up
+from llmcore.train.compute import Compute, setup_compute
 
 VOCABULARY, ROWS, VALIDATION_ROWS = 512, 3794, 20  # as in the quickstart, but little validation
 
 
-def quickstart(steps: int, params: Params | None = None) -> tuple[nn.Module, LanguageTask, Pretrain, Machine]:
-    """Return model, task, numbers for so many steps, and machine of the quickstart's pretraining."""
+def quickstart(steps: int, params: Params | None = None) -> tuple[nn.Module, LanguageTask, PretrainParams, Compute]:
+    """Return model, task, numbers for so many steps, and compute of the quickstart's pretraining."""
     params = params or read_params()
-    machine = set_up(params.compute)
-    model = GPT(GPTConfig(vocab_size=VOCABULARY, **params.model.model_dump())).to(machine.device)
+    compute = setup_compute(params.compute)
+    model = new_model(GPT2Config(vocab_size=VOCABULARY, **params.model.model_dump())).to(compute.device)
     model.initialise(torch_generator(params.seed, "initialise"))
     length = params.sample.window_tokens
     section = params.pretrain
@@ -30,9 +30,9 @@ def quickstart(steps: int, params: Params | None = None) -> tuple[nn.Module, Lan
         micro_batch_size=section.micro_batch_size,
         seed=params.seed,
         val_bytes=1,
-        device=torch.device(machine.device),
+        device=torch.device(compute.device),
     )
-    return model, task, section.model_copy(update={"epochs": steps / task.steps_per_epoch}), machine
+    return model, task, section.model_copy(update={"epochs": steps / task.loader.steps_per_epoch}), compute
 
 
 def _windows(rows: int, length: int) -> Windows:

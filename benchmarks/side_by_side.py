@@ -1,4 +1,4 @@
-"""What every comparison with peers shares: rounds that take turns, medians, rows of the table, the machine's limits."""
+"""What every comparison with peers shares: rounds that take turns, medians, rows of the table, the compute's limits."""
 
 import json
 import statistics
@@ -41,7 +41,7 @@ class Row:
 def take_turns(work: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
     """Return the median seconds of each piece of work: all once to warm up, then so many rounds of all in turn.
 
-    In turn, so that what else the machine does hits all alike.
+    In turn, so that what else the compute does hits all alike.
     """
     for do in work.values():
         do()

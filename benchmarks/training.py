@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from benchmarks.side_by_side import Row, named, product_gflops, take_turns, tell
 from llmcore.base.seeds import torch_generator
 from llmcore.config.params import read_params
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.next_token import TokenBatch, next_token_loss
-from llmcore.train.compute import Machine
+from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
 
 SHAPES = {  # layers, heads, width, vocabulary, rows, tokens a row, rounds
@@ -41,30 +42,30 @@ class OneBatch:
     def micro_batches(self, step: int) -> list[TokenBatch]:
         return [self.batch]
 
-    def loss_sum(self, model: GPT, batch: TokenBatch) -> Tensor:
+    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         return next_token_loss(model, batch)
 
-    def evaluate(self, model: GPT) -> dict[str, float]:
+    def evaluate(self, model: LanguageModel) -> dict[str, float]:
         return {"loss": 0.0}
 
 
-def ours(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+def ours(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:
     layers, heads, width, vocabulary, _, time, _ = shape
-    config = GPTConfig(vocabulary, time, layers, heads, width, dropout=0.0, qkv_bias=True, tied_head=True)
-    model = GPT(config)
+    config = GPT2Config(vocabulary, time, layers, heads, width, dropout=0.0, qkv_bias=True, tied_head=True)
+    model = new_model(config)
     model.initialise(torch_generator(SEED, "initialise"))
     task = OneBatch(TokenBatch(inputs, targets, targets.numel()))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, machine=machine)
+    return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, compute=compute)
 
 
-def a_peer(model: nn.Module, loss_of: Callable[[], Tensor], machine: Machine) -> Callable[[], object]:
+def a_peer(model: nn.Module, loss_of: Callable[[], Tensor], compute: Compute) -> Callable[[], object]:
     """Return the step that all peers take: loss, gradients, clipping, fused AdamW."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> float:
-        with machine.autocast():
+        with compute.autocast():
             loss = loss_of()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -76,7 +77,7 @@ def a_peer(model: nn.Module, loss_of: Callable[[], Tensor], machine: Machine) ->
 
 
 def with_transformers(
-    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine
+    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute
 ) -> Callable[[], object]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -93,27 +94,27 @@ def with_transformers(
     )
     model = GPT2LMHeadModel(config)
     # with `labels` alone it would shift them itself and need one token more
-    return a_peer(model, lambda: model(input_ids=inputs, labels=inputs, shift_labels=targets).loss, machine)
+    return a_peer(model, lambda: model(input_ids=inputs, labels=inputs, shift_labels=targets).loss, compute)
 
 
-def with_litgpt(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+def with_litgpt(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:
     from litgpt import config
     from litgpt import model as litgpt
 
     layers, heads, width, vocabulary, _, time, _ = shape
     sizes = {"block_size": time, "n_layer": layers, "n_head": heads, "n_embd": width}
     vocabularies = {"vocab_size": vocabulary, "padded_vocab_size": vocabulary}
-    model = litgpt.GPT(config.Config(**sizes, **vocabularies, parallel_residual=False, bias=True))
-    return a_peer(model, lambda: cross_entropy(model(inputs), targets), machine)
+    model = litgpt.new_model(config.Config(**sizes, **vocabularies, parallel_residual=False, bias=True))
+    return a_peer(model, lambda: cross_entropy(model(inputs), targets), compute)
 
 
-def with_the_book(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, machine: Machine) -> Callable[[], object]:
+def with_the_book(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:
     from llms_from_scratch.ch04 import GPTModel
 
     layers, heads, width, vocabulary, _, time, _ = shape
     config = {"vocab_size": vocabulary, "context_length": time, "emb_dim": width, "n_heads": heads, "n_layers": layers}
     model = GPTModel(config | {"drop_rate": 0.0, "qkv_bias": True})
-    return a_peer(model, lambda: cross_entropy(model(inputs), targets), machine)
+    return a_peer(model, lambda: cross_entropy(model(inputs), targets), compute)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -135,10 +136,10 @@ def compare(name: str, precision: str) -> Row:
     shape = SHAPES[name]
     layers, _, width, vocabulary, rows, time, rounds = shape
     inputs, targets = batch(name)
-    machine = Machine(torch.device("cpu"), precision)
-    work = {"ours": ours(shape, inputs, targets, machine)}
+    compute = Compute(torch.device("cpu"), precision)
+    work = {"ours": ours(shape, inputs, targets, compute)}
     work |= {
-        title: make(shape, inputs, targets, machine) for package, make in PEERS.items() if (title := named(package))
+        title: make(shape, inputs, targets, compute) for package, make in PEERS.items() if (title := named(package))
     }
     seconds = take_turns(work, rounds=rounds)
     rates = {title: inputs.numel() / each for title, each in seconds.items()}

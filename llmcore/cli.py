@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError, tell
 from llmcore.base.process import prepare
-from llmcore.config.kinds import KINDS
-from llmcore.generate.settings import ANSWER, STORY, Decoding
+from llmcore.config.generation import ANSWER, STORY, GenerationConfig
+from llmcore.config.kinds import REGISTERED
 
 if TYPE_CHECKING:
-    from llmcore.model.gpt2 import GPT
+    from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
 EXAMPLES = """examples:
@@ -57,10 +57,10 @@ def parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="continue a text")
     generate.add_argument("prompt", nargs="?", default="", help="how the text begins (default: nothing)")
-    _decoding(generate, "models/pretrain", STORY)
+    _generation_options(generate, "models/pretrain", STORY)
     generate.set_defaults(run=run_generate)
 
-    classify = commands.add_parser("classify", help="name the class of texts")
+    classify = commands.add_parser("classify", help="classify texts")
     classify.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, each line of standard input")
     classify.add_argument("--model", default="models/classifier", metavar="FOLDER", help="(default: %(default)s)")
     classify.set_defaults(run=run_classify)
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="answer an instruction")
     ask.add_argument("instruction")
     ask.add_argument("--input", default="", help="what the instruction is about")
-    _decoding(ask, "models/instruct", ANSWER)
+    _generation_options(ask, "models/instruct", ANSWER)
     ask.set_defaults(run=run_ask)
 
     info = commands.add_parser("info", help="describe a model folder")
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--confidence", type=float, default=0.95, metavar="C", help="(default: %(default)s)")
     compare.set_defaults(run=run_compare)
 
-    show = commands.add_parser("show-batch", help="show a training batch: which tokens are learned, read, padding")
+    show = commands.add_parser("show-batch", help="show a training batch: targets, masked tokens, padding")
     show.add_argument("task", choices=["classifier", "instruct"])
     show.add_argument("--step", type=int, default=0, metavar="N", help="whose batch (default: %(default)s, the first)")
     show.add_argument("--base", default="models/base", metavar="FOLDER", help="(default: %(default)s)")
@@ -89,9 +89,9 @@ def parser() -> argparse.ArgumentParser:
     show.set_defaults(run=run_show_batch)
 
     register = commands.add_parser("register", help="put a model into MLflow's registry, from which it is served")
-    register.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    register.add_argument("kind", choices=REGISTERED, metavar="KIND", help=", ".join(REGISTERED))
     register.add_argument("--model", metavar="FOLDER", help="(default: models/KIND)")
-    names = ", ".join(kind.name for kind in KINDS.values())
+    names = ", ".join(str(kind.registered_name) for kind in REGISTERED.values())
     register.add_argument("--name", metavar="NAME", help=f"name in the registry (default, by kind: {names})")
     register.add_argument("--alias", default="champion", metavar="ALIAS", help="(default: %(default)s)")
     register.set_defaults(run=run_register)
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
     preset.set_defaults(run=run_preset)
 
-    lineage = commands.add_parser("lineage", help="tell where a result comes from, or go back to a run's workspace")
+    lineage = commands.add_parser("lineage", help="show the lineage of a result, or return to the code of a run")
     lineage.add_argument("target", metavar="WHAT", help="a path that the pipeline makes, or a run: its id or name")
     lineage.add_argument("--checkout", action="store_true", help="restore code, params.yaml and artifacts of the run")
     lineage.set_defaults(run=run_lineage)
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _decoding(command: argparse.ArgumentParser, model: str, default: Decoding) -> None:
+def _generation_options(command: argparse.ArgumentParser, model: str, default: GenerationConfig) -> None:
     shown = "(default: %(default)s)"
     command.add_argument("--model", default=model, metavar="FOLDER", help=shown)
     command.add_argument("--max-new-tokens", type=int, default=default.max_new_tokens, metavar="N", help=shown)
@@ -129,12 +129,12 @@ def _decoding(command: argparse.ArgumentParser, model: str, default: Decoding) -
 
 
 def run_generate(arguments: argparse.Namespace) -> None:
-    decoding = _checked(arguments)
-    from llmcore.generate.texts import continuations
+    config = _checked(arguments)
+    from llmcore.generate.write import continue_texts
 
-    model, tokenizer = _decoder(arguments)
-    [written] = continuations(model, tokenizer, [arguments.prompt], decoding)
-    print(arguments.prompt + written)
+    model, tokenizer = _open_for_generation(arguments)
+    [continuation] = continue_texts(model, tokenizer, [arguments.prompt], config)
+    print(arguments.prompt + continuation.text)
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
@@ -155,13 +155,15 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 
 def run_ask(arguments: argparse.Namespace) -> None:
-    decoding = _checked(arguments)
-    from llmcore.generate.texts import answers
-    from llmcore.generate.write import prompt_form
+    config = _checked(arguments)
+    from llmcore.generate.write import answer_instructions, check_room, prompt_form
 
-    (model, tokenizer), form = _decoder(arguments), prompt_form(arguments.model)
-    [answer] = answers(model, tokenizer, form, [(arguments.instruction, arguments.input)], decoding)
-    print(answer)
+    model, tokenizer = _open_for_generation(arguments)
+    form = prompt_form(arguments.model)
+    asked = [(arguments.instruction, arguments.input)]
+    check_room(model, tokenizer, form, asked)
+    [answer] = answer_instructions(model, tokenizer, form, asked, config)
+    print(answer.text)
 
 
 def run_info(arguments: argparse.Namespace) -> None:
@@ -187,33 +189,19 @@ def run_compare(arguments: argparse.Namespace) -> None:
 def run_show_batch(arguments: argparse.Namespace) -> None:
     if arguments.step < 0:
         raise UserError(f"--step: must be 0 or more, got {arguments.step}; correct it")
-    import torch
-
-    from llmcore.base.files import read_json, read_jsonl
-    from llmcore.config.params import read_params
     from llmcore.report.batch import batch_text
-    from llmcore.tasks.classification import classification_rows, classification_task
-    from llmcore.tasks.instructions import instruction_rows, instruction_task
-    from llmcore.tokenizer.bpe import load_tokenizer
+    from llmcore.run.show_batch import batch_views
 
-    params, tokenizer, cpu = read_params(), load_tokenizer(arguments.base), torch.device("cpu")
-    data = Path(arguments.data or {"classifier": "data/spam", "instruct": "data/instructions"}[arguments.task])
-    rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
-    if arguments.task == "classifier":
-        labels = read_json(data / "meta.json")["labels"]
-        sorting, _ = classification_task(params.classifier, rows, labels, tokenizer, seed=params.seed, device=cpu)
-        shown = classification_rows(sorting, arguments.step, tokenizer.decode, labels)
-    else:
-        following, _ = instruction_task(params.instruct, rows, tokenizer, seed=params.seed, device=cpu)
-        shown = instruction_rows(following, arguments.step, tokenizer.decode)
-    print(batch_text(shown, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    rows = batch_views(arguments.task, arguments.base, arguments.data, step=arguments.step)
+    print(batch_text(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
 
 
 def run_register(arguments: argparse.Namespace) -> None:
     from llmcore.serve.register import register
 
-    kind = KINDS[arguments.kind]
-    print(register(arguments.kind, Path(arguments.model or kind.folder), arguments.name or kind.name, arguments.alias))
+    kind = REGISTERED[arguments.kind]
+    name = arguments.name or str(kind.registered_name)
+    print(register(arguments.kind, Path(arguments.model or kind.folder), name, arguments.alias))
 
 
 def run_preset(arguments: argparse.Namespace) -> None:
@@ -260,11 +248,11 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return 0 if verify(Path().resolve()) else 1
 
 
-def _decoder(arguments: argparse.Namespace) -> "tuple[GPT, Tokenizer]":
-    """Open the model to write with."""
-    from llmcore.generate.open import open_gpt
+def _open_for_generation(arguments: argparse.Namespace) -> "tuple[LanguageModel, Tokenizer]":
+    """Open the model that generates."""
+    from llmcore.generate.open import open_language_model
 
-    model, tokenizer = open_gpt(arguments.model)
+    model, tokenizer = open_language_model(arguments.model)
     if arguments.int8:
         from llmcore.model.int8 import to_int8
 
@@ -272,11 +260,11 @@ def _decoder(arguments: argparse.Namespace) -> "tuple[GPT, Tokenizer]":
     return model, tokenizer
 
 
-def _checked(arguments: argparse.Namespace) -> Decoding:
-    """Return the decoding options; UserError if one is out of range."""
-    decoding = Decoding(**{field.name: getattr(arguments, field.name) for field in fields(Decoding)})
-    decoding.check(spelled=lambda key: f"--{key.replace('_', '-')}")
-    return decoding
+def _checked(arguments: argparse.Namespace) -> GenerationConfig:
+    """Return the options of generation; UserError if one is out of range."""
+    config = GenerationConfig(**{field.name: getattr(arguments, field.name) for field in fields(GenerationConfig)})
+    config.check(spelled=lambda key: f"--{key.replace('_', '-')}")
+    return config
 
 
 if __name__ == "__main__":

@@ -6,32 +6,39 @@ from pathlib import Path
 
 from llmcore.base.files import fresh_folder, sha256_folder, write_json
 from llmcore.base.project import project_root
-from llmcore.config.params import Sources, TokenizerSource, read_params
+from llmcore.config.params import SourcesParams, read_params
 from llmcore.data.download import fetch
-from llmcore.data.published import Get, Meta
-from llmcore.data.raw import fill_instructions, fill_spam, fill_text, fill_tokenizer
-from llmcore.tracking import tracker as tracking
+from llmcore.data.published import Fetch, Meta
+from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
+from llmcore.tracking.tracker import tracked_run
 
-FILL = {"text": fill_text, "spam": fill_spam, "instructions": fill_instructions}
 COUNTS = ("bytes", "documents", "rows")
 
 
 def main(argv: list[str]) -> None:
     item, out, metrics_path = argv
     params = read_params()
-    scratch = project_root() / ".ckpt" / "download"
-    get = functools.partial(fetch, scratch=scratch, progress=params.runtime.progress)
-    with tracking.run(f"download@{item}", params, [f"sources.{item}"]) as tracker:
+    get = functools.partial(fetch, scratch=project_root() / ".ckpt" / "download", progress=params.runtime.progress)
+    with tracked_run(f"download@{item}", params) as tracker:
         started = time.perf_counter()
-        meta = fill(params.sources, item, fresh_folder(out), get)
+        meta = write_raw(params.sources, item, fresh_folder(out), get)
         metrics: dict[str, float] = {key: meta[key] for key in COUNTS if key in meta}
         write_json(metrics_path, metrics)
         tracker.log_metrics(metrics | {"seconds": time.perf_counter() - started})
-        tracker.log_dataset(item, meta["kind"], sha256_folder(out))
+        tracker.log_input(item, meta["kind"], sha256_folder(out))
 
 
-def fill(sources: Sources, item: str, folder: Path, get: Get) -> Meta:
-    source = getattr(sources, item)
-    if isinstance(source, TokenizerSource):
-        return fill_tokenizer(folder, source.kind, Path(source.path), get)
-    return FILL[item](folder, source.kind, Path(source.path), source.size, source.seed, get)
+def write_raw(sources: SourcesParams, item: str, folder: Path, get: Fetch) -> Meta:
+    """Write the raw folder of one item."""
+    if item == "text":
+        text = sources.text
+        return write_raw_text(folder, text.kind, Path(text.path), text.stories, text.seed, get)
+    if item == "spam":
+        spam = sources.spam
+        return write_raw_spam(folder, spam.kind, Path(spam.path), spam.rows, spam.seed, get)
+    if item == "instructions":
+        instructions = sources.instructions
+        return write_raw_instructions(
+            folder, instructions.kind, Path(instructions.path), instructions.rows, instructions.seed, get
+        )
+    return write_raw_tokenizer(folder, sources.tokenizer.kind, Path(sources.tokenizer.path), get)

@@ -1,88 +1,63 @@
-"""Load the base. in: a GPT-2 model folder, data/samples, data/tokens, data/tokenizer | params: weights, compute
-out: models/base, metrics."""
+"""Load the base. in: a GPT-2 model folder, data/raw/text, data/samples, data/tokens, data/tokenizer
+params: weights, compute | out: models/base, metrics, tables."""
 
 from pathlib import Path
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import sha256_file, write_json
+from llmcore.base.files import fresh_folder, sha256_file, write_json
 from llmcore.base.origin import read_source
 from llmcore.config.params import read_params
-from llmcore.data.samples import read_samples, validation_documents
-from llmcore.data.tokens import join_documents, open_tokens
-from llmcore.data.windows import Windows, document_windows
-from llmcore.generate.open import open_gpt
-from llmcore.model.folder import WEIGHTS_FILE, save_gpt
-from llmcore.model.gpt2 import GPT, parameter_counts
-from llmcore.report.card import model_card
-from llmcore.run.inputs import card_lines, inputs_of
-from llmcore.tasks.language import language_metrics
-from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
-from llmcore.tracking import tracker as tracking
-from llmcore.train.compute import Machine, set_up
-
-BATCH_SIZE = 8  # windows evaluated together; changes no more than the last digits
+from llmcore.data.samples import read_samples, validation_texts
+from llmcore.data.tokens import open_tokens
+from llmcore.generate.open import open_language_model
+from llmcore.model.folder import save_language_model
+from llmcore.model.transformer import LanguageModel, parameter_counts
+from llmcore.model.weights import WEIGHTS_FILE
+from llmcore.run.inputs import card_facts, hashes_of, log_inputs
+from llmcore.tasks.language import text_metrics
+from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tracking.tracker import tracked_run
+from llmcore.train.compute import setup_compute
 
 
 def main(argv: list[str]) -> None:
-    path, samples_folder, tokens_folder, tokenizer_folder, out, metrics_file = map(Path, argv)
+    path, raw_text, samples_folder, tokens_folder, tokenizer_folder, out, metrics_file, tables = map(Path, argv)
     params = read_params()
-    machine = set_up(params.compute)
-    with tracking.run("load_gpt2", params, ["weights", "compute"], note=f"The base is {path.as_posix()}.") as tracker:
-        model, tokenizer = open_gpt(path)
-        inputs = inputs_of(tracker, weights=path)
-        cut = cut_context(model, params.weights.context_length)
+    compute = setup_compute(params.compute)
+    with tracked_run("load_gpt2", params, note=f"The base is {path.as_posix()}.") as tracker:
+        model, tokenizer = open_language_model(path)
+        inputs = hashes_of(weights=path)
+        log_inputs(tracker, inputs, weights=path)
+        notes = crop_context(model, params.weights.context_length)
         samples = read_samples(samples_folder)
-        corpus = load_tokenizer(tokenizer_folder)
-        texts = [corpus.decode(ids) for ids in validation_documents(open_tokens(tokens_folder), samples)]
-        loss = text_loss(model.to(machine.device), tokenizer, texts, samples.window_tokens, machine)
-        facts = {
+        token_bytes = load_tokenizer(tokenizer_folder).token_bytes
+        texts = validation_texts(raw_text, open_tokens(tokens_folder), samples, token_bytes)
+        # Windows are no longer than those of pretraining: a model trained here knows no later position.
+        length = min(samples.window_tokens, model.config.context_length)
+        with compute.autocast():
+            loss = text_metrics(model.to(compute.device).eval(), tokenizer, texts, window_tokens=length)
+        metrics = {
             "parameters": parameter_counts(model)["parameters"],
             "vocab_size": tokenizer.vocab_size,
             "context_length": model.config.context_length,
+            **{f"val/{name}": value for name, value in loss.items()},
         }
-        metrics = facts | {f"val_{name}": value for name, value in loss.items()}
-        source = read_source(path)
-        # The loss is left out: the base's folder must not depend on the text it is measured on.
-        card = model_card(
-            "base",
-            params={},
-            metrics=facts,
-            licence=source.licence,
-            data=card_lines(inputs, {"weights": source}),
-            notes=cut,
-        )
-        origin = {"inputs": inputs, "source": source._asdict()}
-        save_gpt(out, model.config, model.state_dict(), tokenizer=tokenizer, origin=origin, card=card)
+        origin = {"inputs": inputs, "source": read_source(path)._asdict()}
+        save_language_model(out, model, tokenizer=tokenizer, origin=origin)
         write_json(metrics_file, metrics)
+        write_json(fresh_folder(tables) / "card.json", card_facts(inputs, {}, weights=path) | {"notes": notes})
         tracker.log_metrics(metrics)
         tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
-    print(" ".join([f"The base of fine-tuning, {out.as_posix()}, is {path.as_posix()}.", *cut]))
+    print(" ".join([f"The base of fine-tuning, {out.as_posix()}, is {path.as_posix()}.", *notes]))
 
 
-def cut_context(model: GPT, wanted: int) -> list[str]:
-    """Keep the first `wanted` positions of the model, all where it is 0; return a sentence that says so if any went."""
+def crop_context(model: LanguageModel, wanted: int) -> list[str]:
+    """Keep the first `wanted` positions of the model, all where it is 0; return a sentence about it if any went."""
     stored = model.config.context_length
     if wanted > stored:
         rule = f"must be at most the {stored} positions that the model of weights.path has"
         raise UserError(f"weights.context_length {rule}, got {wanted}; lower it, or 0 keeps all")
     if wanted in (0, stored):
         return []
-    model.cut_context(wanted)
+    model.crop_context(wanted)
     return [f"Of its {stored} positions the first {wanted} were kept."]
-
-
-def text_loss(
-    model: GPT, tokenizer: Tokenizer, texts: list[str], window_tokens: int, machine: Machine
-) -> dict[str, float]:
-    """Return the loss on `texts` with the base's own tokenizer; a byte is the unit in which bases compare.
-
-    Windows are no longer than those of pretraining: a model trained here knows no later position.
-    """
-    tokens = join_documents(list(tokenizer.encode_stream(texts)), tokenizer.end_of_text)
-    length = min(window_tokens, model.config.context_length)
-    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), length))
-    text_bytes = sum(len(text.encode("utf-8")) for text in texts)
-    with machine.autocast():
-        return language_metrics(
-            model.eval(), windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=machine.device
-        )

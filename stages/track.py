@@ -1,41 +1,47 @@
 """The ledger: one run in MLflow about the whole pipeline, also when its trainings were restored from DVC's cache.
-in: models, all metrics | params: none | out: none."""
+in: models, all reports | params: none | out: none."""
 
 from pathlib import Path
 
 from llmcore.base.files import read_json, sha256_file
-from llmcore.config.params import Params, read_params
-from llmcore.tracking import tracker as tracking
-from llmcore.tracking.tracker import Tracker
+from llmcore.config.kinds import MODEL_KINDS
+from llmcore.config.params import read_params
+from llmcore.dvc.files import hash_of
+from llmcore.tracking.events import WROTE_TAG
+from llmcore.tracking.tracker import OtherRun, Tracker, tracked_run
 
-SECTIONS = [name for name in Params.model_fields if name != "runtime"]
-MAKERS = {
-    "pretrain": "pretrain",
-    "base": "load_gpt2",
-    "classifier": "finetune_classifier",
-    "instruct": "finetune_instruct",
-}
+PICTURES = (".png", ".html", ".md")
 
 
 def main(argv: list[str]) -> None:
     models, *reports = map(Path, argv)
-    with tracking.run("track", read_params(), SECTIONS) as tracker:
+    with tracked_run("track", read_params()) as tracker:
         tracker.log_metrics(all_metrics(reports))
         identify_models(tracker, models)
+        for report in reports:
+            attach_pictures(tracker, report.parent)
 
 
 def all_metrics(reports: list[Path]) -> dict[str, float]:
-    """Return every number of each `<stage>/metrics.json` as `<stage>.<metric>`."""
-    named = {f"{file.parent.name}.{key}": value for file in reports for key, value in read_json(file).items()}
+    """Return every number of each `<stage>/metrics.json` as `<stage>/<metric>`."""
+    named = {f"{file.parent.name}/{key}": value for file in reports for key, value in read_json(file).items()}
     return {key: value for key, value in named.items() if isinstance(value, int | float)}
 
 
 def identify_models(tracker: Tracker, models: Path) -> None:
-    """Tag the hash of each model's weights and the run of the stage that made it."""
-    for name, stage in MAKERS.items():
+    """Tag the hash of each model's weights."""
+    for name in MODEL_KINDS:
         weights = models / name / "model.safetensors"
         if weights.is_file():
             digest = sha256_file(weights)
-            tracker.log_dataset(name, weights.as_posix(), digest)
+            tracker.log_input(name, weights.as_posix(), digest)
             tracker.set_tags({f"model_sha256.{name}": digest})
-            tracker.link_run(stage, "model_sha256", digest)
+
+
+def attach_pictures(tracker: Tracker, report: Path) -> None:
+    """Store a stage's pictures in the run that wrote its tables."""
+    tables = report / "tables"
+    made_by = OtherRun(report.name, f"{WROTE_TAG}{tables.as_posix()}", hash_of(tables) or "")
+    for picture in sorted((report / "plots").glob("*")):
+        if picture.suffix in PICTURES:
+            tracker.log_artifact(f"figures/{picture.name}", picture, run=made_by)

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-SECONDS = 60.0  # that a page may take on a busy machine
+SECONDS = 60.0  # that a page may take on a busy compute
 
 
 def chromium() -> str | None:

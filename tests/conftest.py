@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from llmcore.model.gpt2 import GPT, GPTConfig
+    from llmcore.model.gpt2 import GPT2Config
+    from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
 # Read when torch and transformers are imported. One thread, because threads with tiny work only wait for each other.
@@ -30,11 +31,11 @@ def tokenizer() -> "Tokenizer":
 
 
 @pytest.fixture(scope="session")
-def config(tokenizer: "Tokenizer") -> "GPTConfig":
+def config(tokenizer: "Tokenizer") -> "GPT2Config":
     """Two layers, two heads, 24 positions, the tokenizer's vocabulary."""
-    from llmcore.model.gpt2 import GPTConfig
+    from llmcore.model.gpt2 import GPT2Config
 
-    return GPTConfig(
+    return GPT2Config(
         vocab_size=tokenizer.vocab_size,
         context_length=24,
         n_layer=2,
@@ -62,16 +63,15 @@ def randomised() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def gpt(config: "GPTConfig", randomised: Callable[..., Any]) -> "GPT":
+def gpt(config: "GPT2Config", randomised: Callable[..., Any]) -> "LanguageModel":
     """A model of `config` with random weights, in evaluation mode."""
-    from llmcore.model.gpt2 import GPT
 
-    return randomised(GPT(config))
+    return randomised(new_model(config))
 
 
 @pytest.fixture
 def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let git commit as somebody, whatever this machine's settings are."""
+    """Let git commit as somebody, whatever this compute's settings are."""
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "test")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")

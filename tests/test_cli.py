@@ -15,26 +15,25 @@ from structure import ROOT
 
 from llmcore.base.files import write_json, write_jsonl
 from llmcore.cli import EXAMPLES, main, parser
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.classifier_folder import save_classifier
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.folder import save_classifier, save_language_model
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
 
 
 @pytest.fixture(scope="module")
 def folders(
-    tmp_path_factory: pytest.TempPathFactory, config: GPTConfig, tokenizer: Tokenizer, randomised: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory, config: GPT2Config, tokenizer: Tokenizer, randomised: Callable[..., Any]
 ) -> Path:
     """A project's models/: pretrain, instruct (with room for a prompt) and classifier."""
     root = tmp_path_factory.mktemp("project")
     length = len(tokenizer.encode(prompt("alpaca", "Say hi.", "")))
-    roomy = GPTConfig(**{**vars(config), "context_length": length + 30})
+    roomy = GPT2Config(**{**vars(config), "context_length": length + 30})
     for name, shape in (("pretrain", config), ("instruct", roomy)):
-        state = randomised(GPT(shape)).state_dict()
-        save_gpt(root / "models" / name, shape, state, tokenizer=tokenizer, origin={}, card="")
-    classifier = randomised(GPTClassifier(config, ["ham", "spam"], "last_real", 20))
+        state = randomised(new_model(shape)).state_dict()
+        save_language_model(root / "models" / name, shape, state, tokenizer=tokenizer, origin={}, card="")
+    classifier = randomised(SequenceClassifier(config, ["ham", "spam"], "last_real", 20))
     save_classifier(
         root / "models/classifier",
         classifier,

@@ -48,9 +48,9 @@ def test_a_decoded_token_takes_few_operations(prompts: list[list[int]], most: in
 def test_a_training_step_makes_few_numbers() -> None:
     model, task = tiny_gpt(), language_task(4, 4)
     optimizer = make_optimizer(model, training())
-    train_step(model, task, optimizer, 0, lr=0.1, grad_clip=1.0, seed=0, machine=CPU)  # makes the optimizer's state
+    train_step(model, task, optimizer, 0, lr=0.1, grad_clip=1.0, seed=0, compute=CPU)  # makes the optimizer's state
     with Counted() as counted:
-        train_step(model, task, optimizer, 1, lr=0.1, grad_clip=1.0, seed=0, machine=CPU)
-    [batch] = task.micro_batches(1)
+        train_step(model, task, optimizer, 1, lr=0.1, grad_clip=1.0, seed=0, compute=CPU)
+    [batch] = task.loader.micro_batches(1)
     per_token = (counted.numbers - 3 * sum(p.numel() for p in model.parameters())) / batch.inputs.numel()
     assert per_token < 1100  # two layers of width 16: what the backward pass needs, forward and backward

@@ -6,20 +6,21 @@ import numpy as np
 import torch
 
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Training
+from llmcore.config.params import TrainingParams
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, document_windows
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.language import LanguageTask
-from llmcore.train.compute import Machine
+from llmcore.train.compute import Compute
 
 VOCAB = 16
 END_OF_TEXT = VOCAB - 1
 CONTEXT = 12
-CPU = Machine(torch.device("cpu"), "fp32")
+CPU = Compute(torch.device("cpu"), "fp32")
 
 
-def training(**changes: Any) -> Training:
+def training(**changes: Any) -> TrainingParams:
     """The keys of a training, with numbers for tests."""
     numbers: dict[str, Any] = {
         "epochs": 2.0,
@@ -34,15 +35,15 @@ def training(**changes: Any) -> Training:
         "beta2": 0.99,
         "grad_clip": 1.0,
         "eval_interval_steps": 1000,
-        "patience_evaluations": 0,
-        "keep": "last",
+        "early_stopping_patience": 0,
+        "keep_checkpoint": "last",
     }
-    return Training(**(numbers | changes))
+    return TrainingParams(**(numbers | changes))
 
 
-def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: bool = True) -> GPT:
+def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: bool = True) -> LanguageModel:
     """A GPT of two layers over `VOCAB` tokens, initialised."""
-    config = GPTConfig(
+    config = GPT2Config(
         vocab_size=VOCAB,
         context_length=CONTEXT,
         n_layer=n_layer,
@@ -52,7 +53,7 @@ def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: b
         qkv_bias=True,
         tied_head=tied_head,
     )
-    model = GPT(config)
+    model = new_model(config)
     model.initialise(torch_generator(seed, "initialise"))
     return model
 

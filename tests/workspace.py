@@ -14,9 +14,9 @@ from structure import ROOT
 
 # the quickstart, small enough for a test: everything runs, nothing is learned well
 SMALL = {
-    "sources.text.size": 300,
-    "sources.spam.size": 300,
-    "sources.instructions.size": 300,
+    "sources.text.stories": 300,
+    "sources.spam.rows": 300,
+    "sources.instructions.rows": 300,
     "model.n_layer": 2,
     "model.n_embd": 32,
     "pretrain.epochs": 1,

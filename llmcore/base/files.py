@@ -182,3 +182,9 @@ def fresh_folder(path: str | Path) -> Path:
             shutil.rmtree(path)
         path.mkdir(parents=True)
     return path
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file that `write_csv` wrote, every value as a string."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -157,6 +157,9 @@ class PretrainParams(TrainingParams):
     sample_temperature: NonNegativeFloat
     sample_top_p: Nucleus
 
+    def generation(self, seed: int) -> GenerationConfig:
+        return GenerationConfig(self.sample_tokens, self.sample_temperature, 0, self.sample_top_p, seed)
+
 
 class SpamParams(Section):
     text_column: Name

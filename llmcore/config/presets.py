@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, write_bytes
-from llmcore.base.containers import flat
 from llmcore.config.params import PARAMS_FILE, check_params
 
 

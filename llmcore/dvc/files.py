@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, sha256_file
-from llmcore.base.containers import flat
 
 LOCK_FILE, STAGES_FILE = Path("dvc.lock"), Path("dvc.yaml")
 UNKNOWN = "${...}"  # a path of dvc.yaml that params.yaml does not fill

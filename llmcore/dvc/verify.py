@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmcore.base.errors import UserError
+from llmcore.base.numerics import cpu_name
 from llmcore.dvc.differences import folder_differences
 from llmcore.dvc.files import LOCK_FILE, md5, read_lock
-from llmcore.base.numerics import cpu_name
 
 
 def verify(root: Path) -> bool:

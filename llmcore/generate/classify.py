@@ -2,18 +2,31 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from llmcore.model.classifier import GPTClassifier
-from llmcore.tasks.classification import class_probabilities
+from llmcore.base.containers import chunks
+from llmcore.model.classifier import SequenceClassifier
 from llmcore.tokenizer.bpe import Tokenizer
 
 
-def classify_texts(model: GPTClassifier, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int) -> Tensor:
+def classify_texts(model: SequenceClassifier, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int) -> Tensor:
     """Return the probability of each class for each text: (texts, labels).
 
     Longer texts are cut to the model's `max_tokens`; an empty one is read as end-of-text alone.
     """
     rows = [ids[: model.max_tokens] or [tokenizer.end_of_text] for ids in tokenizer.encode_stream(texts)]
-    pad_to = model.max_tokens if model.pooling == "last_position" else None
-    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.end_of_text, pad_to=pad_to)
+    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.end_of_text)
+
+
+@torch.no_grad()
+def class_probabilities(
+    model: SequenceClassifier, rows: Sequence[Sequence[int]], *, batch_size: int, pad_id: int
+) -> Tensor:
+    """Return the probability of each class for each row, in the rows' order: (rows, labels)."""
+    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    probabilities = torch.empty(len(rows), len(model.labels))
+    for chosen in chunks(by_length, batch_size):
+        ids, read = model.pad([rows[row] for row in chosen], pad_id)
+        probabilities[chosen] = model(ids.to(model.device), read.to(model.device)).float().softmax(-1).cpu()
+    return probabilities

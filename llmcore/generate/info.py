@@ -10,54 +10,46 @@ from typing import Any
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json
 from llmcore.base.origin import read_source
-from llmcore.model.classifier_folder import CLASSIFIER, load_classifier
-from llmcore.model.folder import describe_weights, load_gpt, read_config
-from llmcore.model.gpt2_format import our_name
+from llmcore.model.architecture import Architecture
+from llmcore.model.folder import is_classifier, load_classifier, load_language_model, read_config
+from llmcore.model.weights import describe_weights
 from llmcore.tokenizer.bpe import load_tokenizer
 
 PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
 
 
 def describe(folder: Path) -> str:
-    """Return a page of `name  value` lines; UserError if this is no GPT-2 model folder."""
-    config, values = read_config(folder)
+    """Return a page of `name  value` lines; UserError if this is no model folder."""
+    entry, config, values = read_config(folder)
     weights = describe_weights(folder)
-    is_classifier = CLASSIFIER in (values.get("architectures") or [])
+    classifies = is_classifier(entry, values)
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, context {config.context_length}"
     labels = values.get("id2label") or {}  # transformers leaves the names out where there are none
-    head = f"classifier of {', '.join(labels.values()) or 'unnamed classes'}" if is_classifier else "language model"
-    bias = "" if config.qkv_bias else ", no QKV bias"
+    head = f"classifier of {', '.join(labels.values()) or 'unnamed classes'}" if classifies else "language model"
     lines = [
         ("folder", str(folder)),
-        ("architecture", f"GPT-2, {head}"),
-        ("shape", f"{shape}, head {'tied' if config.tied_head else 'untied'}{bias}"),
-        *_parameters(weights),
+        ("architecture", f"{config.model_type}, {head}"),
+        ("shape", f"{shape}, head {'tied' if config.tied_head else 'untied'}"),
+        *_parameters(entry, weights),
         ("dtype", ", ".join(sorted({dtype for dtype, _ in weights.values()}))),
         ("tokenizer", _tokenizer(folder, config.vocab_size)),
         ("origin", _origin(folder)),
         ("licence", read_source(folder).licence),
         ("adapter", "adapter/ (LoRA, PEFT layout)" if (folder / "adapter").is_dir() else "none"),
-        ("loads here", _attempt(lambda: load_classifier(folder) if is_classifier else load_gpt(folder))),
-        ("opens in transformers", _opens_in_transformers(folder, is_classifier)),
+        ("loads here", _attempt(lambda: load_classifier(folder) if classifies else load_language_model(folder))),
+        ("opens in transformers", _opens_in_transformers(folder, classifies)),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
 
 
-def _parameters(weights: dict[str, tuple[str, tuple[int, ...]]]) -> list[tuple[str, str]]:
+def _parameters(entry: Architecture, weights: dict[str, tuple[str, tuple[int, ...]]]) -> list[tuple[str, str]]:
     """Count parameters by part, from the shapes in the files' headers."""
     parts: Counter[str] = Counter()
     for key, (_, shape) in weights.items():
-        if name := our_name(key):
-            parts[_part(name)] += prod(shape)
+        if name := entry.our_name(key):
+            parts[entry.part(name)] += prod(shape)
     return [("parameters", f"{parts.total():,}"), *((f"  {part}", f"{count:,}") for part, count in parts.items())]
-
-
-def _part(name: str) -> str:
-    for key, part in {"wte": "token embedding", "wpe": "positions", ".attn.": "attention", ".mlp.": "MLP"}.items():
-        if key in name:
-            return part
-    return "layer norms" if ".ln_" in name else "head"
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> str:
@@ -85,7 +77,7 @@ def _attempt(load: Callable[[], object]) -> str:
     return "yes"
 
 
-def _opens_in_transformers(folder: Path, is_classifier: bool) -> str:
+def _opens_in_transformers(folder: Path, classifies: bool) -> str:
     """Try it where transformers is installed; it is no dependency of the pipeline."""
     if importlib.util.find_spec("transformers") is None:
         return "not tried: transformers is not installed here (`make test` installs it)"
@@ -93,7 +85,7 @@ def _opens_in_transformers(folder: Path, is_classifier: bool) -> str:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    opened_by = transformers.AutoModelForSequenceClassification if is_classifier else transformers.AutoModelForCausalLM
+    opened_by = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
     try:
         _, found = opened_by.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

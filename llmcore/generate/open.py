@@ -3,29 +3,28 @@
 from pathlib import Path
 
 from llmcore.base.errors import UserError
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.classifier_folder import load_classifier
-from llmcore.model.folder import load_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.folder import load_classifier, load_language_model
+from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 
 
-def open_gpt(folder: str | Path, dropout: float | None = None) -> tuple[GPT, Tokenizer]:
+def open_language_model(folder: str | Path, dropout: float | None = None) -> tuple[LanguageModel, Tokenizer]:
     """Read a language model and its tokenizer; `dropout`, if given, replaces the config's in training.
 
     UserError if the folder is incomplete or damaged, or the two do not fit.
     """
-    model = load_gpt(folder, dropout)
+    model = load_language_model(folder, dropout)
     return model, fitting_tokenizer(folder, model.config)
 
 
-def open_classifier(folder: str | Path) -> tuple[GPTClassifier, Tokenizer]:
-    """Read a classifier and its tokenizer; UserError as for `open_gpt`."""
+def open_classifier(folder: str | Path) -> tuple[SequenceClassifier, Tokenizer]:
+    """Read a classifier and its tokenizer; UserError as for `open_language_model`."""
     model = load_classifier(folder)
     return model, fitting_tokenizer(folder, model.config)
 
 
-def fitting_tokenizer(folder: str | Path, config: GPTConfig) -> Tokenizer:
+def fitting_tokenizer(folder: str | Path, config: ModelConfig) -> Tokenizer:
     """Read the tokenizer of a model folder; UserError if the model has another number of tokens."""
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size != config.vocab_size:

@@ -1,36 +1,23 @@
 """From logits to the next token: temperature, then top-k, then top-p, then a draw. Book: chapter 5.3."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from llmcore.base.errors import UserError
+from llmcore.config.generation import GenerationConfig
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a token is chosen: temperature 0 takes the likeliest; top_k 0 and top_p 1 keep all."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-
-
-GREEDY = Sampling(temperature=0.0, top_k=0, top_p=1.0)
-
-
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+def choose(logits: Tensor, config: GenerationConfig, generator: torch.Generator) -> Tensor:
     """Return the next id from `logits` (V,); equal logits and an equal generator give an equal id.
 
     UserError if one of them is NaN or infinite: the token would mean nothing.
     """
     if not logits.isfinite().all():
         raise UserError("model: its logits must be finite, got NaN or infinity; train it again with a lower lr")
-    if sampling.temperature == 0:
+    if config.temperature == 0:
         return logits.argmax(-1)
-    scaled = (logits.double() - logits.max()) / sampling.temperature  # at most 0: the smallest temperature is safe
-    kept = keep_top_p(keep_top_k(scaled, sampling.top_k), sampling.top_p)
+    scaled = (logits.double() - logits.max()) / config.temperature  # at most 0: the smallest temperature is safe
+    kept = keep_top_p(keep_top_k(scaled, config.top_k), config.top_p)
     return torch.multinomial(kept.softmax(-1), 1, generator=generator).squeeze(-1)
 
 

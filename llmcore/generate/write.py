@@ -1,15 +1,14 @@
 """Text in, text out: what the command line, the evaluation and served models share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmcore.base.errors import UserError
+from llmcore.config.generation import GenerationConfig
 from llmcore.generate.decode import decode
-from llmcore.generate.sampling import Sampling
 from llmcore.model.folder import read_config
-from llmcore.model.gpt2 import GPT
-from llmcore.tasks.instructions import log_likelihoods, make_example
+from llmcore.model.transformer import LanguageModel
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, prompt
 
@@ -24,72 +23,54 @@ class Continuation:
 
 def prompt_form(folder: str | Path) -> str:
     """Return the form in which a model folder wants its prompts: what its config says, else Alpaca's."""
-    form = read_config(folder)[1].get(PROMPT_KEY, FORMS[0])
+    _, _, values = read_config(folder)
+    form = values.get(PROMPT_KEY, FORMS[0])
     if form not in FORMS:
-        raise UserError(
-            f"{folder}/config.json: {PROMPT_KEY} must be one of {', '.join(FORMS)}, got {form!r}; correct it"
-        )
-    return form
+        rule = f"{PROMPT_KEY} must be one of {', '.join(FORMS)}, got {form!r}"
+        raise UserError(f"{folder}/config.json: {rule}; correct it")
+    return str(form)
 
 
 def continue_texts(
-    model: GPT, tokenizer: Tokenizer, texts: Sequence[str], *, max_new_tokens: int, sampling: Sampling, seed: int
+    model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], config: GenerationConfig
 ) -> list[Continuation]:
-    """Continue each text as the beginning of a document; the text itself is not repeated."""
+    """Continue each text as the beginning of a document; the text itself is not repeated.
+
+    UserError for one that leaves no room in the context.
+    """
     prompts = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
-    return _continue(model, tokenizer, prompts, max_new_tokens, sampling, seed)
+    return _continue(model, tokenizer, prompts, config)
 
 
 def answer_instructions(
-    model: GPT,
+    model: LanguageModel,
     tokenizer: Tokenizer,
-    instructions: Sequence[tuple[str, str]],
-    *,
     form: str,
-    max_new_tokens: int,
-    sampling: Sampling,
-    seed: int,
+    instructions: Sequence[tuple[str, str]],
+    config: GenerationConfig,
 ) -> list[Continuation]:
     """Answer each (instruction, input), asked in `form`; a prompt that fills the context gets no answer."""
     prompts = [tokenizer.encode(prompt(form, instruction, input)) for instruction, input in instructions]
     fitting = [row for row, ids in enumerate(prompts) if len(ids) < model.config.context_length]
-    written = _continue(model, tokenizer, [prompts[row] for row in fitting], max_new_tokens, sampling, seed)
+    written = _continue(model, tokenizer, [prompts[row] for row in fitting], config)
     answers = [Continuation("", ended=False)] * len(prompts)
     for row, continuation in zip(fitting, written, strict=True):
         answers[row] = Continuation(continuation.text.strip(), continuation.ended)
     return answers
 
 
-def answer_likelihoods(
-    model: GPT, tokenizer: Tokenizer, form: str, rows: Sequence[Mapping[str, str]], *, batch_size: int
-) -> list[float]:
-    """Return the natural log of the probability that the model gives to each row's `output` and its end.
-
-    Of a row longer than the context, the part that fits counts.
-    """
-    end, room = tokenizer.end_of_text, model.config.context_length
-    examples = [
-        make_example(row, tokenizer.encode, end_of_text=end, form=form, mask="instruction+input", max_tokens=room)
-        for row in rows
-    ]
-    return log_likelihoods(model, examples, batch_size=batch_size, pad_id=end)
+def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructions: Sequence[tuple[str, str]]) -> None:
+    """UserError for an instruction whose prompt leaves no room in the context: no answer would look like the model's."""
+    room = model.config.context_length - 1
+    for instruction, input in instructions:
+        tokens = len(tokenizer.encode(prompt(form, instruction, input)))
+        if tokens > room:
+            raise UserError(f"instruction: its prompt must have at most {room} tokens, got {tokens}; shorten it")
 
 
 def _continue(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    sampling: Sampling,
-    seed: int,
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], config: GenerationConfig
 ) -> list[Continuation]:
-    written = decode(
-        model,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        seed=seed,
-        stop_id=tokenizer.end_of_text,
-    )
-    room = [min(max_new_tokens, model.config.context_length - len(ids)) for ids in prompts]
+    written = decode(model, prompts, config, stop_id=tokenizer.end_of_text)
+    room = [min(config.max_new_tokens, model.config.context_length - len(ids)) for ids in prompts]
     return [Continuation(tokenizer.decode(ids), len(ids) < limit) for ids, limit in zip(written, room, strict=True)]

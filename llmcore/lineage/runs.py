@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcore.base.errors import UserError
-from llmcore.tracking.mlflow_store import CHANGED_TAG, READ_TAG, WROTE_TAG, database_file, open_store, store_uri
+from llmcore.tracking.events import CHANGED_TAG, READ_TAG, WROTE_TAG
+from llmcore.tracking.mlflow_store import open_store
+from llmcore.tracking.store_location import database_file, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

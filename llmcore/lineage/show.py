@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, sha256_file
 from llmcore.base.git import git, knows
-from llmcore.base.containers import flat
 from llmcore.base.origin import NOT_STATED, read_source
 from llmcore.config.params import PARAMS_FILE
 from llmcore.dvc.files import LOCK_FILE, Locked, hash_of, read_lock

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-COLOURS = {"supervised": "\x1b[30;42m", "masked": "\x1b[2m", "padding": "\x1b[90m"}  # black on green, faint, grey
+COLOURS = {"target": "\x1b[30;42m", "masked": "\x1b[2m", "padding": "\x1b[90m"}  # black on green, faint, grey
 RESET = "\x1b[0m"
-LEGEND = {"supervised": "learned", "masked": "read only", "padding": "padding"}
+LEGEND = {"target": "learned", "masked": "read only", "padding": "padding"}
 
 
 def batch_text(rows: Sequence[tuple[str, Sequence[tuple[str, str]]]], *, colour: bool) -> str:
@@ -34,6 +34,6 @@ def _run(kind: str, texts: Sequence[str], colour: bool) -> str:
 def _marked(kind: str, text: str, colour: bool) -> str:
     if colour:
         return f"{COLOURS[kind]}{text}{RESET}"
-    marks: dict[Any, tuple[str, str]] = {"supervised": ("{+", "+}"), "padding": ("(", ")")}
+    marks: dict[Any, tuple[str, str]] = {"target": ("{+", "+}"), "padding": ("(", ")")}
     before, after = marks.get(kind, ("", ""))
     return f"{before}{text}{after}"

@@ -39,7 +39,8 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar sign in a text is a dollar sign
 }
 SMOOTHED_FROM = 60  # steps; fewer are drawn as they are
-LINE_CHARACTERS, LINE_COUNT = 76, 40  # of a text drawn token by token
+MAX_LINE_CHARACTERS = 76  # of a text drawn token by token
+MAX_LINES = 40
 
 Row = Mapping[str, float | None]
 T = TypeVar("T")
@@ -48,34 +49,34 @@ T = TypeVar("T")
 def loss_curves(
     path: str | Path,
     steps: Sequence[Row],
-    validations: Sequence[Row],
+    evaluations: Sequence[Row],
     *,
     floor: float | None = None,
     title: str = "Loss",
 ) -> None:
-    """Draw `loss_train` of `steps` and `loss_val` of `validations` over `step`, in nats.
+    """Draw `train/loss` of `steps` and `val/loss` of `evaluations` over `step`, in nats.
 
     `floor` is the lowest loss any model can reach, where it is known.
     """
     with drawing(path, (7, 4)) as figure:
         axes = figure.add_subplot(title=title, xlabel="step", ylabel="loss in nats")
-        places, losses = _points(steps, "loss_train")
+        places, losses = _points(steps, "train/loss")
         if len(places) > SMOOTHED_FROM:
             axes.plot(places, losses, color=BLUE, alpha=0.3, lw=1)
             axes.plot(places, _smoothed(losses), color=BLUE, label="training, smoothed")
         else:
             axes.plot(places, losses, color=BLUE, label="training")
-        axes.plot(*_points(validations, "loss_val"), color=ORANGE, marker="o", markersize=4, label="validation")
+        axes.plot(*_points(evaluations, "val/loss"), color=ORANGE, marker="o", markersize=4, label="validation")
         if floor is not None:
             axes.axhline(floor, color=GREY, ls="--", lw=1.2, label=f"floor of this text, {floor:.3f}")
         axes.legend()
 
 
 def learning_rate(path: str | Path, rows: Sequence[Row]) -> None:
-    """Draw `lr` over `step`."""
+    """Draw `train/lr` over `step`."""
     with drawing(path, (7, 3)) as figure:
         axes = figure.add_subplot(title="Learning rate", xlabel="step", ylabel="learning rate")
-        axes.plot(*_points(rows, "lr"), color=GREEN)
+        axes.plot(*_points(rows, "train/lr"), color=GREEN)
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
 
@@ -146,7 +147,7 @@ def token_probabilities(
     lines = _wrapped(tokens, probabilities)
     colours = colormaps["cividis"]
     with drawing(path, (9, 1.3 + 0.27 * len(lines))) as figure:
-        axes = figure.add_subplot(title=title, xlim=(0, LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
+        axes = figure.add_subplot(title=title, xlim=(0, MAX_LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
         axes.axis("off")
         for row, line in enumerate(lines):
             column = 0
@@ -164,18 +165,18 @@ def token_probabilities(
 def batch_rows(
     path: str | Path, rows: Sequence[tuple[str, Sequence[tuple[str, str]]]], *, title: str = "Batch"
 ) -> None:
-    """Draw rows of (title, (text, kind) of each token): supervised tokens on green, masked on grey."""
+    """Draw rows of (title, (text, kind) of each token): targets on green, masked tokens on grey."""
     from matplotlib.patches import Patch, Rectangle
 
-    colours = {"supervised": "#7FD1B5", "masked": "#DADCE0", "padding": "white"}
+    colours = {"target": "#7FD1B5", "masked": "#DADCE0", "padding": "white"}
     lines: list[list[tuple[str, str]]] = []
     for name, pieces in rows:
         of_row = [[(f"[{name}]", "title")], *_batch_lines(pieces)]
-        if lines and len(lines) + len(of_row) > LINE_COUNT:  # rows are shown whole
+        if lines and len(lines) + len(of_row) > MAX_LINES:  # rows are shown whole
             break
-        lines += of_row[:LINE_COUNT]
+        lines += of_row[:MAX_LINES]
     with drawing(path, (9, 1.3 + 0.27 * len(lines))) as figure:
-        axes = figure.add_subplot(title=title, xlim=(0, LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
+        axes = figure.add_subplot(title=title, xlim=(0, MAX_LINE_CHARACTERS), ylim=(max(len(lines), 1), 0))
         axes.axis("off")
         for row, line in enumerate(lines):
             column = 0
@@ -189,7 +190,7 @@ def batch_rows(
                     column + len(text) / 2, row + 0.52, text, ha="center", va="center", size=10, family="monospace"
                 )
                 column += len(text)
-        names = {"supervised": "learned", "masked": "read only", "padding": "padding"}
+        names = {"target": "learned", "masked": "read only", "padding": "padding"}
         patches = [Patch(facecolor=colours[kind], edgecolor=GREY, label=name) for kind, name in names.items()]
         axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(0, 0), ncols=3)
 
@@ -246,13 +247,13 @@ def _wrapped(tokens: Sequence[str], values: Sequence[T]) -> list[list[tuple[str,
     """Break a text into lines of tokens, each with its value: at its own line ends, and where a line is full."""
     lines: list[list[tuple[str, T]]] = [[]]
     for token, value in zip(tokens, values, strict=True):
-        for text in textwrap.wrap(visible(token), LINE_CHARACTERS) or [""]:
-            if sum(len(t) for t, _ in lines[-1]) + len(text) > LINE_CHARACTERS:
+        for text in textwrap.wrap(visible(token), MAX_LINE_CHARACTERS) or [""]:
+            if sum(len(t) for t, _ in lines[-1]) + len(text) > MAX_LINE_CHARACTERS:
                 lines.append([])
             lines[-1].append((text, value))
         if token.endswith("\n"):
             lines.append([])
-    return [line for line in lines if line][:LINE_COUNT]
+    return [line for line in lines if line][:MAX_LINES]
 
 
 def _name_ticks(axes: "Axes", rows: Sequence[str], columns: Sequence[str], size: int = 10) -> None:

@@ -1,41 +1,17 @@
 """One screen about everything that was built: `python -m llmcore.report.summary`."""
 
-import csv
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcore.base.files import read_json, read_jsonl
+from llmcore.base.files import read_csv, read_json, read_jsonl
+from llmcore.config.stages import STAGES, report_folder
 from llmcore.evaluate.classification import against_tfidf
 
 WIDTH = 98
-AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")
-BASELINES = ("majority_accuracy", "lookup_accuracy", "tfidf_accuracy", "best_possible_accuracy")
-LEAKS = ("leaked_rows", "leak_free_accuracy", "leak_free_tfidf_accuracy")
-SHOWN = {  # the numbers that tell how a stage went; all stand in its metrics.json
-    "download_text": ("documents", "bytes"),
-    "download_spam": ("rows", "bytes"),
-    "download_instructions": ("rows", "bytes"),
-    "tokenize": ("tokens", "vocab_size", "bytes_per_token"),
-    "sample": ("train_windows", "val_windows", "train_tokens", "val_tokens"),
-    "pretrain": ("parameters", "steps", "val_loss", "val_nats_per_byte", "floor_nats_per_byte", "above_floor"),
-    "load_gpt2": ("parameters", "vocab_size", "val_nats_per_byte"),
-    "prepare_spam": AUDIT,
-    "prepare_instructions": AUDIT,
-    "finetune_classifier": ("trained_parameters", "steps", "val_loss", "val_accuracy"),
-    "evaluate_classifier": ("rows", "accuracy", "macro_f1", *BASELINES, *LEAKS),
-    "finetune_instruct": ("trained_parameters", "steps", "val_loss"),
-    "evaluate_instruct": (
-        "rows",
-        "exact_match",
-        "checkable_accuracy",
-        "most_frequent_exact_match",
-        "lookup_exact_match",
-    ),
-}
 NAME_WIDTH = 24
-TEXT_LINES = 5  # shown of a sample
+MAX_TEXT_LINES = 5  # of a sample
 
 
 def summary(root: str | Path = ".") -> str:
@@ -49,12 +25,12 @@ def summary(root: str | Path = ".") -> str:
         _heading("Results"),
         *_results(reports),
         _heading("The pretrained model writes"),
-        *_sample(reports / "pretrain/plots/sample.txt"),
-        _heading("The classifier sorts messages"),
-        *_messages(reports / "evaluate_classifier/plots/predictions.csv"),
-        _heading("The instruction follower answers"),
-        *_answers(reports / "evaluate_instruct/plots/answers.jsonl"),
-        _heading("Go on"),
+        *_sample(reports / "pretrain/tables/sample.txt"),
+        _heading("The classifier"),
+        *_messages(reports / "evaluate_classifier/tables/predictions.csv"),
+        _heading("The instruction model answers"),
+        *_answers(reports / "evaluate_instruct/tables/answers.jsonl"),
+        _heading("Next"),
         "  make ui                            compare the runs in MLflow, in the browser",
         "  dvc metrics diff, dvc plots diff   compare with the last commit",
         "  edit params.yaml, then dvc repro   build again what depends on the change",
@@ -64,13 +40,16 @@ def summary(root: str | Path = ".") -> str:
 
 def _results(reports: Path) -> Iterator[str]:
     missing = []
-    for stage, shown in SHOWN.items():
+    for name, entry in STAGES.items():
+        if not entry.shown:
+            continue
+        stage = report_folder(name)
         file = reports / stage / "metrics.json"
         if not file.is_file():
             missing.append(stage)
             continue
         metrics = _cells(read_json(file))
-        cells = [f"{name} {metrics[name]}" for name in shown if name in metrics]
+        cells = [f"{key} {metrics[key]}" for key in entry.shown if name in metrics]
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])
@@ -120,9 +99,7 @@ def _messages(file: Path) -> Iterator[str]:
     if not file.is_file():
         yield _not_built("evaluate_classifier")
         return
-    with open(file, encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    for row in {row["label"]: row for row in reversed(rows)}.values():
+    for row in {row["label"]: row for row in reversed(read_csv(file))}.values():
         chance = row.get(f"p_{row['predicted']}")
         sure = f" ({float(chance):.0%})" if chance else ""
         yield from _indented(row["text"])
@@ -157,7 +134,7 @@ def _indented(text: str, indent: int = 2) -> list[str]:
     width = WIDTH - indent
     plain = ("".join(c if c.isprintable() else " " for c in line) for line in text.strip().splitlines())
     lines = [part for line in plain for part in textwrap.wrap(line, width) or [""]]
-    shown = lines[:TEXT_LINES] + (["..."] if len(lines) > TEXT_LINES else [])
+    shown = lines[:MAX_TEXT_LINES] + (["..."] if len(lines) > MAX_TEXT_LINES else [])
     return [" " * indent + line for line in shown]
 
 

@@ -1,33 +1,36 @@
-"""What stages on models say of their inputs: hashes, sources, licences."""
+"""The inputs of a stage: their hashes, and what a model card says about them."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from llmcore.base.files import sha256_folder
-from llmcore.base.origin import Source
+from llmcore.base.origin import read_source
 from llmcore.model.folder import fingerprint
 from llmcore.tracking.tracker import Tracker
 
 
-def inputs_of(tracker: Tracker, **folders: Path) -> dict[str, str]:
-    """Return the hash of each input folder, and tell the tracker."""
-    hashes = hashes_of(**folders)
-    tell_inputs(tracker, hashes, **folders)
-    return hashes
-
-
 def hashes_of(**folders: Path) -> dict[str, str]:
-    """Return the hash of each input folder; a model is known by what it computes."""
+    """Return the hash of each input folder; that of a model covers what it computes."""
     is_model = {name: (folder / "config.json").is_file() for name, folder in folders.items()}
     return {name: fingerprint(f) if is_model[name] else sha256_folder(f) for name, f in folders.items()}
 
 
-def tell_inputs(tracker: Tracker, hashes: dict[str, str], **folders: Path) -> None:
-    """Tell the tracker where each input lies and by which hash it is known."""
+def log_inputs(tracker: Tracker, hashes: Mapping[str, str], **folders: Path) -> None:
+    """Tell the tracker where each input lies, with its hash."""
     for name, folder in folders.items():
-        tracker.log_dataset(name, folder.as_posix(), hashes[name])
+        tracker.log_input(name, folder.as_posix(), hashes[name])
 
 
-def card_lines(inputs: dict[str, str], sources: Mapping[str, Source]) -> list[str]:
-    """Say for a model card what each input with a source is, on what terms, and by which hash it is known."""
-    return [f"{name}: {source.kind}, {source.licence}; sha256 `{inputs[name]}`" for name, source in sources.items()]
+def card_facts(hashes: Mapping[str, str], params: Mapping[str, Any], **folders: Path) -> dict[str, Any]:
+    """Return the facts of a model card: kind, licence and hash of each named input, and the params.
+
+    The licence is that of the first input.
+    """
+    sources = {name: read_source(folder) for name, folder in folders.items()}
+    first = next(iter(sources.values()))
+    return {
+        "params": dict(params),
+        "licence": first.licence,
+        "inputs": {name: source._asdict() | {"sha256": hashes[name]} for name, source in sources.items()},
+    }

@@ -1,87 +1,101 @@
-"""What people see of a training: the progress bar, the rate, the tracked metrics. It changes no byte of an out."""
+"""What people see of a training: the progress bar, the rate, the tracked metrics. It changes no byte of an output."""
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from llmcore.base.progress import Bar
 from llmcore.tracking.tracker import Tracker
 from llmcore.train.history import History
+from llmcore.train.loop import StepResult
 
-TABLE_ROWS = 200  # of test rows shown in MLflow
-RATE_SECONDS = 2.0
-
-
-class Watch:
-    """Shows a training to people: moves the bar, tells the tracker. Closes the bar at the end, however it ends."""
-
-    def __init__(self, name: str, steps: int, tracker: Tracker, *, progress: bool):
-        self._name, self._tracker = name, tracker
-        self._rate = Rate()
-        self._bar = Bar(name, steps, "step", enabled=progress)
-
-    def __enter__(self) -> "Watch":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def trained(self, step: int, metrics: dict[str, float]) -> None:
-        self._track_step(step, metrics)
-        if (rate := self._rate.after(metrics["supervised"])) is not None:
-            self._tracker.log_metrics({"perf/targets_per_second": rate}, step=step)
-        self._bar.advance(loss=f"{metrics['loss']:.3f}")
-
-    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
-        self._track_evaluation(step, metrics)
-        self._rate.skip()
-        self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-
-    def sampled(self, step: int, text: str) -> None:
-        self._tracker.log_text(text, f"samples/step-{step:06d}.txt")
-
-    def resumed(self, step: int, history: History) -> None:
-        """Go on after `step`, and tell the tracker what came before; what it has, it leaves out."""
-        for at, metrics in history.steps_done():
-            self._track_step(at, metrics)
-        for at, metrics in history.evaluations():
-            self._track_evaluation(at, metrics)
-        for at, text in history.samples.items():
-            self.sampled(at, text)
-        self._bar.advance(step)
-        print(f"{self._name}: goes on after step {step}, from its last checkpoint", file=sys.stderr, flush=True)
-
-    def _track_step(self, step: int, metrics: dict[str, float]) -> None:
-        named = {"loss/train": metrics["loss"], "optim/lr": metrics["lr"], "optim/grad_norm": metrics["grad_norm"]}
-        self._tracker.log_metrics(named, step=step)
-
-    def _track_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        named = {("loss/val" if key == "loss" else f"val/{key}"): value for key, value in metrics.items()}
-        self._tracker.log_metrics(named, step=step)
+RATE_SECONDS = 2.0  # between two points of the rate: a point per step would be noise
 
 
-class Rate:
-    """How many targets a second are learned, told every few seconds: a point a step would be noise."""
+class Throughput:
+    """Tokens per second of the training steps alone."""
 
     def __init__(self) -> None:
-        self._last, self._seconds, self._targets = time.perf_counter(), 0.0, 0.0
+        self._last = time.perf_counter()
+        self._seconds = 0.0
+        self._tokens = 0
 
     def skip(self) -> None:
         """Leave out the time since the last step."""
         self._last = time.perf_counter()
 
-    def after(self, targets: float) -> float | None:
-        """Count a step with so many targets; return the rate since it was told last, if it is time."""
+    def after_step(self, n_tokens: int) -> float | None:
+        """Count a step; return the rate since the last one that was returned, if RATE_SECONDS have passed."""
         now = time.perf_counter()
-        self._seconds, self._targets, self._last = self._seconds + now - self._last, self._targets + targets, now
+        self._seconds += now - self._last
+        self._tokens += n_tokens
+        self._last = now
         if self._seconds < RATE_SECONDS:
             return None
-        rate, self._seconds, self._targets = self._targets / self._seconds, 0.0, 0.0
+        rate = self._tokens / self._seconds
+        self._seconds = 0.0
+        self._tokens = 0
         return rate
 
 
-def track_results(tracker: Tracker, metrics: dict[str, float], plots: Path) -> None:
-    """Tell the tracker the final metrics and give it the figures."""
-    tracker.log_metrics(metrics)
-    for figure in sorted(plots.glob("*.png")):
-        tracker.log_artifact(figure, "figures")
+class ProgressReporter:
+    """Shows a training to people: a bar on the terminal, curves in the tracker. Closes the bar at the end."""
+
+    def __init__(self, name: str, steps: int, history: History, tracker: Tracker, *, progress: bool):
+        self._name = name
+        self._history = history
+        self._tracker = tracker
+        self._throughput = Throughput()
+        self._bar = Bar(name, steps, "step", enabled=progress)
+
+    def __enter__(self) -> "ProgressReporter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def on_resume(self, step: int) -> None:
+        """Send the tracker what came before `step`; it leaves out what it has."""
+        for row in self._history.steps + self._history.evaluations:
+            self._tracker.log_metrics({key: row[key] for key in row if key != "step"}, step=int(row["step"]))
+        for sampled_at, text in self._history.samples.items():
+            self.on_sample(sampled_at, text)
+        self._bar.advance(step)
+        print(f"{self._name}: resumes after step {step}, from its last checkpoint", file=sys.stderr, flush=True)
+
+    def on_step_end(self, step: int, result: StepResult) -> None:
+        self._tracker.log_metrics(result.metrics, step=step)
+        if (rate := self._throughput.after_step(result.n_tokens)) is not None:
+            self._tracker.log_metrics({"perf/tokens_per_second": rate}, step=step)
+        self._bar.advance(loss=f"{result.loss:.3f}")
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        self._tracker.log_metrics(metrics, step=step)
+        self._throughput.skip()
+        self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+
+    def on_sample(self, step: int, text: str) -> None:
+        self._tracker.log_artifact(f"samples/step-{step:06d}.txt", text)
+
+
+class CompositeCallback:
+    """Passes a training's events to its history and then to the reporter; generates a text at each evaluation."""
+
+    def __init__(self, history: History, reporter: ProgressReporter, sample: Callable[[], str] | None):
+        self._history = history
+        self._reporter = reporter
+        self._sample = sample
+
+    def on_resume(self, step: int) -> None:
+        self._reporter.on_resume(step)
+
+    def on_step_end(self, step: int, result: StepResult) -> None:
+        self._history.on_step_end(step, result)
+        self._reporter.on_step_end(step, result)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        self._history.on_evaluate(step, metrics)
+        self._reporter.on_evaluate(step, metrics)
+        if self._sample:
+            self._history.samples[step] = self._sample()
+            self._reporter.on_sample(step, self._history.samples[step])

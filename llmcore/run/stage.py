@@ -24,11 +24,11 @@ def run_stage(name: str, arguments: list[str]) -> int:
     try:
         pin_numerics(precision())
         from llmcore.dvc.parent import end_with_dvc
-        from llmcore.train.scratch import sweep
+        from llmcore.train.scratch import remove_finished
 
         end_with_dvc()
         if stage := os.environ.get("DVC_STAGE"):
-            sweep(stage)
+            remove_finished(stage)
         importlib.import_module(f"stages.{name}").main(arguments)
     except UserError as error:
         return tell(error)

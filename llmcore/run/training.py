@@ -1,150 +1,114 @@
-"""What the three training stages share: the training, saved and resumed, its curves, what is told of it."""
+"""Shared by the training stages: checkpointed training, its tables, tracking."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from llmcore.base.errors import UserError
-from llmcore.base.files import fresh_folder, sha256_file, write_csv
+from llmcore.base.files import fresh_folder, sha256_file, write_csv, write_json
 from llmcore.base.origin import read_source
-from llmcore.config.params import Params, Runtime, Training
-from llmcore.model.folder import WEIGHTS_FILE
-from llmcore.report import figures
-from llmcore.report.card import Kind, model_card
-from llmcore.run.inputs import card_lines, hashes_of, tell_inputs
-from llmcore.run.progress import Watch, track_results
-from llmcore.tracking import tracker as tracking
-from llmcore.tracking.tracker import Tracker, flatten
-from llmcore.train.compute import Machine, describe_machine
+from llmcore.config.params import Params, TrainingParams
+from llmcore.config.stages import stage_info
+from llmcore.dvc.files import code_hashes
+from llmcore.model.weights import WEIGHTS_FILE
+from llmcore.run.inputs import card_facts, hashes_of, log_inputs
+from llmcore.run.progress import CompositeCallback, ProgressReporter
+from llmcore.tracking.tracker import Tracker, params_of, tracked_run
+from llmcore.train.compute import Compute, describe_machine
 from llmcore.train.history import History
-from llmcore.train.key import code_hashes
-from llmcore.train.loop import NO_MEMORY, Task, fit, total_steps
-from llmcore.train.resume import Checkpoints
-from llmcore.train.scratch import Scratch, claimed
-from llmcore.train.state import State
+from llmcore.train.loop import Checkpointer, NullCheckpointer, Task, fit, total_steps
+from llmcore.train.optimizer import Trainable
+from llmcore.train.resume import DiskCheckpointer
+from llmcore.train.scratch import Scratch, locked_scratch
 
 
 @dataclass(frozen=True)
-class Work:
-    """One training: its stage, numbers and inputs, who is told, and where it is saved."""
+class TrainingRun:
+    """One training: its stage, params and inputs, its tracker, and where it is checkpointed."""
 
     stage: str
     params: Params
-    sections: list[str]
+    compute: Compute
     folders: dict[str, Path]
     inputs: dict[str, str]  # their hashes
     tracker: Tracker
     scratch: Scratch
 
+    def origin(self, licence_from: str) -> dict[str, Any]:
+        """Return the model folder's origin.json; its licence is that of the input `licence_from`."""
+        used = self.params.model_dump(include=set(stage_info(self.stage).params))
+        source = read_source(self.folders[licence_from])
+        return {"params": used, "inputs": self.inputs, "source": source._asdict()}
+
+    def write_results(
+        self, out: Path, metrics_file: Path, tables: Path, metrics: dict[str, float], history: History
+    ) -> None:
+        """Write the metrics and the history of a model that was saved to `out`, and tell the tracker."""
+        write_json(metrics_file, metrics)
+        write_csv(tables / "steps.csv", history.steps)
+        write_csv(tables / "evaluations.csv", history.evaluations)
+        self.tracker.log_metrics(metrics)
+        self.tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
+
+    def write_card_facts(self, tables: Path, inputs: Sequence[str], params: dict[str, Any]) -> None:
+        """Write what the model card tells: the named inputs and the params."""
+        folders = {name: self.folders[name] for name in inputs}
+        write_json(fresh_folder(tables) / "card.json", card_facts(self.inputs, params, **folders))
+
 
 @contextmanager
-def training(stage: str, params: Params, sections: list[str], **folders: Path) -> Iterator[Work]:
-    """Let one process at a time do a training, resumed if it was killed, as one run of the tracker.
+def training_run(stage: str, params: Params, compute: Compute, **folders: Path) -> Iterator[TrainingRun]:
+    """Lock a training, so that one process at a time runs it, and track it as one run, also when it is resumed.
 
-    The body trains and writes the outs; what was saved goes away after it.
+    `folders` are its inputs. The body trains and writes the outputs; checkpoints are removed after it.
     """
     inputs = hashes_of(**folders)
     parts = {
-        "params": flatten(params, sections),
+        "params": params_of(stage, params),
         "inputs": inputs,
         "code": code_hashes(stage),
         "machine": describe_machine(),
     }
-    with claimed(stage, parts) as scratch, tracking.run(stage, params, sections, training=scratch.training) as tracker:
-        tell_inputs(tracker, inputs, **folders)
-        yield Work(stage, params, sections, folders, inputs, tracker, scratch)
-
-
-class Observer:
-    """Passes a training's events on to its history and to who watches; samples text at each evaluation."""
-
-    def __init__(self, history: History, watch: Watch, sample: Callable[[], str] | None):
-        self._history, self._watch, self._sample = history, watch, sample
-
-    def trained(self, step: int, metrics: dict[str, float]) -> None:
-        self._history.trained(step, metrics)
-        self._watch.trained(step, metrics)
-
-    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
-        self._history.evaluated(step, metrics)
-        self._watch.evaluated(step, metrics)
-        if self._sample:
-            self._history.sampled(step, text := self._sample())
-            self._watch.sampled(step, text)
-
-
-class Resumable(Checkpoints):
-    """Checkpoints that tell who watches what an earlier process had seen: its records may not have arrived."""
-
-    def __init__(self, folder: Path, history: History, runtime: Runtime, watch: Watch):
-        super().__init__(folder, history, runtime)
-        self._seen, self._watch = history, watch
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        if state.step:
-            self._watch.resumed(state.step, self._seen)
+    with (
+        locked_scratch(stage, parts) as scratch,
+        tracked_run(stage, params, training=scratch.training) as tracker,
+    ):
+        log_inputs(tracker, inputs, **folders)
+        tracker.set_tags({"precision": compute.precision})  # what `auto` chose
+        yield TrainingRun(stage, params, compute, folders, inputs, tracker, scratch)
 
 
 def train(
-    work: Work,
-    model: nn.Module,
+    run: TrainingRun,
+    model: Trainable,
     task: Task[Any],
-    section: Training,
+    section: TrainingParams,
     *,
-    machine: Machine,
     sample: Callable[[], str] | None = None,
 ) -> tuple[dict[str, float], History]:
     """Train `model` in place; return the metrics of the weights it ends with, and its history."""
-    work.tracker.set_tags({"precision": machine.precision})  # what `auto` took
-    history, steps, runtime = History(), total_steps(task, section.epochs), work.params.runtime
-    with Watch(work.stage, steps, work.tracker, progress=runtime.progress) as watch:
-        folder = work.scratch.folder
-        memory = Resumable(folder, history, runtime, watch) if folder else NO_MEMORY
-        observer = Observer(history, watch, sample)
-        ended = fit(model, task, section, seed=work.params.seed, machine=machine, observer=observer, memory=memory)
+    history = History()
+    runtime = run.params.runtime
+    checkpointer: Checkpointer = NullCheckpointer()
+    if run.scratch.folder:
+        checkpointer = DiskCheckpointer(run.scratch.folder, history, runtime)
+    steps = total_steps(task, section.epochs)
+    with ProgressReporter(run.stage, steps, history, run.tracker, progress=runtime.progress) as reporter:
+        best = fit(
+            model,
+            task,
+            section,
+            seed=run.params.seed,
+            compute=run.compute,
+            callback=CompositeCallback(history, reporter, sample),
+            checkpointer=checkpointer,
+        )
     metrics = {
         "steps": len(history.steps),
-        "kept_step": ended.step,
-        "seen_tokens": history.seen_tokens,
-        "train_loss": history.mean_loss(task.steps_per_epoch),
+        "best_step": best.step,
+        "tokens_seen": history.tokens_seen,
+        "n_target_tokens": history.n_target_tokens,
+        "train/loss": history.mean_loss(task.loader.steps_per_epoch),
     }
-    return metrics | {f"val_{key}": value for key, value in ended.metrics.items()}, history
-
-
-def papers(work: Work, kind: Kind, *told: str, params: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-    """Return what a model folder says of its making: `origin` and `card`.
-
-    The card tells of the inputs named in `told`; the licence is that of the first.
-    """
-    sources = {name: read_source(work.folders[name]) for name in told}
-    source, data = sources[told[0]], card_lines(work.inputs, sources)
-    card = model_card(kind, params=params, metrics=metrics, licence=source.licence, data=data)
-    used = work.params.model_dump(include=set(work.sections))
-    return {"origin": {"params": used, "inputs": work.inputs, "source": source._asdict()}, "card": card}
-
-
-def check_length(key: str, max_tokens: int, context_length: int) -> None:
-    """UserError if rows may be longer than the base can read."""
-    if max_tokens > context_length:
-        rule = f"must be at most the base's context of {context_length} tokens, got {max_tokens}"
-        raise UserError(f"{key} {rule}; lower it")
-
-
-def write_history(plots: Path, history: History, floor: float | None = None) -> None:
-    """Write a training's curves: CSV for `dvc plots`, PNG for people."""
-    fresh_folder(plots)
-    write_csv(plots / "steps.csv", history.steps)
-    write_csv(plots / "validation.csv", history.validations)
-    figures.loss_curves(plots / "loss.png", history.steps, history.validations, floor=floor)
-    figures.learning_rate(plots / "lr.png", history.steps)
-
-
-def track_model(tracker: Tracker, metrics: dict[str, float], plots: Path, folder: Path) -> None:
-    """Tell the tracker the results, and the hash by which evaluations and the ledger find this training."""
-    track_results(tracker, metrics, plots)
-    tracker.set_tags({"model_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    return metrics | best.metrics, history

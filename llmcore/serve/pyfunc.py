@@ -4,4 +4,4 @@ from mlflow.models import ModelConfig, set_model
 
 from llmcore.serve.served import SERVED
 
-set_model(SERVED[ModelConfig().get("kind")]())
+set_model(SERVED[ModelConfig().get("kind")]())  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_files
-from llmcore.config.kinds import ARTIFACT, KINDS
-from llmcore.generate.open import open_classifier, open_gpt
-from llmcore.model.folder import weight_files
-from llmcore.tracking.mlflow_store import Store, experiment_name, open_store, sqlite_uri, store_uri
+from llmcore.config.kinds import MODEL_KINDS
+from llmcore.config.stages import stage_info
+from llmcore.generate.open import open_classifier, open_language_model
+from llmcore.model.weights import weight_files
+from llmcore.tracking.mlflow_store import Store, open_store
+from llmcore.tracking.store_location import sqlite_uri, store_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 PACKAGE = Path(__file__).resolve().parents[1]
+ARTIFACT = "model"  # under which MLflow keeps the model folder; llmcore.serve.served reads it
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "torch")  # what serving imports
 ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]+", re.IGNORECASE)  # MLflow says so too, but only after the work
 PORT = 5050  # above those that `make ui` takes
@@ -36,7 +40,9 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     if not ALIAS.fullmatch(alias):
         rule = "must be letters, digits, - and _, but neither `latest` nor v and a number"
         raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
-    (open_classifier if kind == "classifier" else open_gpt)(folder)  # says what is wrong with another kind's folder
+    (open_classifier if kind == "classifier" else open_language_model)(
+        folder
+    )  # says what is wrong with another kind's folder
     digest = sha256_files(weight_files(folder))
     store = open_store()
     with refusals(name):
@@ -64,7 +70,8 @@ def save(kind: str, folder: Path, path: Path) -> None:
     """Write an MLflow model at `path`: the folder as it is, the code that serves it, signature and example."""
     from mlflow.pyfunc import save_model
 
-    known = KINDS[kind]
+    known = MODEL_KINDS[kind]
+    example = list(known.example)
     save_model(
         path=str(path),
         python_model=str(PACKAGE / "serve/pyfunc.py"),
@@ -72,8 +79,17 @@ def save(kind: str, folder: Path, path: Path) -> None:
         artifacts={ARTIFACT: str(folder)},
         code_paths=[str(PACKAGE)],
         pip_requirements=requirements(),
-        input_example=(known.example, asdict(known.decoding)) if known.decoding else known.example,
+        input_example=(example, asdict(known.generation)) if known.generation else example,
     )
+
+
+def with_card(folder: Path, stage: str, copy: Path) -> Path:
+    """Return a copy of a model folder with the card of its stage as README.md, where that was drawn."""
+    shutil.copytree(folder, copy)
+    card = Path("reports") / stage / "plots" / "card.md"
+    if card.is_file():
+        shutil.copyfile(card, copy / "README.md")
+    return copy
 
 
 def _known_version(store: Store, name: str, digest: str) -> "ModelVersion | None":
@@ -84,14 +100,15 @@ def _known_version(store: Store, name: str, digest: str) -> "ModelVersion | None
 
 def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) -> "ModelVersion":
     """Store the model beside the runs of the stage that made it, linked to the one that did, and register it."""
-    stage, client = KINDS[kind].stage, store.client
+    stage = MODEL_KINDS[kind].stage
+    client = store.client
     run = store.newest_run(stage, "model_sha256", digest)
     run_id = run.info.run_id if run else None
     tags = {"model_sha256": digest, "llmcore.stage": stage} | ({"run_id": run_id} if run_id else {})
     _create_name(store, name)  # first, for it is refused where MLflow does not take the name
     with tempfile.TemporaryDirectory() as scratch:
-        save(kind, folder, Path(scratch, "model"))
-        experiment = store.experiment(experiment_name(stage))
+        save(kind, with_card(folder, stage, Path(scratch, "folder")), Path(scratch, "model"))
+        experiment = store.experiment(stage_info(stage).experiment)
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type=kind)
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
     client.finalize_logged_model(logged.model_id, "READY")

@@ -1,4 +1,4 @@
-"""Models as MLflow serves them: what a request may hold and what comes back.
+"""Models as MLflow serves them: the form of a request and of its answer.
 
 MLflow checks a request against the type hints of `predict` and gives `params` the types and defaults
 with which the model was registered. What else is wrong is a UserError, and becomes HTTP 400.
@@ -9,99 +9,105 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict
 
 from llmcore.base.errors import UserError
-from llmcore.config.kinds import ARTIFACT
+from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
-from llmcore.generate.open import open_classifier, open_gpt
-from llmcore.generate.settings import Decoding
-from llmcore.generate.texts import answers, continuations
-from llmcore.generate.write import prompt_form
+from llmcore.generate.open import open_classifier, open_language_model
+from llmcore.generate.write import answer_instructions, check_room, continue_texts, prompt_form
 
-BATCH_ROWS = 32
+ARTIFACT = "model"  # under which MLflow keeps the model folder
+BATCH_SIZE = 32
 
 Params = dict[str, Any] | None
 
 
-class Sorted(BaseModel):
+class Prediction(BaseModel):
     """The likeliest class of a text, and the probability of each."""
 
     label: str
     probabilities: dict[str, float]
 
 
-class Asked(BaseModel):
+class Instruction(BaseModel):
     """An instruction and, where it is about something, its input."""
 
-    model_config = ConfigDict(extra="forbid")  # a misspelled field would be left out in silence
+    model_config = ConfigDict(extra="forbid")  # a misspelled field would be dropped without a word
 
     instruction: str
     input: str | None = None
 
 
-class Classifier(PythonModel):
+class ClassifierModel(PythonModel):
     """Texts in, classes out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.model, self.tokenizer = open_classifier(context.artifacts[ARTIFACT])
 
-    def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[Sorted]:
+    def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[Prediction]:
         with bad_requests():
             if not all(model_input):
                 raise UserError("inputs: a text must not be empty; give texts with at least one character")
-            rows = classify_texts(self.model, self.tokenizer, model_input, batch_size=BATCH_ROWS)
+            rows = classify_texts(self.model, self.tokenizer, model_input, batch_size=BATCH_SIZE)
         labels = self.model.labels
         return [
-            Sorted(label=labels[int(row.argmax())], probabilities=dict(zip(labels, row.tolist(), strict=True)))
+            Prediction(label=labels[int(row.argmax())], probabilities=dict(zip(labels, row.tolist(), strict=True)))
             for row in rows
         ]
 
 
-class Follower(PythonModel):
+class InstructionModel(PythonModel):
     """Instructions in, answers out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model, self.tokenizer = open_gpt(context.artifacts[ARTIFACT])
+        self.model, self.tokenizer = open_language_model(context.artifacts[ARTIFACT])
         self.form = prompt_form(context.artifacts[ARTIFACT])
 
-    def predict(self, context: PythonModelContext, model_input: list[Asked], params: Params = None) -> list[str]:
+    def predict(self, context: PythonModelContext, model_input: list[Instruction], params: Params = None) -> list[str]:
         with bad_requests():
-            decoding = checked(params)
-            if not all(asked.instruction.strip() for asked in model_input):
+            config = checked(params)
+            if not all(row.instruction.strip() for row in model_input):
                 raise UserError("instruction: must not be empty; say what is to be done")
-            pairs = [(asked.instruction, asked.input or "") for asked in model_input]
-            return answers(self.model, self.tokenizer, self.form, pairs, decoding)
+            pairs = [(row.instruction, row.input or "") for row in model_input]
+            check_room(self.model, self.tokenizer, self.form, pairs)
+            answers = answer_instructions(self.model, self.tokenizer, self.form, pairs, config)
+        return [answer.text for answer in answers]
 
 
-class Writer(PythonModel):
+class TextModel(PythonModel):
     """Beginnings of texts in, continuations out; an empty beginning is allowed."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.model, self.tokenizer = open_gpt(context.artifacts[ARTIFACT])
+        self.model, self.tokenizer = open_language_model(context.artifacts[ARTIFACT])
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[str]:
         with bad_requests():
-            return continuations(self.model, self.tokenizer, model_input, checked(params))
+            written = continue_texts(self.model, self.tokenizer, model_input, checked(params))
+        return [continuation.text for continuation in written]
 
 
-SERVED: dict[str, Callable[[], PythonModel]] = {"classifier": Classifier, "instruct": Follower, "base": Writer}
+SERVED: dict[str, Callable[[], PythonModel]] = {
+    "classifier": ClassifierModel,
+    "instruct": InstructionModel,
+    "base": TextModel,
+}
 
 
-def checked(params: Params) -> Decoding:
+def checked(params: Params) -> GenerationConfig:
     """Return the settings of a request; UserError if one is null, which MLflow lets pass, or out of range."""
     assert params is not None  # MLflow fills in the defaults
     if nulls := [key for key, value in params.items() if value is None]:
         raise UserError(f"{nulls[0]}: must be a number, got null; leave it out for its default")
-    decoding = Decoding(**params)
-    decoding.check()
-    return decoding
+    config = GenerationConfig(**params)
+    config.check()
+    return config
 
 
 @contextmanager
 def bad_requests() -> Iterator[None]:
-    """Tell MLflow that a UserError is the request's: it answers 400 and the sentence."""
+    """Turn a UserError into HTTP 400 with its message."""
     try:
         yield
     except UserError as error:

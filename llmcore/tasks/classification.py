@@ -151,9 +151,7 @@ def classification_task(
 ) -> tuple[ClassificationTask, dict[str, list[int]]]:
     """Return the task of the rows in `train` and `val`, and the length of each row in tokens before it was cut."""
     encoded = {
-        split: encode_labelled(
-            rows[split], tokenizer.encode_stream, labels, params.max_tokens, tokenizer.end_of_text
-        )
+        split: encode_labelled(rows[split], tokenizer.encode_stream, labels, params.max_tokens, tokenizer.end_of_text)
         for split in ("train", "val")
     }
     texts = {split: found for split, (found, _) in encoded.items()}

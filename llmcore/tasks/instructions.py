@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from llmcore.base.errors import UserError
-from llmcore.data.order import Order, chunks, pack_rows
+from llmcore.data.order import chunks, pack_rows
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.model.transformer import LanguageModel
-from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
 from llmcore.tasks.loader import Loader
+from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
 from llmcore.tokenizer.prompt import prompt_parts
 
 if TYPE_CHECKING:
@@ -204,6 +204,21 @@ def instruction_task(
         device=device,
     )
     return task, examples
+
+
+def instruction_counts(task: InstructionTask, examples: Sequence[Example], too_long: str) -> dict[str, float]:
+    """Return what became of the training rows, and the shares of tokens that are padding and that are targets."""
+    kept = usable(examples, too_long)
+    truncated = sum(example.truncated for example in examples)
+    return {
+        "train_rows": len(kept),
+        "truncated_rows": sum(example.truncated for example in kept),
+        "truncated_share": truncated / len(examples),
+        "dropped_rows": len(examples) - len(kept),
+        "packed_rows": len(task.train),
+        "padding_share": task.loader.padding_share,
+        "target_share": sum(e.n_targets for e in kept) / sum(len(e.targets) for e in kept),
+    }
 
 
 def view_batch(task: InstructionTask, step: int, decode: Callable[[list[int]], str]) -> list[RowView]:

@@ -2,16 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from llmcore.base.containers import chunks
-from llmcore.data.windows import IGNORE_INDEX, Windows
+from llmcore.data.tokens import join_documents
+from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.loader import Loader
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
+
+if TYPE_CHECKING:
+    from llmcore.tokenizer.bpe import Tokenizer
+
+BATCH_SIZE = 8  # windows evaluated together where no training says how many; changes the last digits at most
 
 
 class LanguageTask:
@@ -68,6 +75,16 @@ def language_metrics(
         "nats_per_byte": nats_per_byte,
         "bits_per_byte": nats_per_byte / math.log(2),
     }
+
+
+def text_metrics(
+    model: LanguageModel, tokenizer: "Tokenizer", texts: Sequence[str], *, window_tokens: int
+) -> dict[str, float]:
+    """Return `language_metrics` of texts with the model's own tokenizer; per byte, different models compare."""
+    tokens = join_documents(list(tokenizer.encode_stream(texts)), tokenizer.end_of_text)
+    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), window_tokens))
+    text_bytes = sum(len(text.encode("utf-8")) for text in texts)
+    return language_metrics(model, windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=model.device)
 
 
 def collate_windows(windows: Windows, rows: Sequence[int], device: torch.device) -> TokenBatch:

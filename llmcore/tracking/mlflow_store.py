@@ -1,93 +1,40 @@
-"""The MLflow side of tracking: where the store is, how it comes to be, and how recorded events get into it.
-
-An event is a small JSON object (`llmcore.tracking` makes them). Delivering the same event twice
-leaves the store as once, so a delivery that broke off is simply repeated. MLflow is imported by
-`load` only: the import costs more than a second.
-"""
+"""The MLflow side of tracking: how recorded events get into a store."""
 
 import base64
 import json
 import os
 import socket
 import sqlite3
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
-from llmcore.base.git import changed_files, git, new_code
-from llmcore.base.process import prepare
 from llmcore.base.project import project_root
+from llmcore.config.stages import stage_info
+from llmcore.tracking.events import LINK_TAG, NOTE_TAG, READ_TAG, WROTE_TAG, Event
+from llmcore.tracking.store_location import database_file, load_mlflow, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-Event = dict[str, Any]
-
-ENVIRONMENT = {
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # no word about migrations, no traceback of what is told in a line anyway
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the courier tries again itself, and holds no stage for that
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with its password
-}
-BATCH_METRICS, BATCH_OTHERS = 1000, 100  # limits of one log_batch call
+MAX_BATCH_METRICS = 1000  # of one log_batch call
+MAX_BATCH_OTHERS = 100
+MAX_DIGEST_CHARACTERS = 36  # of a dataset
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
-DIGEST_CHARACTERS = 36  # limit of a dataset's digest
-MARKS = ("training", "delivery")  # tags by which a run is found again: what it trains, or who recorded it
-PROCESS_TAG = "process"  # who works on a run
+MARKS = ("training", "delivery")  # tags by which a run is found again: its training, or the process that recorded it
+PROCESS_TAG = "process"  # that works on a run
 ABANDONED_DAYS = 30  # of a run on another computer, where nobody here can see whether its process lives
-NOTE_TAG, LINK_TAG = "mlflow.note.content", "run."  # its description, in Markdown; the run of a stage that it builds on
-TAG_CHARACTERS, BLOB_CHARACTERS = 5000, 12  # limit of a tag in older servers; enough to find a blob by
-CHANGED_TAG = "git.changed"  # files that differ from the commit, new code among them
-READ_TAG, WROTE_TAG = "in.", "out."  # before a path: DVC's hash of what the stage read and wrote there
-
-
-def store_uri() -> str:
-    """Return `MLFLOW_TRACKING_URI`, else the sqlite file in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(project_root() / "mlflow.db")
-
-
-def sqlite_uri(file: Path) -> str:
-    """Return the URI of a sqlite file; a percent sign in its path is the one character that needs quoting."""
-    return f"sqlite:///{str(file).replace('%', '%25')}"
-
-
-def database_file(uri: str) -> Path | None:
-    """Return the file of a sqlite `uri`, None for every other kind of store."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0].replace("%25", "%"))
-
-
-def experiment_name(stage: str) -> str:
-    """Return the experiment of a stage: `download@text -> data`, `track -> pipeline`, `load_gpt2 -> load-gpt2`."""
-    name = stage.partition("@")[0]
-    if name.startswith(("download", "prepare_")) or name in ("tokenize", "sample"):
-        return "data"
-    return "pipeline" if name == "track" else name.replace("_", "-")
-
-
-def load() -> None:
-    """Import MLflow and create a missing sqlite store: work on this computer, which ends however busy it is."""
-    prepare()  # no telemetry
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401
-
-    if file := database_file(store_uri()):
-        create_database(file)
 
 
 def open_store() -> "Store":
     """Return the open store, loaded before; raises whatever MLflow raises."""
-    load()
+    load_mlflow()
     from mlflow import MlflowClient
 
     uri = store_uri()
@@ -97,29 +44,8 @@ def open_store() -> "Store":
     return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
 
 
-def create_database(file: Path) -> None:
-    """Create MLflow's tables in `file` unless it exists.
-
-    They are made in a temporary file under a lock: two first starts at once, or a killed one, would
-    otherwise leave a half-migrated database that never opens again.
-    """
-    if file.exists():
-        return
-    from filelock import FileLock
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    with FileLock(f"{file}.lock"):
-        if file.exists():
-            return
-        temporary = Path(f"{file}.new")
-        temporary.unlink(missing_ok=True)
-        artifacts = project_root() / "mlartifacts"
-        SqlAlchemyStore(sqlite_uri(temporary), artifacts.as_uri()).engine.dispose()
-        os.replace(temporary, file)
-
-
 class Store:
-    """An open MLflow store: `start` a run, `deliver` events to it."""
+    """An open MLflow store: `start` a run, `write` events to it. Writing an event twice leaves the store as once."""
 
     def __init__(self, client: "MlflowClient", local: bool):
         self.client = client
@@ -141,15 +67,15 @@ class Store:
         A run with this mark goes on, whether another process began its training or the answer to an earlier
         start was lost; else it is created.
         """
-        experiment = self.experiment(experiment_name(header["stage"]))
+        experiment = self.experiment(stage_info(header["stage"]).experiment)
         marks = {mark: header[mark] for mark in MARKS if header.get(mark)}
         for mark, value in marks.items():
             for run in self.client.search_runs([experiment], f"tags.`{mark}` = '{value}'", max_results=1):
                 self._known_steps[run.info.run_id] = self._steps_of(run)
-                return run.info.run_id
+                return str(run.info.run_id)
         tags = {"dvc.stage": header["stage"], PROCESS_TAG: process_name(), **marks}
         run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"], tags=tags)
-        return run.info.run_id
+        return str(run.info.run_id)
 
     def has(self, run_id: str | None) -> bool:
         """Return whether this store knows a run; what was begun in another store it does not."""
@@ -162,28 +88,28 @@ class Store:
                 raise
             return False
 
-    def deliver(self, run_id: str, events: Iterable[Event]) -> list[str]:
+    def write(self, run_id: str, events: Iterable[Event]) -> list[str]:
         """Write `events` to a run; return a sentence for each that MLflow refuses for its content.
 
         Raises what MLflow raises when the store cannot be reached or written.
         """
-        return self._deliver(run_id, batches(events))
+        return self._write_batches(run_id, batches(events))
 
-    def _deliver(self, run_id: str, parts: Iterable[list[Event]]) -> list[str]:
+    def _write_batches(self, run_id: str, parts: Iterable[list[Event]]) -> list[str]:
         from mlflow.exceptions import MlflowException
 
         refused = []
         for batch in parts:
             try:
-                self._write(run_id, batch)
+                self._write_batch(run_id, batch)
             except MlflowException as error:
                 if error.error_code not in REFUSALS:
                     raise
                 one_by_one = [[event] for event in batch] if len(batch) > 1 else []
-                refused += [error.message] if not one_by_one else self._deliver(run_id, one_by_one)
+                refused += [error.message] if not one_by_one else self._write_batches(run_id, one_by_one)
         return refused
 
-    def _write(self, run_id: str, events: list[Event]) -> None:
+    def _write_batch(self, run_id: str, events: list[Event]) -> None:
         """Write events of one kind."""
         from mlflow import entities
 
@@ -198,17 +124,17 @@ class Store:
             self.client.log_batch(run_id, tags=[entities.RunTag(e["key"], e["value"]) for e in events])
         elif kind == "dataset":
             source = json.dumps({"uri": first["source"]})
-            dataset = entities.Dataset(first["name"], first["digest"][:DIGEST_CHARACTERS], "local", source)
+            dataset = entities.Dataset(first["name"], first["digest"][:MAX_DIGEST_CHARACTERS], "local", source)
             self.client.log_inputs(run_id, datasets=[entities.DatasetInput(dataset, tags=[])])
         elif kind == "artifact":
-            self._write_artifact(run_id, first["name"], base64.b64decode(first["base64"]))
+            other = self.newest_run(**first["run"]) if "run" in first else None
+            target = other.info.run_id if other else run_id
+            self._write_artifact(target, first["name"], base64.b64decode(first["base64"]))
         elif kind == "table":
             self.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(first["tables"]))
-        elif kind == "link":
-            self._link(run_id, **{key: first[key] for key in ("stage", "tag", "value")})
         elif kind == "end":
             if first["status"] == "FINISHED" or self.client.get_run(run_id).info.status != "FINISHED":
-                self._link_in_words(run_id)
+                self._link_inputs(run_id)
                 self.client.update_run(run_id, name=first["name"])
                 self.client.set_terminated(run_id, first["status"], first["time"])
         else:
@@ -230,7 +156,7 @@ class Store:
 
     def _end_abandoned(self, stage: str, besides: str) -> None:
         """Mark runs of `stage` that were killed with -9: RUNNING, though their process is gone."""
-        experiment = self.experiment(experiment_name(stage))
+        experiment = self.experiment(stage_info(stage).experiment)
         query = f"attributes.status = 'RUNNING' and tags.`dvc.stage` = '{stage}'"
         for run in self.client.search_runs([experiment], query):
             age_days = (time.time() - run.info.start_time / 1000) / 86400
@@ -244,26 +170,25 @@ class Store:
             parent = Path(name).parent.as_posix()
             self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
 
-    def _link(self, run_id: str, stage: str, tag: str, value: str) -> None:
-        """Tag the run with the id of the newest run of `stage` whose `tag` has this value."""
-        if run := self.newest_run(stage, tag, value):
-            self.client.set_tag(run_id, LINK_TAG + stage, run.info.run_id)
-
-    def _link_in_words(self, run_id: str) -> None:
-        """Put links to the runs that this one builds on under its description, where a person can follow them."""
+    def _link_inputs(self, run_id: str) -> None:
+        """Tag the run with the runs that wrote what it read, and link them under its description."""
         tags = self.client.get_run(run_id).data.tags
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        links: dict[str, str] = {}
+        for tag, value in sorted(tags.items()):
+            if tag.startswith(READ_TAG):
+                query = f"tags.`{WROTE_TAG}{tag.removeprefix(READ_TAG)}` = '{value}'"
+                for run in self.client.search_runs(experiments, query, max_results=1):
+                    stage, found = run.data.tags["dvc.stage"], run.info
+                    self.client.set_tag(run_id, LINK_TAG + stage, found.run_id)
+                    links[stage] = f"[{stage}](#/experiments/{found.experiment_id}/runs/{found.run_id})"
         note = tags.get(NOTE_TAG, "")
-        links = []
-        for tag, linked in sorted(tags.items()):
-            if tag.startswith(LINK_TAG) and linked not in note:
-                experiment = self.client.get_run(linked).info.experiment_id
-                links.append(f"[{tag.removeprefix(LINK_TAG)}](#/experiments/{experiment}/runs/{linked})")
-        if links:
-            self.client.set_tag(run_id, NOTE_TAG, f"{note}\n\nBuilds on {', '.join(links)}.".lstrip())
+        if links and "Builds on" not in note:
+            self.client.set_tag(run_id, NOTE_TAG, f"{note}\n\nBuilds on {', '.join(links.values())}.".lstrip())
 
     def newest_run(self, stage: str, tag: str, value: str) -> "Run | None":
         """Return the newest run of `stage` whose `tag` has this value."""
-        experiment = self.client.get_experiment_by_name(experiment_name(stage))
+        experiment = self.client.get_experiment_by_name(stage_info(stage).experiment)
         if experiment is None:
             return None
         query = f"tags.`{tag}` = '{value}' and tags.`dvc.stage` = '{stage}'"
@@ -277,14 +202,14 @@ class Store:
         if experiment is None:
             location = (project_root() / "mlartifacts" / name).as_uri() if self.local else None
             try:
-                return self.client.create_experiment(name, artifact_location=location)
+                return str(self.client.create_experiment(name, artifact_location=location))
             except MlflowException:  # another process was first
                 experiment = self.client.get_experiment_by_name(name)
                 if experiment is None:
                     raise
         if experiment.lifecycle_stage == "deleted":  # by hand in the UI; MLflow would refuse every new run
             self.client.restore_experiment(experiment.experiment_id)
-        return experiment.experiment_id
+        return str(experiment.experiment_id)
 
 
 def process_name() -> str:
@@ -299,7 +224,9 @@ def is_gone(name: str, age_days: float) -> bool:
         return age_days > ABANDONED_DAYS
     number, _, begin = rest.partition("/")
     try:
-        return abs(psutil.Process(int(number)).create_time() - int(begin)) > 2  # rounded, and clocks are corrected
+        return bool(
+            abs(psutil.Process(int(number)).create_time() - int(begin)) > 2
+        )  # rounded, and clocks are corrected
     except psutil.NoSuchProcess:
         return True
 
@@ -310,28 +237,8 @@ def batches(events: Iterable[Event]) -> Iterable[list[Event]]:
     The end of a run comes last whatever the order of the rest.
     """
     events = list(events)
-    for kind, limit in (("metrics", BATCH_METRICS), ("params", BATCH_OTHERS), ("tags", BATCH_OTHERS)):
+    for kind, limit in (("metrics", MAX_BATCH_METRICS), ("params", MAX_BATCH_OTHERS), ("tags", MAX_BATCH_OTHERS)):
         same = [event for event in events if event["do"] == kind]
         yield from (same[i : i + limit] for i in range(0, len(same), limit))
     others = [event for event in events if event["do"] not in ("metrics", "params", "tags")]
     yield from ([event] for event in sorted(others, key=lambda event: event["do"] == "end"))
-
-
-def git_tags(folder: str | Path = ".") -> dict[str, str]:
-    """Return the commit and what differs from it, names and git's hashes; nothing outside a git repository."""
-    try:
-        commit, tracked, new = git(folder, "rev-parse", "HEAD"), changed_files(folder), new_code(folder)
-    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
-        return {}
-    changed = changed_tag(tracked | new) if tracked or new else "{}"
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(tracked)).lower(), CHANGED_TAG: changed}
-
-
-def changed_tag(changed: dict[str, str]) -> str:
-    """Return files as JSON, path -> shortened blob; those that a tag has no room for are counted under `...`."""
-    shown = {path: blob[:BLOB_CHARACTERS] for path, blob in changed.items()}
-    left_out = 0
-    while len(text := json.dumps(shown | ({"...": str(left_out)} if left_out else {}))) > TAG_CHARACTERS:
-        shown.popitem()
-        left_out += 1
-    return text

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from llmcore.base.errors import UserError
-from llmcore.evaluate.compare import RESULTS_FOLDER
 
+RESULTS_FOLDER = "results"  # artifacts of an evaluation's run by which runs are compared
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 

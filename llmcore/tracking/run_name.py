@@ -7,27 +7,27 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from llmcore.base.git import git
 from llmcore.base.containers import flat
+from llmcore.base.git import git
 from llmcore.base.project import project_root
 
-CHANGES = 3  # told of, at most
-CHARACTERS = 80  # of their text, at most
+MAX_SHOWN_CHANGES = 3
+MAX_NAME_CHARACTERS = 80
 
 
 def run_name(stage: str, identity: Mapping[str, str], changes: Mapping[str, Any]) -> str:
     """Return the name: `pretrain-3fa9c1d2 lr=0.001`.
 
-    `identity` is what tells runs of a stage apart, params and digests of inputs; `changes` are the params that
+    `identity` are the params and digests of inputs by which runs of a stage differ; `changes` are the params that
     differ from the last commit, by dotted key.
     """
     if experiment := os.environ.get("DVC_EXP_NAME"):
         return experiment
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    told = [f"{key.rpartition('.')[2]}={value}" for key, value in list(changes.items())[:CHANGES]]
-    if len(changes) > CHANGES:
-        told.append(f"and {len(changes) - CHANGES} more")
-    return f"{stage}-{digest} {' '.join(told)}".strip()[:CHARACTERS]
+    shown = [f"{key.rpartition('.')[2]}={value}" for key, value in list(changes.items())[:MAX_SHOWN_CHANGES]]
+    if len(changes) > MAX_SHOWN_CHANGES:
+        shown.append(f"and {len(changes) - MAX_SHOWN_CHANGES} more")
+    return f"{stage}-{digest} {' '.join(shown)}".strip()[:MAX_NAME_CHARACTERS]
 
 
 def changed_params(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def changed_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Nothing where there is no git, no commit, or no readable params.yaml in it.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         committed = flat(YAML(typ="safe").load(git(project_root(), "show", "HEAD:./params.yaml")))

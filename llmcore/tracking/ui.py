@@ -7,7 +7,8 @@ import sys
 
 from llmcore.base.credentials import masked
 from llmcore.base.errors import UserError, tell
-from llmcore.tracking.mlflow_store import database_file, open_store, store_uri
+from llmcore.tracking.mlflow_store import open_store
+from llmcore.tracking.store_location import database_file, store_uri
 
 FIRST_PORT, PORTS = 5000, 50
 

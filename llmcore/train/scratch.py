@@ -89,7 +89,9 @@ def _acquire(folder: Path, stage: str) -> FileLock:
         except Timeout:
             if not reported:
                 holder = f"process {(folder / HOLDER).read_text(encoding='ascii')}"
-                print(f"{stage}: {holder} is already running this training; waiting for it", file=sys.stderr, flush=True)
+                print(
+                    f"{stage}: {holder} is already running this training; waiting for it", file=sys.stderr, flush=True
+                )
                 reported = True
             time.sleep(POLL_SECONDS)
 

@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
-from llmcore.data.samples import (
-    Samples,
-    choose_samples,
-    coverage,
-    read_samples,
-    validation_documents,
-    write_samples,
-)
+from llmcore.data.samples import Samples, choose_samples, coverage, read_samples, validation_documents, write_samples
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import cut_corpus, stride_windows
 

@@ -10,9 +10,8 @@ import transformers
 
 from llmcore.base.errors import UserError
 from llmcore.generate.info import describe
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.classifier_folder import save_classifier
-from llmcore.model.folder import save_gpt
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.folder import save_classifier, save_language_model
 
 THEIRS = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size": 9}
 
@@ -20,7 +19,7 @@ THEIRS = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size"
 @pytest.fixture
 def folder(gpt, tokenizer, tmp_path) -> Path:
     origin = {"inputs": {"weights": "0123456789abcdef"}, "source": {"kind": "gpt2", "licence": "MIT (modified)"}}
-    save_gpt(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin=origin, card="")
+    save_language_model(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin=origin, card="")
     return tmp_path / "m"
 
 
@@ -42,7 +41,7 @@ def test_a_language_model_of_this_pipeline(folder, gpt, tokenizer):
 
 
 def test_a_classifier_names_its_classes(config, tokenizer, randomised, tmp_path):
-    model = randomised(GPTClassifier(config, ["ham", "spam"], "last_real", 20))
+    model = randomised(SequenceClassifier(config, ["ham", "spam"], "last_real", 20))
     save_classifier(
         tmp_path,
         model,

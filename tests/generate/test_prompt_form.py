@@ -7,18 +7,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmcore.base.errors import UserError
 from llmcore.generate.write import prompt_form
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT
+from llmcore.model.folder import save_language_model
+from llmcore.model.transformer import LanguageModel
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import PROMPT_KEY
 
 
-def saved(folder: Path, gpt: GPT, tokenizer: Tokenizer, **values: str) -> Path:
-    save_gpt(folder, gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="", values=values)
+def saved(folder: Path, gpt: LanguageModel, tokenizer: Tokenizer, **values: str) -> Path:
+    save_language_model(folder, gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="", values=values)
     return folder
 
 
-def test_the_form_is_read_back_and_transformers_keeps_it(tmp_path: Path, gpt: GPT, tokenizer: Tokenizer) -> None:
+def test_the_form_is_read_back_and_transformers_keeps_it(
+    tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer
+) -> None:
     folder = saved(tmp_path / "ours", gpt, tokenizer, **{PROMPT_KEY: "phi3"})
     assert prompt_form(folder) == "phi3"
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "theirs")
@@ -26,10 +28,12 @@ def test_the_form_is_read_back_and_transformers_keeps_it(tmp_path: Path, gpt: GP
     assert prompt_form(tmp_path / "theirs") == "phi3"
 
 
-def test_a_model_that_says_nothing_is_asked_in_alpacas_form(tmp_path: Path, gpt: GPT, tokenizer: Tokenizer) -> None:
+def test_a_model_that_says_nothing_is_asked_in_alpacas_form(
+    tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer
+) -> None:
     assert prompt_form(saved(tmp_path, gpt, tokenizer)) == "alpaca"
 
 
-def test_an_unknown_form_is_named(tmp_path: Path, gpt: GPT, tokenizer: Tokenizer) -> None:
+def test_an_unknown_form_is_named(tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match=f"config.json: {PROMPT_KEY} must be one of alpaca, phi3, got 'chatml'"):
         prompt_form(saved(tmp_path, gpt, tokenizer, **{PROMPT_KEY: "chatml"}))

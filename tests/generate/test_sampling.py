@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from llmcore.base.errors import UserError
-from llmcore.generate.sampling import GREEDY, Sampling, choose, keep_top_k, keep_top_p
+from llmcore.config.generation import GenerationConfig
+from llmcore.generate.sampling import GREEDY, choose, keep_top_k, keep_top_p
 
 # few different values, so that ties are common
 some_logits = st.lists(st.integers(-8, 8).map(lambda n: n / 2), min_size=1, max_size=12).map(torch.tensor)
 
 
-def draw(logits: Tensor, sampling: Sampling, seed: int = 0) -> int:
+def draw(logits: Tensor, sampling: GenerationConfig, seed: int = 0) -> int:
     return int(choose(logits, sampling, torch.Generator().manual_seed(seed)))
 
 
@@ -35,7 +36,7 @@ def test_temperature_0_takes_the_likeliest_and_ignores_the_seed(logits: Tensor, 
 @given(logits=st.lists(st.integers(-50, 50), min_size=1, max_size=12, unique=True), seed=st.integers(0, 5))
 def test_top_k_1_equals_greedy(logits: list[int], seed: int) -> None:
     scores = torch.tensor(logits, dtype=torch.float32)
-    assert draw(scores, Sampling(1.0, top_k=1, top_p=1.0), seed) == draw(scores, GREEDY)
+    assert draw(scores, GenerationConfig(1.0, top_k=1, top_p=1.0), seed) == draw(scores, GREEDY)
 
 
 @settings(deadline=None)
@@ -83,27 +84,27 @@ def test_rows_of_a_batch_are_cut_each_by_itself() -> None:
 def test_temperature_comes_before_top_p() -> None:
     """At a high temperature more tokens are needed to reach the same share."""
     logits = torch.tensor([4.0, 0.0, 0.0, 0.0])
-    drawn = {draw(logits, Sampling(100.0, top_k=0, top_p=0.9), seed) for seed in range(60)}
+    drawn = {draw(logits, GenerationConfig(100.0, top_k=0, top_p=0.9), seed) for seed in range(60)}
     assert drawn == {0, 1, 2, 3}
-    assert {draw(logits, Sampling(1.0, top_k=0, top_p=0.9), seed) for seed in range(60)} == {0}
+    assert {draw(logits, GenerationConfig(1.0, top_k=0, top_p=0.9), seed) for seed in range(60)} == {0}
 
 
 def test_tokens_come_as_often_as_their_probability_says() -> None:
     logits = torch.tensor([0.6, 0.3, 0.1]).log() * 2
     generator = torch.Generator().manual_seed(0)
-    drawn = [int(choose(logits, Sampling(2.0, top_k=0, top_p=1.0), generator)) for _ in range(4000)]
+    drawn = [int(choose(logits, GenerationConfig(2.0, top_k=0, top_p=1.0), generator)) for _ in range(4000)]
     shares = torch.tensor([drawn.count(token) / 4000 for token in range(3)])
     torch.testing.assert_close(shares, torch.tensor([0.6, 0.3, 0.1]), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-9, 1e300])
 def test_no_temperature_overflows(temperature: float) -> None:
-    token = draw(torch.tensor([90.0, 100.0, -100.0]), Sampling(temperature, top_k=0, top_p=0.9))
+    token = draw(torch.tensor([90.0, 100.0, -100.0]), GenerationConfig(temperature, top_k=0, top_p=0.9))
     assert token == 1 or temperature > 1
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(1.0, top_k=2, top_p=0.9)])
+@pytest.mark.parametrize("sampling", [GREEDY, GenerationConfig(1.0, top_k=2, top_p=0.9)])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_logits_that_are_not_finite_are_refused(sampling: Sampling, bad: float) -> None:
+def test_logits_that_are_not_finite_are_refused(sampling: GenerationConfig, bad: float) -> None:
     with pytest.raises(UserError, match=r"^model: its logits must be finite, got NaN or infinity; "):
         draw(torch.tensor([0.0, bad, 1.0]), sampling)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
-from llmcore.generate.sampling import GREEDY, Sampling
+from llmcore.generate.sampling import GREEDY
 from llmcore.generate.write import Continuation, answer_instructions, continue_texts
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.gpt2 import GPT
+from llmcore.model.classifier import SequenceClassifier
 from llmcore.tokenizer.prompt import prompt
 
 TEXTS = ["Call now!", "a", "Anna had a red ball. She gave the ball to Ben."]
@@ -39,7 +39,7 @@ def test_a_model_that_ends_at_once_is_told_from_one_that_is_cut_off(gpt, tokeniz
 
 
 def test_the_same_seed_writes_the_same(gpt, tokenizer):
-    sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0)
+    sampling = GenerationConfig(temperature=1.0, top_k=0, top_p=1.0)
     written = [
         continue_texts(gpt, tokenizer, TEXTS[:2], max_new_tokens=8, sampling=sampling, seed=seed) for seed in (1, 1, 2)
     ]
@@ -48,7 +48,7 @@ def test_the_same_seed_writes_the_same(gpt, tokenizer):
 
 def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_theirs(tokenizer, config, randomised):
     room = len(tokenizer.encode(prompt("alpaca", "Name a ball.", ""))) + 4
-    model = randomised(GPT(replace(config, context_length=room)))
+    model = randomised(new_model(replace(config, context_length=room)))
     always(model, tokenizer.encode("b")[0])
     rows = [("Name a ball. " * 9, ""), ("Name a ball.", "")]
     settings: dict[str, Any] = {"form": "alpaca", "max_new_tokens": 3, "sampling": GREEDY, "seed": 0}
@@ -59,7 +59,7 @@ def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_theirs(to
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
 def test_a_text_has_the_same_classes_alone_and_among_others(config, tokenizer, randomised, pooling):
-    model = randomised(GPTClassifier(config, ["ham", "other", "spam"], pooling, 12))
+    model = randomised(SequenceClassifier(config, ["ham", "other", "spam"], pooling, 12))
     alone = [classify_texts(model, tokenizer, [text], batch_size=1) for text in TEXTS]
     among = classify_texts(model, tokenizer, TEXTS, batch_size=2)
     torch.testing.assert_close(among, torch.cat(alone), rtol=0, atol=1e-5)

@@ -12,7 +12,8 @@ from llmcore.base.files import write_text
 from llmcore.base.git import changed_files, git, new_code
 from llmcore.lineage.restore import Plan, need_commit, need_saved, not_reproduced, plan_of, switch, way_back
 from llmcore.lineage.runs import Run
-from llmcore.tracking.mlflow_store import TAG_CHARACTERS, changed_tag, git_tags
+from llmcore.tracking.mlflow_store import TAG_CHARACTERS
+from llmcore.tracking.provenance import changed_tag, git_tags
 
 LOCK = "stages:\n  train:\n    outs:\n    - {path: models/a, md5: abc.dir}\n"
 

@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
-from llmcore.model.classifier import GPTClassifier, choose_trained
-from llmcore.model.classifier_folder import load_classifier, save_classifier
-from llmcore.model.folder import load_gpt
+from llmcore.model.classifier import SequenceClassifier, choose_trained
+from llmcore.model.folder import load_classifier, load_language_model, save_classifier
 from llmcore.tasks.classification import pad
 
 LABELS = ["ham", "other", "spam"]
 
 
 @pytest.fixture(scope="module")
-def classifier(config, randomised) -> GPTClassifier:
-    return randomised(GPTClassifier(config, LABELS, "last_real", 20))
+def classifier(config, randomised) -> SequenceClassifier:
+    return randomised(SequenceClassifier(config, LABELS, "last_real", 20))
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_padding_behind_a_row_changes_no_prediction(rows, extra, filler, classif
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
 def test_a_folder_is_read_as_it_was_written(config, randomised, tokenizer, pooling, tmp_path):
-    model = randomised(GPTClassifier(config, LABELS, pooling, 20), seed=2)
+    model = randomised(SequenceClassifier(config, LABELS, pooling, 20), seed=2)
     write(tmp_path, model, tokenizer)
     again = load_classifier(tmp_path)
     assert (again.config, again.labels, again.pooling, again.max_tokens) == (config, LABELS, pooling, 20)
@@ -76,7 +75,10 @@ def test_a_folder_is_read_as_it_was_written(config, randomised, tokenizer, pooli
 
 
 def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
-    first, second = GPTClassifier(config, LABELS, "last_real", 20), GPTClassifier(config, LABELS, "last_real", 20)
+    first, second = (
+        SequenceClassifier(config, LABELS, "last_real", 20),
+        SequenceClassifier(config, LABELS, "last_real", 20),
+    )
     for model in (first, second):
         model.initialise_head(torch.Generator().manual_seed(3))
     assert torch.equal(first.score.weight, second.score.weight)
@@ -84,7 +86,7 @@ def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
 
 
 @pytest.mark.parametrize(
-    ("trains", "prefixes"),
+    ("trainable", "prefixes"),
     [
         ("head", ["score.weight"]),
         ("last_block", ["score.weight", "transformer.h.1", "transformer.ln_f"]),
@@ -92,7 +94,7 @@ def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
     ],
 )
 def test_only_the_chosen_parts_are_trained(config, trains, prefixes):
-    model = GPTClassifier(config, LABELS, "last_real", 20)
+    model = SequenceClassifier(config, LABELS, "last_real", 20)
     choose_trained(model, "head")
     choose_trained(model, trains)  # what was chosen before does not matter
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -121,10 +123,10 @@ def test_a_wrong_setting_of_a_folder_is_named(folder, changes, message):
 
 def test_a_language_model_is_no_classifier_nor_the_reverse(folder):
     with pytest.raises(UserError, match=r"score\.weight \(3, 8\) belongs to no part of this model"):
-        load_gpt(folder)
+        load_language_model(folder)
 
 
-def write(folder, model: GPTClassifier, tokenizer) -> None:
+def write(folder, model: SequenceClassifier, tokenizer) -> None:
     save_classifier(
         folder,
         model,

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from structure import ROOT
 
 from llmcore.base.files import sha256_folder
-from llmcore.model.folder import describe_weights, load_gpt, save_gpt
-from llmcore.model.gpt2 import GPT
+from llmcore.model.folder import load_language_model, save_language_model
+from llmcore.model.transformer import LanguageModel
+from llmcore.model.weights import describe_weights
 
 TEXTS = ["Anna had a ball.", " two  spaces\n\nand lines ", "naïve 🐈 日本", "<|endoftext|>"]
 
@@ -22,7 +23,7 @@ TEXTS = ["Anna had a ball.", " two  spaces\n\nand lines ", "naïve 🐈 日本",
 def test_transformers_opens_the_folder_to_equal_logits_and_ids(
     config, tied_head, qkv_bias, randomised, tokenizer, tmp_path
 ):
-    ours = randomised(GPT(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
+    ours = randomised(new_model(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
     write(tmp_path, ours, tokenizer)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -41,9 +42,9 @@ def test_transformers_opens_the_folder_to_equal_logits_and_ids(
 @pytest.mark.parametrize("tied_head", [True, False])
 @pytest.mark.parametrize("qkv_bias", [True, False])
 def test_a_folder_is_read_as_it_was_written(config, tied_head, qkv_bias, randomised, tokenizer, tmp_path):
-    model = randomised(GPT(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
+    model = randomised(new_model(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
     write(tmp_path, model, tokenizer)
-    again = load_gpt(tmp_path)
+    again = load_language_model(tmp_path)
     assert again.config == model.config
     assert not again.training
     assert all(parameter.requires_grad for parameter in again.parameters())
@@ -51,14 +52,14 @@ def test_a_folder_is_read_as_it_was_written(config, tied_head, qkv_bias, randomi
 
 
 def test_a_model_without_qkv_bias_is_written_with_zeros(config, randomised, tokenizer, tmp_path):
-    write(tmp_path, randomised(GPT(replace(config, qkv_bias=False))), tokenizer)
+    write(tmp_path, randomised(new_model(replace(config, qkv_bias=False))), tokenizer)
     assert torch.equal(load_file(tmp_path / "model.safetensors")["transformer.h.1.attn.c_attn.bias"], torch.zeros(24))
 
 
 def test_their_tensors_come_back_unchanged(randomised, tokenizer, tmp_path):
     theirs = randomised(their_model())
     theirs.save_pretrained(tmp_path / "theirs")
-    write(tmp_path / "ours", load_gpt(tmp_path / "theirs"), tokenizer)
+    write(tmp_path / "ours", load_language_model(tmp_path / "theirs"), tokenizer)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert_equal_states(again.state_dict(), theirs.state_dict())
 
@@ -68,7 +69,9 @@ def test_shards_give_the_model_of_one_file(randomised, tmp_path):
     theirs.save_pretrained(tmp_path / "one")
     theirs.save_pretrained(tmp_path / "shards", max_shard_size="4KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
-    assert_equal_states(load_gpt(tmp_path / "shards").state_dict(), load_gpt(tmp_path / "one").state_dict())
+    assert_equal_states(
+        load_language_model(tmp_path / "shards").state_dict(), load_language_model(tmp_path / "one").state_dict()
+    )
     assert describe_weights(tmp_path / "shards") == describe_weights(tmp_path / "one")
 
 
@@ -76,7 +79,7 @@ def test_shards_give_the_model_of_one_file(randomised, tmp_path):
 def test_half_precision_weights_are_read_as_the_same_numbers_in_fp32(dtype, randomised, tmp_path):
     theirs = randomised(their_model()).to(dtype)
     theirs.save_pretrained(tmp_path)
-    ours, stored = load_gpt(tmp_path).state_dict(), load_file(tmp_path / "model.safetensors")
+    ours, stored = load_language_model(tmp_path).state_dict(), load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {dtype}
     assert {tensor.dtype for tensor in ours.values()} == {torch.float32}
     for name, tensor in stored.items():
@@ -92,9 +95,9 @@ def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_pat
     theirs.save_pretrained(tmp_path / "large")
     transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=4)).save_pretrained(tmp_path / "s")
     code = (
-        "import re\nfrom llmcore.model.folder import load_gpt\n"
+        "import re\nfrom llmcore.model.folder import load_language_model\n"
         "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
-        f"load_gpt({str(tmp_path / 's')!r}); before = peak(); load_gpt({str(tmp_path / 'large')!r})\n"
+        f"load_language_model({str(tmp_path / 's')!r}); before = peak(); load_language_model({str(tmp_path / 'large')!r})\n"
         "print(peak() - before)"
     )
     grown = int(subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True).stdout)
@@ -106,7 +109,7 @@ def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_pat
 def test_the_same_model_gives_the_same_bytes(gpt, tokenizer, tmp_path):
     write(tmp_path / "first", gpt, tokenizer)
     write(tmp_path / "second", gpt, tokenizer)
-    write(tmp_path / "copy", load_gpt(tmp_path / "first"), tokenizer)
+    write(tmp_path / "copy", load_language_model(tmp_path / "first"), tokenizer)
     assert sha256_folder(tmp_path / "first") == sha256_folder(tmp_path / "second") == sha256_folder(tmp_path / "copy")
 
 
@@ -133,8 +136,10 @@ def test_describing_the_weights_names_stored_types_and_shapes(gpt, tokenizer, tm
     assert sum(torch.Size(shape).numel() for _, shape in found.values()) == sum(p.numel() for p in gpt.parameters())
 
 
-def write(folder, model: GPT, tokenizer) -> None:
-    save_gpt(folder, model.config, model.state_dict(), tokenizer=tokenizer, origin={"inputs": {}}, card="# A model\n")
+def write(folder, model: LanguageModel, tokenizer) -> None:
+    save_language_model(
+        folder, model.config, model.state_dict(), tokenizer=tokenizer, origin={"inputs": {}}, card="# A model\n"
+    )
 
 
 def their_model() -> transformers.GPT2LMHeadModel:

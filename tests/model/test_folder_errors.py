@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_folder
-from llmcore.model.folder import describe_weights, load_gpt, save_gpt
+from llmcore.model.folder import load_language_model, save_language_model
+from llmcore.model.weights import describe_weights
 from llmcore.tokenizer.bpe import load_tokenizer
 
 C_FC = "transformer.h.0.mlp.c_fc.weight"
@@ -19,12 +20,12 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def folder(gpt, tokenizer, tmp_path) -> Path:
-    save_gpt(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
     return tmp_path / "m"
 
 
 def test_the_undamaged_folder_is_read(folder):
-    load_gpt(folder)
+    load_language_model(folder)
     load_tokenizer(folder)
 
 
@@ -60,7 +61,7 @@ def test_wrong_tensors_are_named(folder, change, message):
 def test_a_stored_tied_head_that_is_equal_is_read(folder):
     tensors = load_file(folder / WEIGHTS)
     save_file(tensors | {"lm_head.weight": tensors["transformer.wte.weight"].clone()}, folder / WEIGHTS)
-    assert load_gpt(folder).lm_head.weight.shape == tensors["transformer.wte.weight"].shape
+    assert load_language_model(folder).lm_head.weight.shape == tensors["transformer.wte.weight"].shape
 
 
 def test_an_untied_head_that_is_not_stored_is_named(folder):
@@ -140,7 +141,7 @@ def test_a_broken_config_is_named(folder, text, message):
 
 def test_what_is_not_there_is_named(folder, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such model folder"):
-        load_gpt(tmp_path / "nowhere")
+        load_language_model(tmp_path / "nowhere")
     (folder / WEIGHTS).unlink()
     assert_refused(folder, r"m: has no model\.safetensors")
     (folder / "config.json").unlink()
@@ -157,7 +158,7 @@ def test_a_pickle_is_refused_with_a_command_that_converts_it(folder, gpt):
     command = re.search(r'python -c "(.+)"$', message)
     assert command
     exec(command[1], {})
-    assert torch.equal(load_gpt(folder).lm_head.weight, gpt.lm_head.weight)
+    assert torch.equal(load_language_model(folder).lm_head.weight, gpt.lm_head.weight)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def set_config(folder: Path, **changes) -> None:
 def assert_refused(folder: Path, message: str) -> str:
     before = sha256_folder(folder)
     with pytest.raises(UserError, match=message) as caught:
-        load_gpt(folder)
+        load_language_model(folder)
     assert "\n" not in str(caught.value)
     assert sha256_folder(folder) == before
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""The GPT computes what its definition says, sees no future, and starts where GPT-2 starts."""
+"""The LanguageModel computes what its definition says, sees no future, and starts where GPT-2 starts."""
 
 import math
 import subprocess
@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structure import ROOT
 
+from llmcore.model.attention import explicit_attention, fused_attention
 from llmcore.model.cache import Cache
-from llmcore.model.gpt2 import GPT, GPTConfig, explicit_attention, fused_attention, parameter_counts
+from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.transformer import LanguageModel, parameter_counts
 
 SIZES = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 1280), "xl": (48, 25, 1600)}
 
@@ -87,7 +89,7 @@ def test_a_full_cache_takes_no_further_token(gpt):
 
 
 def test_dropout_acts_in_training_only(config):
-    model = GPT(replace(config, dropout=0.5))
+    model = new_model(replace(config, dropout=0.5))
     model.initialise(torch.Generator().manual_seed(0))
     ids = torch.arange(24)[None]
     assert not torch.equal(model.train()(ids), model(ids))
@@ -97,7 +99,7 @@ def test_dropout_acts_in_training_only(config):
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_parameter_count_equals_the_formula(config, qkv_bias, tied_head):
-    model = GPT(replace(config, qkv_bias=qkv_bias, tied_head=tied_head))
+    model = new_model(replace(config, qkv_bias=qkv_bias, tied_head=tied_head))
     wide, layers, words = config.n_embd, config.n_layer, config.vocab_size
     block = 12 * wide**2 + (13 if qkv_bias else 10) * wide  # 4 + 8 matrices; biases 3 + 1 + 4 + 1, two norms 2 + 2
     expected = (words + config.context_length) * wide + layers * block + 2 * wide + (0 if tied_head else words * wide)
@@ -125,15 +127,15 @@ def test_parameter_count_equals_the_formula(config, qkv_bias, tied_head):
 def test_parameter_counts_of_gpt2_are_the_published_ones(size, qkv_bias, tied_head, published):
     n_layer, n_head, n_embd = SIZES[size]
     with torch.device("meta"):
-        model = GPT(GPTConfig(50257, 1024, n_layer, n_head, n_embd, 0.1, qkv_bias, tied_head))
+        model = new_model(GPT2Config(50257, 1024, n_layer, n_head, n_embd, 0.1, qkv_bias, tied_head))
     assert parameter_counts(model)["parameters"] == published
 
 
 def test_a_shape_without_memory_loads_no_more_of_torch():
     """Drawing numbers on the meta device would import 800 of torch's modules, a second at every start."""
     code = (
-        "import sys, torch; from llmcore.model.gpt import GPT, GPTConfig; before = set(sys.modules)\n"
-        "with torch.device('meta'): GPT(GPTConfig(10, 8, 1, 1, 4, 0.0, True, True))\n"
+        "import sys, torch; from llmcore.model.gpt import LanguageModel, GPT2Config; before = set(sys.modules)\n"
+        "with torch.device('meta'): new_model(GPT2Config(10, 8, 1, 1, 4, 0.0, True, True))\n"
         "assert set(sys.modules) - before <= {'torch.utils._device'}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -151,7 +153,7 @@ def test_a_cut_context_leaves_the_logits_of_what_still_fits(gpt, context_length)
 
 
 def test_a_fresh_model_gives_every_token_about_the_same_probability(config):
-    model = GPT(replace(config, n_embd=64))
+    model = new_model(replace(config, n_embd=64))
     model.initialise(torch.Generator().manual_seed(5))
     ids = torch.randint(config.vocab_size, (32, 25), generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
@@ -160,7 +162,7 @@ def test_a_fresh_model_gives_every_token_about_the_same_probability(config):
 
 
 def test_initial_weights_are_a_function_of_the_generator_alone(config, randomised):
-    first, second = GPT(config), randomised(GPT(config))
+    first, second = new_model(config), randomised(new_model(config))
     first.initialise(torch.Generator().manual_seed(7))
     state = torch.random.get_rng_state()
     second.initialise(torch.Generator().manual_seed(7))
@@ -169,7 +171,7 @@ def test_initial_weights_are_a_function_of_the_generator_alone(config, randomise
 
 
 def test_initial_weights_are_spread_as_gpt2s(config):
-    model = GPT(replace(config, n_embd=128, tied_head=False))
+    model = new_model(replace(config, n_embd=128, tied_head=False))
     model.initialise(torch.Generator().manual_seed(8))
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
@@ -195,12 +197,12 @@ def test_attention_maps_are_the_weights_with_which_each_block_gathers(gpt):
 
 
 @pytest.fixture(scope="module")
-def causal_gpt(config, randomised) -> GPT:
+def causal_gpt(config, randomised) -> LanguageModel:
     """Shared by the cases of a hypothesis test, which changes nothing in it."""
-    return randomised(GPT(config), seed=1)
+    return randomised(new_model(config), seed=1)
 
 
-def new_cache(model: GPT, ids_shape: torch.Size) -> Cache:
+def new_cache(model: LanguageModel, ids_shape: torch.Size) -> Cache:
     config, (batch, tokens) = model.config, ids_shape
     shape = (batch, config.n_head, tokens, config.n_embd // config.n_head)
     return Cache.empty(n_layer=config.n_layer, shape=shape, like=model.lm_head.weight)

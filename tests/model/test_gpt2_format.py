@@ -6,9 +6,9 @@ import pytest
 import torch
 import transformers
 
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.gpt2 import GPT
-from llmcore.model.gpt2_format import TENSORS, config_from_gpt2, config_to_gpt2, our_name, stored_shape, transposed
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.gpt2 import TENSORS
+from llmcore.model.gpt2_format import config_from_gpt2, config_to_gpt2, our_name, stored_shape, transposed
 
 THEIRS = {"n_layer": 12, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size": 9}
 
@@ -18,7 +18,7 @@ def row(name: str) -> str:
 
 
 def test_the_table_has_a_row_for_every_tensor_of_ours_and_none_more(config):
-    models = (GPT(config), GPTClassifier(config, ["ham", "spam"], "last_real", 20))
+    models = (new_model(config), SequenceClassifier(config, ["ham", "spam"], "last_real", 20))
     assert {row(name) for model in models for name in model.state_dict()} == set(TENSORS)
 
 
@@ -28,7 +28,11 @@ def test_names_and_stored_shapes_are_those_of_transformers(kind):
         name: tuple(tensor.shape) for name, tensor in kind(transformers.GPT2Config(**THEIRS)).state_dict().items()
     }
     config = config_from_gpt2(transformers.GPT2Config(**THEIRS).to_dict(), "")
-    ours = GPT(config) if kind is transformers.GPT2LMHeadModel else GPTClassifier(config, ["a", "b"], "last_real", 8)
+    ours = (
+        new_model(config)
+        if kind is transformers.GPT2LMHeadModel
+        else SequenceClassifier(config, ["a", "b"], "last_real", 8)
+    )
     assert {name: stored_shape(name, tuple(tensor.shape)) for name, tensor in ours.state_dict().items()} == theirs
 
 

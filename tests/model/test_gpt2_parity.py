@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
 
-from llmcore.model.folder import load_gpt
+from llmcore.model.folder import load_language_model
 
 SHAPES = [
     {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size": 11},
@@ -26,7 +26,7 @@ def test_logits_equal_those_of_transformers(their_config, tied, randomised, tmp_
     their_config.tie_word_embeddings = tied
     theirs = randomised(transformers.GPT2LMHeadModel(their_config))
     theirs.save_pretrained(tmp_path)
-    ours = load_gpt(tmp_path)
+    ours = load_language_model(tmp_path)
     assert (ours.lm_head.weight is ours.transformer.wte.weight) == tied
     assert_equal_logits(ours, theirs)
 
@@ -36,7 +36,7 @@ def test_gradients_and_parameters_after_one_step_equal_those_of_transformers(the
     their_config.tie_word_embeddings = tied
     theirs = randomised(transformers.GPT2LMHeadModel(their_config))
     theirs.save_pretrained(tmp_path)
-    ours, theirs = load_gpt(tmp_path).double(), theirs.double()
+    ours, theirs = load_language_model(tmp_path).double(), theirs.double()
     ids = random_ids(theirs)
     assert_close(one_step(ours, ours(ids), ids), one_step(theirs, theirs(ids).logits, ids))
     assert_close(named(ours, ours.named_parameters()), named(theirs, theirs.named_parameters()))
@@ -47,7 +47,7 @@ def test_weights_without_the_prefix_are_read(randomised, tmp_path):
     theirs = randomised(transformers.GPT2LMHeadModel(transformers.GPT2Config(**SHAPES[1])))
     theirs.transformer.save_pretrained(tmp_path)
     assert "wte.weight" in load_file(tmp_path / "model.safetensors")
-    assert_equal_logits(load_gpt(tmp_path), theirs)
+    assert_equal_logits(load_language_model(tmp_path), theirs)
 
 
 def test_stored_attention_masks_are_passed_over(randomised, tmp_path):
@@ -58,7 +58,7 @@ def test_stored_attention_masks_are_passed_over(randomised, tmp_path):
         tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 16, 16, dtype=torch.uint8).tril()
         tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert_equal_logits(load_gpt(tmp_path), theirs)
+    assert_equal_logits(load_language_model(tmp_path), theirs)
 
 
 def random_ids(theirs) -> torch.Tensor:

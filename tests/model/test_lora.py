@@ -11,16 +11,17 @@ from safetensors.torch import load_file
 
 from llmcore.base.errors import UserError
 from llmcore.model.adapter import save_adapter
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig, parameter_counts
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.folder import save_language_model
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.gpt2_format import transposed
 from llmcore.model.lora import apply_lora, frozen_in_bf16, lora_layers, merged_state, train_only_lora
+from llmcore.model.transformer import parameter_counts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # within peft
 
 TARGETS = ["attn.c_attn", "c_proj"]
-GPT2 = GPTConfig(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True)
+GPT2 = GPT2Config(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True)
 IDS = torch.arange(48).reshape(2, 24)
 
 
@@ -38,7 +39,7 @@ def test_an_update_is_in_the_mode_of_the_layer_it_replaces(gpt, training):
 
 
 def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
-    model = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
+    model = SequenceClassifier(config, ["ham", "spam"], "last_real", 20)
     adapt(model)
     train_only_lora(model, also=["score."])
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -66,7 +67,7 @@ def test_merged_equals_unmerged_in_evaluation(gpt, config):
     adapt(gpt, dropout=0.3)
     move_updates(gpt)
     state, before = merged_state(gpt), {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
-    merged = GPT(config).eval()
+    merged = new_model(config).eval()
     merged.load_state_dict(state)
     with torch.no_grad():
         torch.testing.assert_close(merged(IDS), gpt(IDS), rtol=0, atol=1e-5)
@@ -90,7 +91,7 @@ def test_forward_gradients_merge_and_file_equal_those_of_peft_on_the_same_weight
     gpt, tokenizer, scaling, scale, tmp_path
 ):
     """Their adapter of random numbers, put on our model: the same model, and the same file again."""
-    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     settings = LoraConfig(
         task_type="CAUSAL_LM",
@@ -132,13 +133,13 @@ def test_forward_gradients_merge_and_file_equal_those_of_peft_on_the_same_weight
 
 @pytest.mark.parametrize("scaling", ["alpha/rank", "alpha", "rslora"])
 def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, scaling, tmp_path):
-    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
     adapt(gpt, scaling=scaling)
     move_updates(gpt)
     save_adapter(tmp_path / "out/adapter", gpt, base=tmp_path / "base", alpha=8, scaling=scaling, dropout=0.1)
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     theirs = PeftModel.from_pretrained(base, tmp_path / "out/adapter").eval()
-    ours = GPT(gpt.config).eval()
+    ours = new_model(gpt.config).eval()
     ours.load_state_dict(merged_state(gpt))
     with torch.no_grad():
         torch.testing.assert_close(theirs(IDS).logits, ours(IDS), rtol=0, atol=1e-5)
@@ -146,8 +147,8 @@ def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, scaling, tmp
 
 
 def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tmp_path):
-    save_gpt(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    model = GPTClassifier(gpt.config, ["ham", "other", "spam"], "last_real", 20).eval()
+    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    model = SequenceClassifier(gpt.config, ["ham", "other", "spam"], "last_real", 20).eval()
     model.transformer = gpt.transformer
     model.initialise_head(torch.Generator().manual_seed(3))
     adapt(model)
@@ -187,7 +188,7 @@ def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_left_alone
 
 
 def test_the_same_generator_draws_the_same_update(config):
-    first, second, other = GPT(config), GPT(config), GPT(config)
+    first, second, other = new_model(config), new_model(config), new_model(config)
     for model, seed in ((first, 1), (second, 1), (other, 2)):
         state = torch.random.get_rng_state()
         apply_lora(
@@ -218,7 +219,7 @@ def test_the_same_generator_draws_the_same_update(config):
 )
 def test_trained_parameters_of_gpt2_at_rank_16_equal_the_formula(targets, expected):
     with torch.device("meta"):
-        model = GPT(GPT2)
+        model = new_model(GPT2)
     apply_lora(
         model, targets, rank=16, alpha=16, scaling="alpha/rank", dropout=0, generator=torch.Generator().manual_seed(0)
     )
@@ -229,7 +230,7 @@ def test_trained_parameters_of_gpt2_at_rank_16_equal_the_formula(targets, expect
 def test_a_spam_classifier_at_rank_16_trains_as_many_parameters_as_with_peft():
     targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
     with torch.device("meta"):
-        ours = GPTClassifier(GPT2, ["ham", "spam"], "last_real", 120)
+        ours = SequenceClassifier(GPT2, ["ham", "spam"], "last_real", 120)
         theirs = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(num_labels=2))
     assert parameter_counts(ours)["parameters"] == theirs.num_parameters() == 124_441_344
     settings = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=16, target_modules=targets, fan_in_fan_out=True)

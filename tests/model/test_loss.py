@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llmcore.model import head_loss as module
-from llmcore.model.loss import head_loss
+from llmcore.model.loss import chunked_cross_entropy
+from llmcore.model.loss import chunked_cross_entropy as module
 
 N, C, V = 23, 8, 50
 
@@ -40,8 +40,8 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(
 ) -> None:
     monkeypatch.setattr(module, "LOGITS", rows * V)
     arguments = inputs(torch.float64, trained)
-    torch.testing.assert_close(head_loss(*arguments), plain(*arguments), rtol=1e-12, atol=0)
-    for ours, theirs in zip(gradients(head_loss, arguments), gradients(plain, arguments), strict=True):
+    torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments), rtol=1e-12, atol=0)
+    for ours, theirs in zip(gradients(chunked_cross_entropy, arguments), gradients(plain, arguments), strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
@@ -50,18 +50,18 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(
 def test_without_gradients_the_loss_is_the_same() -> None:
     arguments = inputs(torch.float32)
     with torch.no_grad():
-        torch.testing.assert_close(head_loss(*arguments), plain(*arguments))
+        torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments))
 
 
 def test_under_autocast_products_are_bf16_and_the_loss_fp32() -> None:
     arguments = inputs(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        ours, theirs = head_loss(*arguments), plain(*arguments)
+        ours, theirs = chunked_cross_entropy(*arguments), plain(*arguments)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, theirs)
     exact = gradients(plain, arguments)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = gradients(head_loss, arguments)
+        rough = gradients(chunked_cross_entropy, arguments)
     for ours_grad, exact_grad in zip(rough, exact, strict=True):
         assert ours_grad is not None
         assert exact_grad is not None
@@ -86,7 +86,7 @@ def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "LOGITS", 4 * V)
     arguments = inputs(torch.float32)
     with Sizes() as ours:
-        gradients(head_loss, arguments)
+        gradients(chunked_cross_entropy, arguments)
     with Sizes() as theirs:
         gradients(plain, arguments)
     assert theirs.largest == N * V
@@ -95,4 +95,4 @@ def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch
 
 def test_no_position_gives_no_loss() -> None:
     hidden, weight, targets = inputs(torch.float32)
-    assert head_loss(hidden[:0], weight, targets[:0]).item() == 0.0
+    assert chunked_cross_entropy(hidden[:0], weight, targets[:0]).item() == 0.0

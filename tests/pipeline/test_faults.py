@@ -82,7 +82,7 @@ def test_a_full_disk_for_an_out_is_one_line_and_costs_no_step(
     assert "Traceback" not in printed
     subprocess.run(["umount", str(full_disk)], check=True)
     steps = expected_steps(workspace)
-    assert f"pretrain: goes on after step {steps}, from its last checkpoint" in workspace.run("dvc repro pretrain")
+    assert f"pretrain: resumes after step {steps}, from its last checkpoint" in workspace.run("dvc repro pretrain")
     assert made(workspace) == expected
 
 
@@ -110,7 +110,7 @@ def test_a_full_cache_is_told_by_dvc_and_costs_no_step(built: tuple[Workspace, d
     finally:
         subprocess.run(["umount", str(cache)], check=True)
         shutil.rmtree(kept)
-    assert f"goes on after step {expected_steps(workspace)}" in workspace.run("dvc repro pretrain")
+    assert f"resumes after step {expected_steps(workspace)}" in workspace.run("dvc repro pretrain")
     assert made(workspace) == expected
 
 
@@ -135,7 +135,7 @@ def test_killed_in_training_it_goes_on_from_its_checkpoint(
     stages = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid if victim == "dvc" else stages[-1].pid, signal.SIGKILL)
     process.wait(60)
-    assert "pretrain: goes on after step " in workspace.run("dvc repro pretrain")
+    assert "pretrain: resumes after step " in workspace.run("dvc repro pretrain")
     assert made(workspace) == expected
     assert not any(stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE for stage in stages)
 

@@ -12,7 +12,7 @@ from structure import ROOT, stages
 from workspace import SMALL, Workspace
 
 from llmcore.generate.classify import classify_texts
-from llmcore.generate.open import open_classifier, open_gpt
+from llmcore.generate.open import open_classifier, open_language_model
 from llmcore.model.folder import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -95,7 +95,7 @@ def test_a_language_model_has_the_same_ids_and_logits_in_transformers(built: Wor
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = built.folder / "models" / name
-    ours, our_tokenizer = open_gpt(folder)
+    ours, our_tokenizer = open_language_model(folder)
     theirs, their_tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
         ids = their_tokenizer(text, split_special_tokens=True).input_ids
@@ -226,7 +226,7 @@ def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) 
     save_file(weights, foreign / "model.safetensors", metadata={"format": "pt"})
     for name in ("vocab.json", "merges.txt"):
         (foreign / name).write_bytes((built.folder / "data/tokenizer" / name).read_bytes())
-    built.set(weights__path="foreign", instruct__trains="lora")
+    built.set(weights__path="foreign", instruct__trainable="lora")
     expected = ["load_gpt2", "finetune_classifier", "evaluate_classifier", "finetune_instruct", "evaluate_instruct"]
     assert set(built.repro()) == {*expected, "track"}
     base = json.loads((built.folder / "models/base/origin.json").read_text())

@@ -6,9 +6,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from llmcore.config.params import read_params
-from llmcore.report.card import ABOUT, Kind, model_card
+from llmcore.data.world.instructions import Kind
+from llmcore.report.card import ABOUT, model_card
 
-PARAMS = {"lr": 0.001, "trains": "lora", "pooling": "last_real", "lora": {"rank": 16, "targets": ["attn.c_attn"]}}
+PARAMS = {"lr": 0.001, "trainable": "lora", "pooling": "last_real", "lora": {"rank": 16, "targets": ["attn.c_attn"]}}
 
 
 @pytest.mark.parametrize("kind", list(ABOUT))
@@ -52,7 +53,7 @@ def test_params_and_metrics_stand_in_tables():
 def test_only_an_adapter_is_said_to_be_one_and_only_padded_pooling_warns():
     assert "PeftModel" in model_card("classifier", params=PARAMS, metrics={}, licence="not stated")
     assert "PeftModel" not in model_card(
-        "classifier", params=PARAMS | {"trains": "all"}, metrics={}, licence="not stated"
+        "classifier", params=PARAMS | {"trainable": "all"}, metrics={}, licence="not stated"
     )
     assert "answers differ" not in model_card("classifier", params=PARAMS, metrics={}, licence="not stated")
     assert "answers differ" in model_card(

@@ -21,39 +21,39 @@ from structure import ROOT
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_file
 from llmcore.cli import main
-from llmcore.config.kinds import KINDS
+from llmcore.config.generation import ANSWER, STORY
+from llmcore.data.world.instructions import KINDS
 from llmcore.dvc.deps import code_deps
 from llmcore.generate.classify import classify_texts
-from llmcore.generate.open import open_classifier, open_gpt
-from llmcore.generate.settings import ANSWER, STORY, Decoding
+from llmcore.generate.open import open_classifier, open_language_model
+from llmcore.generate.settings import Decoding
 from llmcore.generate.texts import answers, continuations
-from llmcore.model.classifier import GPTClassifier
-from llmcore.model.classifier_folder import save_classifier
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.folder import save_classifier, save_language_model
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.serve.register import REQUIREMENTS, register
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
 from llmcore.tracking import mlflow_store
 
 TRACKING = "MLFLOW_TRACKING_URI"
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this compute has
 LABELS = ["ham", "spam", "other"]
 TEXTS = ["Call now!", "Anna had a ball. " * 20, "naïve 日本 <|endoftext|>"]
 
 
 @pytest.fixture(scope="module")
 def project(
-    tmp_path_factory: pytest.TempPathFactory, config: GPTConfig, tokenizer: Tokenizer, randomised: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory, config: GPT2Config, tokenizer: Tokenizer, randomised: Callable[..., Any]
 ) -> Iterator[Path]:
     """A project with a model of each kind, the run that made its classifier, and all three registered."""
     root = tmp_path_factory.mktemp("project")
     room = len(tokenizer.encode(prompt("alpaca", KINDS["instruct"].example[0]["instruction"], ""))) + 30
-    roomy = GPTConfig(**{**vars(config), "context_length": room})
+    roomy = GPT2Config(**{**vars(config), "context_length": room})
     for name, seed in (("base", 0), ("instruct", 1)):
-        model = randomised(GPT(roomy), seed)
-        save_gpt(root / "models" / name, roomy, model.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    sorter = randomised(GPTClassifier(config, LABELS, "last_real", 20))
+        model = randomised(new_model(roomy), seed)
+        save_language_model(root / "models" / name, roomy, model.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    sorter = randomised(SequenceClassifier(config, LABELS, "last_real", 20))
     state = sorter.state_dict()
     save_classifier(root / "models/classifier", sorter, state, tokenizer=tokenizer, origin={}, card="")
     with pytest.MonkeyPatch.context() as patch:
@@ -119,7 +119,7 @@ ASKED = [{"instruction": "Say hi."}, {"instruction": "What is this?", "input": "
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 1, "seed": 3, "top_k": 40, "top_p": 0.9, "max_new_tokens": 7}])
 def test_a_registered_follower_gives_the_answers_of_the_command_line(project, post, params):
-    model, tokenizer = open_gpt("models/instruct")
+    model, tokenizer = open_language_model("models/instruct")
     pairs = [(asked["instruction"], asked.get("input", "")) for asked in ASKED]
     expected = answers(model, tokenizer, "alpaca", pairs, Decoding(**{**vars(ANSWER), **params}))
     assert any(expected)
@@ -129,7 +129,7 @@ def test_a_registered_follower_gives_the_answers_of_the_command_line(project, po
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.0, "max_new_tokens": 5}])
 def test_a_registered_base_continues_as_the_command_line_does(project, post, params):
-    model, tokenizer = open_gpt("models/base")
+    model, tokenizer = open_language_model("models/base")
     expected = continuations(model, tokenizer, ["Anna had", ""], Decoding(**{**vars(STORY), **params}))
     assert post("base", {"inputs": ["Anna had", ""], "params": params}) == (200, {"predictions": expected})
 

@@ -13,7 +13,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_file
 from llmcore.base.origin import Source, read_source
 from llmcore.data import sources
-from llmcore.generate.open import open_gpt
+from llmcore.generate.open import open_language_model
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import download_weights
 
@@ -51,7 +51,7 @@ def test_a_download_is_a_model_folder_that_knows_its_licence(mirror):
     download_weights.main(["gpt2", "weights/gpt2", "metrics.json"])
     assert read_json("metrics.json")["files"] == 4
     assert read_source("weights/gpt2") == Source("gpt2", "MIT (modified)")
-    ours, tokenizer = open_gpt("weights/gpt2")
+    ours, tokenizer = open_language_model("weights/gpt2")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(mirror)
     ids = torch.tensor([tokenizer.encode("Once upon a time")])
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_pat
 
     few: dict[str, Any] = {f"sources.{item}.kind": "world" for item in ("text", "spam", "instructions")}
     few |= {f"sources.{item}.size": 30 for item in ("text", "spam", "instructions")}
-    few |= {"sources.spam.size": 60}  # fewer would leave a class without a row in some split
+    few |= {"sources.spam.rows": 60}  # fewer would leave a class without a row in some split
     few |= {"sources.tokenizer.kind": "local", "sources.tokenizer.path": "mirror/gpt2"}
     few |= {"weights.download": [], "weights.path": "mirror/gpt2"}
     few |= {"spam.split": "grouped", "instructions.split": "given", "evaluate_instruct.max_new_tokens": 2}

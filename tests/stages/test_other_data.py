@@ -14,8 +14,8 @@ from structure import ROOT
 
 from llmcore.base.files import read_json, read_jsonl
 from llmcore.base.seeds import torch_generator
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.model.folder import save_language_model
+from llmcore.model.gpt2 import GPT2Config
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import (
     download,
@@ -35,17 +35,17 @@ CONTEXT = 64
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPTConfig, tokenizer: Tokenizer) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPT2Config, tokenizer: Tokenizer) -> Path:
     """A project with a tiny base and small numbers, no tracking."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("LLMCORE_TRACKING", "off")
     for name in ("dvc.yaml", "llmcore", "stages"):  # what a training's key is made of
         (tmp_path / name).symlink_to(ROOT / name)
-    shape = GPTConfig(**{**vars(config), "context_length": CONTEXT})
-    base = GPT(shape)
+    shape = GPT2Config(**{**vars(config), "context_length": CONTEXT})
+    base = new_model(shape)
     base.initialise(torch_generator(0, "initialise"))
-    save_gpt("base", shape, base.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model("base", shape, base.state_dict(), tokenizer=tokenizer, origin={}, card="")
     set_params(
         classifier={"epochs": 1, "max_tokens": CONTEXT, "eval_interval_steps": 1000, "class_weights": "balanced"},
         spam={"split": "grouped", "balance": "none"},
@@ -150,7 +150,7 @@ def test_instructions_in_other_scripts_packed_in_the_phi3_form(project: Path) ->
     rows.append({"instruction": "long " * 200, "output": "x"})
     (project / "own.jsonl").write_text(jsonl(rows)[1], encoding="utf-8")
     source("instructions", "own.jsonl")
-    set_params(instruct={"prompt": "phi3", "packing": True, "overlong": "drop", "max_tokens": CONTEXT})
+    set_params(instruct={"prompt": "phi3", "packing": True, "too_long": "drop", "max_tokens": CONTEXT})
     download.main(["instructions", "raw", "d.json"])
     prepare_instructions.main(["raw", "data", "p.json", "audit"])
     finetune_instruct.main(["base", "data", "model", "f.json", "curves"])

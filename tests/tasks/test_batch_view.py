@@ -5,7 +5,7 @@ from tiny import CPU, END_OF_TEXT
 
 from llmcore.config.params import read_params
 from llmcore.report.batch import batch_text
-from llmcore.tasks.classification import ClassificationTask, Labelled, classification_rows
+from llmcore.tasks.classification import ClassificationTask, LabelledText, classification_rows
 from llmcore.tasks.instructions import instruction_rows, instruction_task
 from llmcore.tokenizer.bpe import Tokenizer
 
@@ -46,7 +46,7 @@ def test_packed_rows_show_both_texts_whole(tokenizer: Tokenizer) -> None:
 
 
 def test_a_classifier_learns_at_one_token(tokenizer: Tokenizer) -> None:
-    rows = [Labelled([1, 2, 3], 1), Labelled([4], 0)]
+    rows = [LabelledText([1, 2, 3], 1), LabelledText([4], 0)]
     for pad_to, expected in ((None, ["12{+3+}", "{+4+}(2 padding)"]), (4, ["123{+15+}", "4(2 padding){+15+}"])):
         task = ClassificationTask(
             rows, rows, batch_size=2, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=pad_to, device=CPU.device

@@ -7,23 +7,17 @@ from hypothesis import strategies as st
 from tiny import CPU, END_OF_TEXT, tiny_gpt
 from torch.nn import functional as F
 
-from llmcore.model.classifier import GPTClassifier, choose_trained
-from llmcore.tasks.classification import (
-    ClassificationTask,
-    Labelled,
-    balanced_weights,
-    class_probabilities,
-    label_rows,
-    pad,
-)
+from llmcore.generate.classify import class_probabilities
+from llmcore.model.classifier import SequenceClassifier, choose_trained
+from llmcore.tasks.classification import ClassificationTask, LabelledText, balanced_weights, label_rows, pad
 
-ROWS = [Labelled([1, 2, 3], 0), Labelled([4], 1), Labelled([5, 6, 7, 8, 9], 1), Labelled([3, 3], 0)]
+ROWS = [LabelledText([1, 2, 3], 0), LabelledText([4], 1), LabelledText([5, 6, 7, 8, 9], 1), LabelledText([3, 3], 0)]
 IDS = [row.ids for row in ROWS]
 
 
-def classifier() -> GPTClassifier:
+def classifier() -> SequenceClassifier:
     config = tiny_gpt().config
-    made = GPTClassifier(config, ["ham", "spam"], "last_real", 20)
+    made = SequenceClassifier(config, ["ham", "spam"], "last_real", 20)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -32,7 +26,7 @@ def classifier() -> GPTClassifier:
 
 
 @pytest.fixture
-def model() -> GPTClassifier:
+def model() -> SequenceClassifier:
     return classifier()
 
 
@@ -52,7 +46,7 @@ def task(
     )
 
 
-def one_by_one(model: GPTClassifier) -> torch.Tensor:
+def one_by_one(model: SequenceClassifier) -> torch.Tensor:
     """Logits of each row without any padding: (rows, labels)."""
     return torch.cat([model(torch.tensor([ids]), torch.tensor([len(ids) - 1])) for ids in IDS]).detach()
 
@@ -78,16 +72,16 @@ def test_a_batch_keeps_rows_and_labels_together() -> None:
         for ids, read, label in zip(batch.ids.tolist(), batch.read.tolist(), batch.labels.tolist(), strict=True)
     }
     assert labels == {tuple(row.ids): row.label for row in ROWS}
-    assert batch.supervised == 4
+    assert batch.n_targets == 4
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
-def test_neither_padding_nor_batching_changes_a_probability(model: GPTClassifier, batch_size: int) -> None:
+def test_neither_padding_nor_batching_changes_a_probability(model: SequenceClassifier, batch_size: int) -> None:
     found = class_probabilities(model, IDS, batch_size=batch_size, pad_id=END_OF_TEXT, pad_to=None)
     torch.testing.assert_close(found, one_by_one(model).softmax(-1), rtol=1e-5, atol=1e-6)
 
 
-def test_read_at_the_last_position_padding_counts(model: GPTClassifier) -> None:
+def test_read_at_the_last_position_padding_counts(model: SequenceClassifier) -> None:
     """The book's way: the reason why it is not ours."""
     six = class_probabilities(model, IDS, batch_size=4, pad_id=END_OF_TEXT, pad_to=6)
     eight = class_probabilities(model, IDS, batch_size=4, pad_id=END_OF_TEXT, pad_to=8)
@@ -95,14 +89,14 @@ def test_read_at_the_last_position_padding_counts(model: GPTClassifier) -> None:
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 4])
-def test_metrics_are_means_over_rows(model: GPTClassifier, micro_batch_size: int) -> None:
+def test_metrics_are_means_over_rows(model: SequenceClassifier, micro_batch_size: int) -> None:
     logits, labels = one_by_one(model), torch.tensor([row.label for row in ROWS])
     metrics = task(micro_batch_size).evaluate(model)
     assert metrics["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert metrics["accuracy"] == (logits.argmax(-1) == labels).float().mean().item()
 
 
-@pytest.mark.parametrize("trains", ["head", "last_block"])
+@pytest.mark.parametrize("trainable", ["head", "last_block"])
 @pytest.mark.parametrize("pad_to", [None, 7])
 def test_remembering_the_frozen_blocks_changes_neither_loss_nor_gradient(trains: str, pad_to: int | None) -> None:
     plain, remembering = classifier().double(), classifier().double()
@@ -134,7 +128,7 @@ def test_where_all_is_trained_no_block_is_frozen() -> None:
     assert classifier().frozen_blocks == 0
 
 
-def test_loss_is_summed_over_rows(model: GPTClassifier) -> None:
+def test_loss_is_summed_over_rows(model: SequenceClassifier) -> None:
     classifying = task(4)
     [batch] = classifying.micro_batches(0)
     mean = F.cross_entropy(model(batch.ids, batch.read), batch.labels)
@@ -170,7 +164,7 @@ def test_read_at_the_last_position_the_rest_of_the_batch_does_not_count(rows: li
 
 @pytest.mark.parametrize("counts", [[3, 1], [5, 5], [1, 2, 97], [10] * 20])
 def test_balanced_weights_let_all_classes_count_alike(counts: list[int]) -> None:
-    rows = [Labelled([0], label) for label, count in enumerate(counts) for _ in range(count)]
+    rows = [LabelledText([0], label) for label, count in enumerate(counts) for _ in range(count)]
     weights = balanced_weights(rows, len(counts))
     assert [weight * count for weight, count in zip(weights, counts, strict=True)] == pytest.approx(
         [len(rows) / len(counts)] * len(counts)
@@ -178,7 +172,7 @@ def test_balanced_weights_let_all_classes_count_alike(counts: list[int]) -> None
     assert sum(weights[row.label] for row in rows) == pytest.approx(len(rows))
 
 
-def test_a_weighted_loss_is_the_weighted_sum_over_rows(model: GPTClassifier) -> None:
+def test_a_weighted_loss_is_the_weighted_sum_over_rows(model: SequenceClassifier) -> None:
     weighing = task(4, class_weights=[0.5, 3.0])
     [batch] = weighing.micro_batches(0)
     each = F.cross_entropy(model(batch.ids, batch.read), batch.labels, reduction="none")
@@ -195,5 +189,5 @@ def test_padding_is_counted() -> None:
 def test_rows_become_ids_cut_and_never_empty() -> None:
     rows = [{"text": "abc", "label": "b"}, {"text": "", "label": "a"}]
     labelled, lengths = label_rows(rows, lambda texts: ([ord(c) for c in text] for text in texts), ["a", "b"], 2, 99)
-    assert labelled == [Labelled([97, 98], 1), Labelled([99], 0)]
+    assert labelled == [LabelledText([97, 98], 1), LabelledText([99], 0)]
     assert lengths == [3, 1]

@@ -8,16 +8,8 @@ import torch
 from tiny import CPU, END_OF_TEXT, VOCAB, tiny_gpt
 from torch.nn import functional as F
 
-from llmcore.data.windows import IGNORED
-from llmcore.tasks.instructions import (
-    Example,
-    InstructionTask,
-    Packed,
-    log_likelihoods,
-    make_example,
-    pack,
-    usable,
-)
+from llmcore.data.windows import IGNORE_INDEX
+from llmcore.tasks.instructions import Example, InstructionTask, Packed, log_likelihoods, make_example, pack, usable
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import PREAMBLE
 
@@ -36,7 +28,7 @@ def example(row: dict[str, str], mask: str, max_tokens: int = 1000, form: str = 
 
 
 def learned(row: dict[str, str], mask: str, form: str = "alpaca") -> str:
-    return "".join(chr(target) for target in example(row, mask, form=form).targets if target != IGNORED)
+    return "".join(chr(target) for target in example(row, mask, form=form).targets if target != IGNORE_INDEX)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +48,7 @@ def learned(row: dict[str, str], mask: str, form: str = "alpaca") -> str:
 )
 def test_a_mask_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask) == text
-    assert example(row, mask).supervised == len(text)
+    assert example(row, mask).n_targets == len(text)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +65,7 @@ def test_a_mask_leaves_exactly_this_text(row: dict[str, str], mask: str, text: s
 def test_a_mask_of_the_phi3_form_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask, "phi3") == text
     made = example(row, mask, form="phi3")
-    kept = np.flatnonzero(made.targets != IGNORED)
+    kept = np.flatnonzero(made.targets != IGNORE_INDEX)
     assert kept.tolist() == list(range(len(made.targets) - len(text), len(made.targets)))  # one run, to the end
 
 
@@ -81,7 +73,7 @@ def test_a_mask_of_the_phi3_form_leaves_exactly_this_text(row: dict[str, str], m
 def test_each_target_is_the_next_input(mask: str) -> None:
     made = example(WITH_INPUT, mask)
     assert len(made.inputs) == len(made.targets)
-    kept = made.targets[:-1] != IGNORED
+    kept = made.targets[:-1] != IGNORE_INDEX
     assert (made.targets[:-1] == made.inputs[1:])[kept].all()
     assert made.targets[-1] == END
 
@@ -96,7 +88,7 @@ def test_long_rows_are_cut_at_the_end(mask: str) -> None:
         assert cut.inputs.tolist() == whole.inputs[:max_tokens].tolist()
         assert cut.targets.tolist() == whole.targets[:max_tokens].tolist()
     assert not example(WITH_INPUT, mask, size).truncated
-    assert example(WITH_INPUT, "instruction+input", 50).supervised == 0
+    assert example(WITH_INPUT, "instruction+input", 50).n_targets == 0
 
 
 def test_with_a_real_tokenizer_the_answer_and_end_of_text_are_learned(tokenizer: Tokenizer) -> None:
@@ -104,14 +96,14 @@ def test_with_a_real_tokenizer_the_answer_and_end_of_text_are_learned(tokenizer:
     made = make_example(
         WITH_INPUT, tokenizer.encode, end_of_text=end, form="alpaca", mask="instruction+input", max_tokens=1000
     )
-    kept = made.targets[made.targets != IGNORED].tolist()
+    kept = made.targets[made.targets != IGNORE_INDEX].tolist()
     assert (tokenizer.decode(kept[:-1]), kept[-1]) == ("Moon.", end)
 
 
 ROWS = [
-    Example(np.array([1, 2, 3, 4]), np.array([IGNORED, 3, 4, END_OF_TEXT]), length=0),
+    Example(np.array([1, 2, 3, 4]), np.array([IGNORE_INDEX, 3, 4, END_OF_TEXT]), length=0),
     Example(np.array([5, 6]), np.array([6, END_OF_TEXT]), length=0),
-    Example(np.array([7, 8, 9]), np.array([IGNORED, IGNORED, 10]), length=9),
+    Example(np.array([7, 8, 9]), np.array([IGNORE_INDEX, IGNORE_INDEX, 10]), length=9),
 ]
 
 
@@ -130,13 +122,13 @@ def task(micro_batch_size: int, rows: Sequence[Example | Packed] = ROWS) -> Inst
 def test_only_padding_is_added_to_the_rows() -> None:
     [batch] = task(3).micro_batches(0)
     found = {tuple(row) for row in torch.cat([batch.inputs, batch.targets], dim=1).tolist()}
-    pad, no = END_OF_TEXT, IGNORED
+    pad, no = END_OF_TEXT, IGNORE_INDEX
     assert found == {
         (1, 2, 3, 4, no, 3, 4, END_OF_TEXT),
         (5, 6, pad, pad, 6, END_OF_TEXT, no, no),
         (7, 8, 9, pad, no, no, 10, no),
     }
-    assert batch.supervised == 6
+    assert batch.n_targets == 6
 
 
 def test_validation_loss_is_the_mean_over_supervised_targets_of_all_rows() -> None:
@@ -144,7 +136,7 @@ def test_validation_loss_is_the_mean_over_supervised_targets_of_all_rows() -> No
     model = tiny_gpt().eval()
     logits = [model(torch.from_numpy(row.inputs)[None])[0] for row in ROWS]  # (T, V) each
     targets = torch.cat([torch.from_numpy(row.targets) for row in ROWS])
-    expected = F.cross_entropy(torch.cat(logits), targets, ignore_index=IGNORED).item()
+    expected = F.cross_entropy(torch.cat(logits), targets, ignore_index=IGNORE_INDEX).item()
     assert targets.max() < VOCAB
     for micro_batch_size in (1, 2, 3):
         assert task(micro_batch_size).evaluate(model)["loss"] == pytest.approx(expected, rel=1e-6)
@@ -163,7 +155,7 @@ def random_examples(count: int, longest: int = 8, seed: int = 0) -> list[Example
     for length in generator.integers(1, longest + 1, count).tolist():
         ids = generator.integers(0, VOCAB, length + 1)
         targets = ids[1:].copy()
-        targets[: length // 2] = IGNORED
+        targets[: length // 2] = IGNORE_INDEX
         made.append(Example(ids[:-1], targets, length))
     return made
 
@@ -220,7 +212,7 @@ def test_likelihoods_are_sums_over_supervised_targets_of_a_row(batch_size: int) 
     expected = []
     for row in ROWS:
         logits = model(torch.from_numpy(row.inputs)[None])[0].log_softmax(-1)
-        kept = np.flatnonzero(row.targets != IGNORED)
+        kept = np.flatnonzero(row.targets != IGNORE_INDEX)
         expected.append(logits[kept, row.targets[kept]].sum().item())
     found = log_likelihoods(model, ROWS, batch_size=batch_size, pad_id=END_OF_TEXT)
     assert found == pytest.approx(expected, rel=1e-5)

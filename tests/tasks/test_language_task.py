@@ -10,16 +10,17 @@ from tiny import CONTEXT, CPU, END_OF_TEXT, language_task, tiny_corpus, tiny_gpt
 from torch.nn import functional as F
 
 from llmcore.data.tokens import join_documents
-from llmcore.data.windows import IGNORED, Windows, document_windows
-from llmcore.model.folder import save_gpt
-from llmcore.model.gpt2 import GPT, GPTConfig
+from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
+from llmcore.model.folder import save_language_model
+from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.language import LanguageTask, language_metrics, target_bytes
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 from llmcore.tokenizer.bpe import Tokenizer
 
 
 @pytest.fixture
-def model() -> GPT:
+def model() -> LanguageModel:
     """Weights large enough that the loss is far from that of equal chances."""
     gpt = tiny_gpt().eval()
     with torch.no_grad():
@@ -37,14 +38,14 @@ def batch_of(windows: Windows, *rows: int) -> TokenBatch:
     return TokenBatch.of(*windows.rows(np.array(rows)), CPU.device)
 
 
-def test_loss_is_cross_entropy_over_all_positions(model: GPT) -> None:
+def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
     """Masking before the output head saves work and must change neither loss nor gradient."""
     batch, model = batch_of(some_windows(), *range(len(some_windows()))), model.double()
-    assert 0 < batch.supervised < batch.targets.numel()
+    assert 0 < batch.n_targets < batch.targets.numel()
 
     loss = next_token_loss(model, batch)
     logits = model(batch.inputs)  # (B, T, V)
-    plain = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    plain = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     torch.testing.assert_close(loss, plain, rtol=1e-12, atol=0)
     parameters = list(model.parameters())
     torch.testing.assert_close(
@@ -53,23 +54,23 @@ def test_loss_is_cross_entropy_over_all_positions(model: GPT) -> None:
 
 
 def test_loss_is_that_of_transformers_times_the_targets(
-    gpt: GPT, config: GPTConfig, tokenizer: Tokenizer, tmp_path: Path
+    gpt: LanguageModel, config: GPT2Config, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    save_gpt(tmp_path / "gpt", config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "gpt", config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt").eval()
     ids = torch.randint(0, config.vocab_size, (3, config.context_length), generator=torch.Generator().manual_seed(0))
     inputs, targets = ids[:, :-1], ids[:, 1:].clone()
-    targets[0, 5:] = targets[2, :7] = IGNORED
-    labels = torch.cat([torch.full((3, 1), IGNORED), targets], dim=1)  # they shift the labels themselves
+    targets[0, 5:] = targets[2, :7] = IGNORE_INDEX
+    labels = torch.cat([torch.full((3, 1), IGNORE_INDEX), targets], dim=1)  # they shift the labels themselves
     batch = TokenBatch.of(inputs.numpy(), targets.numpy(), CPU.device)
     with torch.no_grad():
-        expected = theirs(ids, labels=labels).loss * batch.supervised
+        expected = theirs(ids, labels=labels).loss * batch.n_targets
         torch.testing.assert_close(next_token_loss(gpt, batch), expected, rtol=1e-5, atol=0)
 
 
-def test_padding_does_not_change_the_loss(model: GPT) -> None:
+def test_padding_does_not_change_the_loss(model: LanguageModel) -> None:
     windows = some_windows()
     rows = range(len(windows))
     together = next_token_loss(model, batch_of(windows, *rows)).item()
@@ -77,20 +78,20 @@ def test_padding_does_not_change_the_loss(model: GPT) -> None:
     assert together == pytest.approx(alone, rel=1e-6)
 
 
-def test_mean_loss_weighs_each_target_once(model: GPT) -> None:
+def test_mean_loss_weighs_each_target_once(model: LanguageModel) -> None:
     windows = some_windows()
     whole = batch_of(windows, *range(len(windows)))
-    expected = next_token_loss(model, whole).item() / whole.supervised
+    expected = next_token_loss(model, whole).item() / whole.n_targets
     for size in (1, 2, len(windows)):
         batches = [
             batch_of(windows, *range(len(windows))[begin : begin + size]) for begin in range(0, len(windows), size)
         ]
         loss, supervised = mean_loss(model, batches)
-        assert supervised == whole.supervised
+        assert supervised == whole.n_targets
         assert loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_metrics_follow_their_formulas(model: GPT) -> None:
+def test_metrics_follow_their_formulas(model: LanguageModel) -> None:
     windows = some_windows()
     loss, tokens = mean_loss(model, [batch_of(windows, row) for row in range(len(windows))])
     metrics = language_metrics(model, windows, text_bytes=250, batch_size=3, device=CPU.device)
@@ -100,7 +101,7 @@ def test_metrics_follow_their_formulas(model: GPT) -> None:
     assert metrics["bits_per_byte"] == pytest.approx(loss * tokens / 250 / math.log(2), rel=1e-6)
 
 
-def test_perplexity_of_a_hopeless_model_is_still_a_number(model: GPT) -> None:
+def test_perplexity_of_a_hopeless_model_is_still_a_number(model: LanguageModel) -> None:
     with torch.no_grad():
         model.transformer.wte.weight.mul_(1e4)
     metrics = language_metrics(model, some_windows(), text_bytes=1, batch_size=3, device=CPU.device)
@@ -119,9 +120,11 @@ def test_target_bytes_are_the_length_of_the_text(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
 def test_micro_batches_divide_the_rows_of_a_step(micro_batch_size: int) -> None:
     def rows(task: LanguageTask, step: int) -> list[list[int]]:
-        batches = task.micro_batches(step)
+        batches = task.loader.micro_batches(step)
         assert all(len(batch.inputs) <= task.micro_batch_size for batch in batches)
-        return [[token for token in row if token != IGNORED] for batch in batches for row in batch.targets.tolist()]
+        return [
+            [token for token in row if token != IGNORE_INDEX] for batch in batches for row in batch.targets.tolist()
+        ]
 
     small, whole = language_task(8, micro_batch_size), language_task(8, 8)
     for step in (0, 1, 5):

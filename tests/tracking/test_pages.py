@@ -23,7 +23,7 @@ from llmcore.report.figures import loss_curves
 from llmcore.tracking import tracker as tracking
 from llmcore.tracking.mlflow_store import open_store
 
-pytestmark = [pytest.mark.ui, pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")]
+pytestmark = [pytest.mark.ui, pytest.mark.skipif(chromium() is None, reason="no Chromium on this compute")]
 
 SECTIONS = ["seed", "model", "pretrain", "compute"]
 RATES = (0.001, 0.002, 0.004)
@@ -42,7 +42,7 @@ def pretrain(params: Params, lr: float, folder: Path) -> None:
         tracker.log_text("Mia and Tom had a red ball.", "samples/step-000040.txt")
         loss_curves(folder / "loss.png", losses, [{"step": STEPS, "loss_val": losses[-1]["loss_train"]}])
         tracker.log_artifact(folder / "loss.png", "figures")
-        tracker.log_metrics({"parameters": 883456, "kept_step": STEPS, "val_loss": 0.5, "val_nats_per_byte": 0.2})
+        tracker.log_metrics({"parameters": 883456, "best_step": STEPS, "val_loss": 0.5, "val_nats_per_byte": 0.2})
         tracker.set_tags({"model_sha256": f"weights of {lr}"})
 
 

@@ -387,7 +387,7 @@ def test_the_end_waits_for_a_slow_store_for_so_long_and_the_next_run_sends_the_r
 
 
 def test_the_end_waits_longer_for_mlflow_to_load_than_for_the_store(project, params, monkeypatch, capfd):
-    """On a busy machine the import alone takes half a minute; a store that is never made would never get a run."""
+    """On a busy compute the import alone takes half a minute; a store that is never made would never get a run."""
     loaded: list[bool] = []
 
     def slowly() -> None:

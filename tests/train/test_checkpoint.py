@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not at all, and damage is found."""
+"""DiskCheckpointer on disk: whole or not at all, and damage is found."""
 
 import shutil
 from collections.abc import Callable
@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcore.train.checkpoint import (
-    FACTS,
-    MARKER,
-    TENSORS,
-    Checkpoint,
-    checkpoint_folders,
-    read_checkpoint,
-    write_checkpoint,
-)
+from llmcore.model.gpt2 import TENSORS
+from llmcore.train.checkpoint import FACTS, MARKER, Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
 
 
 def example(step: int = 7) -> Checkpoint:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import Compute
-from llmcore.train.compute import set_up
+from llmcore.train.compute import Compute, setup_compute
 
 
 @pytest.fixture(autouse=True)
@@ -29,34 +28,34 @@ def section(device: str = "cpu", precision: str = "fp32", threads: int = 1, dete
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there(device: str) -> None:
     if {"cuda": torch.cuda, "mps": torch.backends.mps}[device].is_available():
-        pytest.skip("this machine has it")
-    rule = f"compute.device must be a device of this machine, got '{device}'; set it to cpu"
+        pytest.skip("this compute has it")
+    rule = f"compute.device must be a device of this compute, got '{device}'; set it to cpu"
     with pytest.raises(UserError, match=f"^{rule}$"):
-        set_up(section(device=device))
+        setup_compute(section(device=device))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_are_set(threads: int) -> None:
-    set_up(section(threads=threads))
+    setup_compute(section(threads=threads))
     assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(("determinism", "on", "warns"), [("strict", True, False), ("warn", True, True)])
 def test_determinism_is_set(determinism: str, on: bool, warns: bool) -> None:
-    set_up(section(determinism=determinism))
+    setup_compute(section(determinism=determinism))
     assert torch.are_deterministic_algorithms_enabled() is on
     assert torch.is_deterministic_algorithms_warn_only_enabled() is warns
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_determinism_off_leaves_torch_as_it_is() -> None:
-    set_up(section())
+    setup_compute(section())
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_products_are_computed_in_the_precision(precision: str, dtype: torch.dtype) -> None:
-    with set_up(section(precision=precision)).autocast():
+    with setup_compute(section(precision=precision)).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
@@ -65,5 +64,5 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, capability: str, taken: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "sse": True})
-    assert set_up(section(precision="auto")).precision == taken
+    assert setup_compute(section(precision="auto")).precision == taken
     assert capsys.readouterr().err == f"compute.precision auto: {taken}, what cpu is fast in\n"

@@ -6,13 +6,14 @@ import pytest
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.train.key import Parts, code_hashes, differences, key_of
+from llmcore.dvc.files import code_hashes
+from llmcore.train.key import Parts, differences, key_of
 
 PARTS: Parts = {
     "params": {"pretrain.lr": 0.004, "seed": 1},
     "inputs": {"tokens": "ab"},
     "code": {"llmcore/train/loop.py": "12"},
-    "machine": {"torch": "2.13.0"},
+    "compute": {"torch": "2.13.0"},
 }
 
 
@@ -23,7 +24,7 @@ PARTS: Parts = {
         ("params", "pretrain.new", 1, "pretrain.new none -> 1"),
         ("inputs", "tokens", "cd", "input tokens differs"),
         ("code", "llmcore/train/loop.py", "34", "llmcore/train/loop.py differs"),
-        ("machine", "torch", "2.14.0", "torch 2.13.0 -> 2.14.0"),
+        ("compute", "torch", "2.14.0", "torch 2.13.0 -> 2.14.0"),
     ],
 )
 def test_every_part_makes_another_key_and_is_named(kind: str, name: str, value: object, said: str) -> None:

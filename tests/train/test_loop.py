@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from tiny import CONTEXT, CPU, END_OF_TEXT, equal_bits, language_task, tiny_gpt, training, weights
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import Training
+from llmcore.config.generation import GenerationConfig
+from llmcore.config.params import TrainingParams
 from llmcore.data.tokens import join_documents
-from llmcore.data.windows import IGNORED, Windows, stride_windows
+from llmcore.data.windows import IGNORE_INDEX, Windows, stride_windows
 from llmcore.generate.decode import decode
-from llmcore.generate.sampling import Sampling
-from llmcore.model.gpt2 import GPT
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
 from llmcore.tasks.next_token import TokenBatch
-from llmcore.train.compute import Machine
+from llmcore.train.compute import Compute
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps, train_step
 from llmcore.train.optimizer import make_optimizer
@@ -30,18 +30,18 @@ Weights = dict[str, torch.Tensor]
 DEFAULT = training()
 
 
-def trained(section: Training = DEFAULT, *, seed: int = 1) -> tuple[Weights, History]:
+def trained(section: TrainingParams = DEFAULT, *, seed: int = 1) -> tuple[Weights, History]:
     """Train the same model on the same rows; return its weights and what was observed."""
     model, history = tiny_gpt(dropout=0.1), History()
-    fit(model, language_task(4, 2), section, seed=seed, machine=CPU, observer=history)
+    fit(model, language_task(4, 2), section, seed=seed, compute=CPU, observer=history)
     return weights(model), history
 
 
-def one_gradient(task: LanguageTask | InstructionTask, model: GPT) -> tuple[float, Weights]:
+def one_gradient(task: LanguageTask | InstructionTask, model: LanguageModel) -> tuple[float, Weights]:
     """Loss and gradient of the first step, read off from a step of plain descent with rate 1."""
     before = weights(model)
     optimizer = torch.optim.SGD(model.parameters())
-    done = train_step(model, task, optimizer, 0, lr=1.0, grad_clip=1e9, seed=0, machine=CPU)
+    done = train_step(model, task, optimizer, 0, lr=1.0, grad_clip=1e9, seed=0, compute=CPU)
     return done["loss"], {name: before[name] - after for name, after in model.state_dict().items()}
 
 
@@ -68,11 +68,11 @@ def test_evaluating_more_often_changes_no_weight() -> None:
 class Sampler(History):
     """Lets the model write text at each evaluation, and draws from torch's global generator besides."""
 
-    model: GPT
+    model: LanguageModel
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
         super().evaluated(step, metrics)
-        sampling = Sampling(1.0, top_k=0, top_p=0.9)
+        sampling = GenerationConfig(1.0, top_k=0, top_p=0.9)
         decode(self.model, [[END_OF_TEXT]], max_new_tokens=5, sampling=sampling, seed=step, stop_id=None)
         torch.rand(7)
 
@@ -81,7 +81,7 @@ def test_sampling_text_meanwhile_changes_no_weight() -> None:
     plain, _ = trained()
     model, sampler = tiny_gpt(dropout=0.1), Sampler()
     sampler.model = model
-    fit(model, language_task(4, 2), training(eval_interval_steps=2), seed=1, machine=CPU, observer=sampler)
+    fit(model, language_task(4, 2), training(eval_interval_steps=2), seed=1, compute=CPU, observer=sampler)
     assert equal_bits(weights(model), plain)
 
 
@@ -102,7 +102,7 @@ def test_one_epoch_more_changes_no_step_before() -> None:
 def test_the_second_epoch_differs_from_the_first_and_repeats_under_the_same_seed() -> None:
     """Other batches and other dropout masks; the rate is next to nothing, so that only those make the losses."""
     task, still = language_task(4, 2), training(lr=1e-30, min_lr=0.0)
-    per_epoch = task.steps_per_epoch
+    per_epoch = task.loader.steps_per_epoch
 
     def losses() -> list[float]:
         return [row["loss_train"] for row in trained(still)[1].steps]
@@ -111,9 +111,11 @@ def test_the_second_epoch_differs_from_the_first_and_repeats_under_the_same_seed
     assert len(second) == per_epoch
     assert not set(first) & set(second)
     assert losses() == first + second
-    rows = [sorted(np.concatenate([task.order.batch(e * per_epoch + n) for n in range(per_epoch)])) for e in (0, 1)]
-    assert rows[0] == rows[1] == list(range(task.order.rows))
-    assert task.order.batch(0).tolist() != task.order.batch(per_epoch).tolist()
+    rows = [
+        sorted(np.concatenate([task.loader.order.batch(e * per_epoch + n) for n in range(per_epoch)])) for e in (0, 1)
+    ]
+    assert rows[0] == rows[1] == list(range(task.loader.order.rows))
+    assert task.loader.order.batch(0).tolist() != task.loader.order.batch(per_epoch).tolist()
 
 
 def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
@@ -122,7 +124,7 @@ def test_each_step_and_micro_batch_has_dropout_masks_of_its_own() -> None:
     def losses(rows: Sequence[Example], steps: int) -> list[float]:
         still = training(epochs=steps, lr=1e-30, min_lr=0.0)  # the weights stay, so only the masks differ
         history = History()
-        fit(tiny_gpt(dropout=0.5), instructions(rows), still, seed=0, machine=CPU, observer=history)
+        fit(tiny_gpt(dropout=0.5), instructions(rows), still, seed=0, compute=CPU, observer=history)
         return [row["loss_train"] for row in history.steps]
 
     assert len(set(losses([row], steps=4))) == 4
@@ -143,7 +145,7 @@ def instructions(rows: Sequence[Example]) -> InstructionTask:
 def test_accumulated_micro_batches_give_the_gradient_of_the_batch(micro_batch_size: int) -> None:
     """A mean of the micro-batches' means would weigh rows by their lengths."""
     parts, whole = language_task(8, micro_batch_size), language_task(8, 8)
-    assert len({batch.supervised for batch in parts.micro_batches(0)}) > 1
+    assert len({batch.n_targets for batch in parts.micro_batches(0)}) > 1
     loss, gradient = one_gradient(parts, tiny_gpt())
     expected_loss, expected_gradient = one_gradient(whole, tiny_gpt())
     assert loss == pytest.approx(expected_loss, abs=1e-6)
@@ -151,8 +153,8 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_batch(micro_batch_si
 
 
 def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
-    learned = Example(np.array([1, 2, 3]), np.array([IGNORED, 3, END_OF_TEXT]), length=0)
-    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), length=9)
+    learned = Example(np.array([1, 2, 3]), np.array([IGNORE_INDEX, 3, END_OF_TEXT]), length=0)
+    masked = Example(np.array([4, 5]), np.array([IGNORE_INDEX, IGNORE_INDEX]), length=9)
     loss, gradient = one_gradient(instructions([masked, learned, masked]), tiny_gpt())
     expected_loss, expected_gradient = one_gradient(instructions([learned]), tiny_gpt())
     assert loss == expected_loss
@@ -162,7 +164,7 @@ def test_rows_without_supervised_tokens_neither_divide_nor_count() -> None:
 
 
 def test_a_step_of_nothing_supervised_has_no_gradient() -> None:
-    masked = Example(np.array([4, 5]), np.array([IGNORED, IGNORED]), length=9)
+    masked = Example(np.array([4, 5]), np.array([IGNORE_INDEX, IGNORE_INDEX]), length=9)
     loss, gradient = one_gradient(instructions([masked]), tiny_gpt())
     assert loss == 0.0
     assert not any(tensor.any() for tensor in gradient.values())
@@ -172,7 +174,7 @@ def test_the_gradient_is_clipped_to_its_largest_norm() -> None:
     model = tiny_gpt()
     before = weights(model)
     optimizer = torch.optim.SGD(model.parameters())
-    done = train_step(model, language_task(), optimizer, 0, lr=1.0, grad_clip=0.01, seed=0, machine=CPU)
+    done = train_step(model, language_task(), optimizer, 0, lr=1.0, grad_clip=0.01, seed=0, compute=CPU)
     moved = torch.cat([(before[name] - after).flatten() for name, after in model.named_parameters()])
     assert done["grad_norm"] > 0.01
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
@@ -181,17 +183,17 @@ def test_the_gradient_is_clipped_to_its_largest_norm() -> None:
 def test_a_step_says_what_it_did() -> None:
     task = language_task(4, 2)
     done = train_step(
-        tiny_gpt(), task, torch.optim.SGD(tiny_gpt().parameters()), 0, lr=0.5, grad_clip=1.0, seed=0, machine=CPU
+        tiny_gpt(), task, torch.optim.SGD(tiny_gpt().parameters()), 0, lr=0.5, grad_clip=1.0, seed=0, compute=CPU
     )
     assert done["lr"] == 0.5
-    assert done["supervised"] == sum(batch.supervised for batch in task.micro_batches(0))
+    assert done["supervised"] == sum(batch.n_targets for batch in task.loader.micro_batches(0))
 
 
 def test_a_training_is_the_plain_loop() -> None:
     """The loop of the book's chapter 5, with AdamW, clipping and a schedule written out."""
     task, model, reference = language_task(8, 3), tiny_gpt(), tiny_gpt()
     section = training(lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.3, grad_clip=0.5)
-    fit(model, task, section, seed=0, machine=CPU, observer=History())
+    fit(model, task, section, seed=0, compute=CPU, observer=History())
 
     vectors = [parameter for parameter in reference.parameters() if parameter.ndim == 1]
     matrices = [parameter for parameter in reference.parameters() if parameter.ndim > 1]
@@ -202,9 +204,9 @@ def test_a_training_is_the_plain_loop() -> None:
         for group in optimizer.param_groups:
             cosine = (1 + math.cos(math.pi * (step - 2) / (steps - 3))) / 2
             group["lr"] = 1e-2 * (step + 1) / 2 if step < 2 else 1e-3 + 9e-3 * cosine
-        inputs, targets = task.train.rows(task.order.batch(step))
+        inputs, targets = task.train.rows(task.loader.order.batch(step))
         logits = reference(torch.from_numpy(inputs))
-        loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).flatten(), ignore_index=IGNORED)
+        loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).flatten(), ignore_index=IGNORE_INDEX)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
@@ -225,9 +227,9 @@ def test_it_is_evaluated_first_at_intervals_and_last() -> None:
 
 def test_the_last_evaluation_is_returned_and_the_model_left_in_evaluation_mode() -> None:
     model, task, history = tiny_gpt(dropout=0.5), language_task(), History()
-    last = fit(model, task, training(), seed=0, machine=CPU, observer=history)
+    last = fit(model, task, training(), seed=0, compute=CPU, observer=history)
     assert not model.training
-    assert len(history.steps) == 2 * task.steps_per_epoch
+    assert len(history.steps) == 2 * task.loader.steps_per_epoch
     assert last.metrics == task.evaluate(model)
     assert history.validations[-1]["loss_val"] == last.metrics["loss"]
     assert last.step == len(history.steps)
@@ -255,19 +257,19 @@ class Scripted(LanguageTask):
 
     losses: list[float]
 
-    def evaluate(self, model: GPT) -> dict[str, float]:
+    def evaluate(self, model: LanguageModel) -> dict[str, float]:
         return {"loss": self.losses.pop(0)}
 
 
-def scripted(losses: list[float], **changes: Any) -> tuple[GPT, Best, History]:
+def scripted(losses: list[float], **changes: Any) -> tuple[LanguageModel, Best, History]:
     """Train with an evaluation after every step; `losses` begins with the one before the first."""
     task = language_task()
     task.__class__ = Scripted
     assert isinstance(task, Scripted)
     task.losses = list(losses)
     model, history = tiny_gpt(), History()
-    section = training(eval_interval_steps=1, epochs=(len(losses) - 1) / task.steps_per_epoch, **changes)
-    return model, fit(model, task, section, seed=0, machine=CPU, observer=history), history
+    section = training(eval_interval_steps=1, epochs=(len(losses) - 1) / task.loader.steps_per_epoch, **changes)
+    return model, fit(model, task, section, seed=0, compute=CPU, observer=history), history
 
 
 @pytest.mark.parametrize(
@@ -275,14 +277,14 @@ def scripted(losses: list[float], **changes: Any) -> tuple[GPT, Best, History]:
     [(0, 6), (1, 2), (2, 5), (3, 6)],  # 2.0 after step 1 is the best, 1.9 after step 3, nothing after it
 )
 def test_it_stops_after_so_many_evaluations_without_a_better_one(patience: int, steps: int) -> None:
-    _, ended, history = scripted([3.0, 2.0, 2.5, 1.9, 1.9, 2.4, 2.2], patience_evaluations=patience)
+    _, ended, history = scripted([3.0, 2.0, 2.5, 1.9, 1.9, 2.4, 2.2], early_stopping_patience=patience)
     assert len(history.steps) == steps == ended.step
     assert ended.metrics["loss"] == history.validations[-1]["loss_val"]
 
 
 @pytest.mark.parametrize(("losses", "kept"), [([3.0, 2.0, 1.0, 2.5], 2), ([1.0, 2.0, 2.0, 2.0], 0), ([3.0, 2.0], 1)])
 def test_it_ends_with_the_weights_of_the_best_evaluation_if_asked(losses: list[float], kept: int) -> None:
-    model, ended, history = scripted(losses, keep="best")
+    model, ended, history = scripted(losses, keep_checkpoint="best")
     expected = after_steps(kept)
     assert equal_bits(weights(model), weights(expected))
     assert (ended.step, ended.metrics) == (kept, {"loss": min(losses)})
@@ -290,12 +292,12 @@ def test_it_ends_with_the_weights_of_the_best_evaluation_if_asked(losses: list[f
     assert not model.training
 
 
-def after_steps(steps: int) -> GPT:
+def after_steps(steps: int) -> LanguageModel:
     """Return the model that the scripted training has after `steps` steps."""
     model = tiny_gpt()
     optimizer = make_optimizer(model, training())
     for step in range(steps):
-        train_step(model, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
+        train_step(model, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, compute=CPU)
     return model
 
 
@@ -311,7 +313,7 @@ class BrokenAt(LanguageTask):
         self.step = step
         return super().micro_batches(step)
 
-    def loss_sum(self, model: GPT, batch: TokenBatch) -> torch.Tensor:
+    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> torch.Tensor:
         loss = super().loss_sum(model, batch)
         return loss * self.factor if self.step == self.broken_step and torch.is_grad_enabled() else loss
 
@@ -324,12 +326,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(factor: 
     task.factor = factor
     model = tiny_gpt()
     with pytest.raises(UserError, match=r"^training: .* loss (nan|inf), .* at step 3; lower lr$"):
-        fit(model, task, training(), seed=0, machine=CPU, observer=History())
+        fit(model, task, training(), seed=0, compute=CPU, observer=History())
 
     expected = tiny_gpt()
     optimizer = make_optimizer(expected, training())
     for step in (0, 1):
-        train_step(expected, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, machine=CPU)
+        train_step(expected, language_task(), optimizer, step, lr=1e-2, grad_clip=1.0, seed=0, compute=CPU)
     assert equal_bits(weights(model), weights(expected))
 
 
@@ -338,7 +340,7 @@ def test_a_validation_loss_that_is_not_finite_is_told() -> None:
     model = tiny_gpt()
     section = training(epochs=0.01, lr=1e38, min_lr=1e38)
     with pytest.raises(UserError, match=r"^training: .* validation loss nan at step 1; lower lr$"):
-        fit(model, language_task(), section, seed=0, machine=CPU, observer=History())
+        fit(model, language_task(), section, seed=0, compute=CPU, observer=History())
 
 
 # ---- learning
@@ -352,15 +354,15 @@ def repetition() -> LanguageTask:
 
 def test_it_learns_a_repetition() -> None:
     history = History()
-    last = fit(tiny_gpt(), repetition(), training(epochs=12), seed=0, machine=CPU, observer=history)
+    last = fit(tiny_gpt(), repetition(), training(epochs=12), seed=0, compute=CPU, observer=history)
     assert history.validations[0]["loss_val"] == pytest.approx(math.log(16), abs=0.2)
     assert last.metrics["loss"] < 0.05
 
 
 def test_bf16_learns_the_same_with_fp32_parameters() -> None:
     model = tiny_gpt()
-    machine = Machine(torch.device("cpu"), "bf16")
-    last = fit(model, repetition(), training(epochs=12), seed=0, machine=machine, observer=History())
+    compute = Compute(torch.device("cpu"), "bf16")
+    last = fit(model, repetition(), training(epochs=12), seed=0, compute=compute, observer=History())
     assert last.metrics["loss"] < 0.1
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert machine.autocast().__class__ is torch.autocast
+    assert compute.autocast().__class__ is torch.autocast

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_gpt, training
 from torch import nn
 
-from llmcore.train.muon import Muon, orthogonal
+from llmcore.train.muon import newton_schulz
 from llmcore.train.optimizer import make_optimizer
 
 
@@ -17,28 +17,28 @@ def matrices(*shape: int) -> torch.Tensor:
 def test_singular_values_become_about_one_and_directions_stay(shape: tuple[int, ...]) -> None:
     given = matrices(*shape)
     left, _, right = torch.linalg.svd(given, full_matrices=False)
-    found = left.mT @ orthogonal(given) @ right.mT  # (N, k, k), what is left of S
+    found = left.mT @ newton_schulz(given) @ right.mT  # (N, k, k), what is left of S
     values = found.diagonal(dim1=1, dim2=2)
     assert 0.6 < values.min() <= values.max() < 1.3
     assert (found - torch.diag_embed(values)).abs().max() < 1e-4
 
 
 def test_a_matrix_of_zeros_stays_one() -> None:
-    assert torch.equal(orthogonal(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
+    assert torch.equal(newton_schulz(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
 
 
 def test_each_matrix_of_a_stack_is_treated_alone() -> None:
     given = matrices(3, 4, 6)
-    alone = torch.cat([orthogonal(one[None]) for one in given])
-    torch.testing.assert_close(orthogonal(given), alone, rtol=1e-5, atol=1e-6)
+    alone = torch.cat([newton_schulz(one[None]) for one in given])
+    torch.testing.assert_close(newton_schulz(given), alone, rtol=1e-5, atol=1e-6)
 
 
 def test_steps_equal_those_of_torch_within_its_bf16() -> None:
     ours = [nn.Parameter(matrices(6, 4)), nn.Parameter(matrices(4, 9)), nn.Parameter(matrices(6, 4) * 2)]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
     before = [parameter.detach().clone() for parameter in ours]
-    mine = Muon([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1, fused=True)
-    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    mine = MuonWithAdamW([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1, fused=True)
+    reference = torch.optim.MuonWithAdamW(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step))

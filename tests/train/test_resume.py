@@ -12,19 +12,20 @@ from tiny import CPU, END_OF_TEXT, equal_bits, language_task, tiny_gpt, training
 from torch import nn
 
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Runtime, Training
-from llmcore.model.classifier import GPTClassifier
+from llmcore.config.params import RuntimeParams, TrainingParams
+from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.gpt2 import TENSORS
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.tasks.classification import ClassificationTask, Labelled
+from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tasks.instructions import Example, InstructionTask
-from llmcore.train.checkpoint import TENSORS, checkpoint_folders
-from llmcore.train.compute import Machine
+from llmcore.train.checkpoint import checkpoint_folders
+from llmcore.train.compute import Compute
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps
-from llmcore.train.resume import Checkpoints
+from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.state import State
 
-EVERY_STEP = Runtime(
+EVERY_STEP = RuntimeParams(
     progress=False,
     tracking=False,
     checkpoint_interval_steps=1,
@@ -38,7 +39,7 @@ class Killed(BaseException):
     """As kill -9: nothing of the loop runs after it."""
 
 
-class Memory(Checkpoints):
+class Memory(DiskCheckpointer):
     """Saves at every step however long writing takes; dies after step `dies_after`; keeps the last state it saw."""
 
     dies_after: int | None = None
@@ -59,14 +60,14 @@ def pretraining() -> tuple[nn.Module, Any]:
 
 def lora_classification() -> tuple[nn.Module, Any]:
     gpt, draw = tiny_gpt(dropout=0.2), np.random.default_rng(0)
-    model = GPTClassifier(gpt.config, ["ham", "spam"], "last_real", 8)
+    model = SequenceClassifier(gpt.config, ["ham", "spam"], "last_real", 8)
     model.transformer = gpt.transformer
     model.initialise_head(torch_generator(0, "head"))
     targets = ["attn.c_attn", "mlp.c_fc"]
     generator = torch_generator(0, "lora")
     apply_lora(model, rank=2, alpha=2, scaling="alpha/rank", dropout=0.2, targets=targets, generator=generator)
     train_only_lora(model, also=["score."])
-    rows = [Labelled(draw.integers(0, END_OF_TEXT, draw.integers(1, 8)).tolist(), n % 2) for n in range(20)]
+    rows = [LabelledText(draw.integers(0, END_OF_TEXT, draw.integers(1, 8)).tolist(), n % 2) for n in range(20)]
     task = ClassificationTask(
         rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=None, device=CPU.device
     )
@@ -99,8 +100,8 @@ def run(
     *,
     precision: str = "fp32",
     dies_after: int | None = None,
-    runtime: Runtime = EVERY_STEP,
-    section: Training = SECTION,
+    runtime: RuntimeParams = EVERY_STEP,
+    section: TrainingParams = SECTION,
 ) -> Result:
     """Train in a fresh process, as far as the loop can tell; return weights, saved state, history, last evaluation."""
     folder.mkdir(exist_ok=True)
@@ -109,8 +110,8 @@ def run(
     history = History()
     memory = Memory(folder, history, runtime)
     memory.dies_after = dies_after
-    machine = Machine(CPU.device, precision)
-    last = fit(model, task, section, seed=1, machine=machine, observer=history, memory=memory).metrics
+    compute = Compute(CPU.device, precision)
+    last = fit(model, task, section, seed=1, compute=compute, observer=history, memory=memory).metrics
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, memory.tensors, history.dump(), last
 
 
@@ -148,7 +149,13 @@ def test_the_same_holds_with_muon(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["pretraining", "LoRA classification"])
 def test_a_training_that_stops_early_with_its_best_weights_does_so_after_any_kill(tmp_path: Path, name: str) -> None:
     """The learning rate is so high that the loss rises; the kills fall before, on and after the best evaluation."""
-    changes = {"lr": 0.5, "min_lr": 0.5, "eval_interval_steps": 2, "patience_evaluations": 2, "keep": "best"}
+    changes = {
+        "lr": 0.5,
+        "min_lr": 0.5,
+        "eval_interval_steps": 2,
+        "early_stopping_patience": 2,
+        "keep_checkpoint": "best",
+    }
     arguments: dict[str, Any] = {"make": TASKS[name], "section": SECTION.model_copy(update=changes)}
     whole = run(tmp_path / "whole", **arguments)
     steps = len(whole[2][0])
@@ -164,7 +171,7 @@ def test_a_training_that_stops_early_with_its_best_weights_does_so_after_any_kil
 
 def test_a_training_without_memory_gives_the_same_weights(tmp_path: Path) -> None:
     model, task = pretraining()
-    fit(model, task, SECTION, seed=1, machine=CPU, observer=History())
+    fit(model, task, SECTION, seed=1, compute=CPU, observer=History())
     assert equal_bits(model.state_dict(), run(tmp_path / "saved")[0])
 
 
@@ -175,9 +182,9 @@ def test_after_the_last_step_nothing_is_trained_or_evaluated_again(tmp_path: Pat
     def fail(*_: object) -> None:
         raise AssertionError
 
-    task.evaluate = task.micro_batches = fail
-    memory, history = Checkpoints(tmp_path / "whole", found := History(), EVERY_STEP), found
-    last = fit(model, task, SECTION, seed=1, machine=CPU, observer=history, memory=memory)
+    task.evaluate = task.loader.micro_batches = fail
+    memory, history = DiskCheckpointer(tmp_path / "whole", found := History(), EVERY_STEP), found
+    last = fit(model, task, SECTION, seed=1, compute=CPU, observer=history, memory=memory)
     assert (history.dump(), last.metrics) == whole[2:]
     assert not model.training
 
@@ -216,18 +223,18 @@ def test_the_random_numbers_of_torch_go_on_where_they_were(tmp_path: Path) -> No
     torch.manual_seed(99)
     model, _ = pretraining()
     optimizer = torch.optim.AdamW(model.parameters())
-    Checkpoints(tmp_path / "parts", History(), EVERY_STEP).restore(State(model, optimizer))
+    DiskCheckpointer(tmp_path / "parts", History(), EVERY_STEP).restore(State(model, optimizer))
     assert torch.equal(torch.rand(3), expected)
 
 
 # ---- when
 
 
-def saved_steps(folder: Path, runtime: Runtime, write_seconds: float, step_seconds: float) -> list[int]:
+def saved_steps(folder: Path, runtime: RuntimeParams, write_seconds: float, step_seconds: float) -> list[int]:
     """Let 400 steps pass on a clock of our own; return the steps that were saved."""
     clock, saved = [0.0], []
 
-    class Timed(Checkpoints):
+    class Timed(DiskCheckpointer):
         def passed(self, state: State, *, last: bool) -> None:
             before = self._saved_step
             super().passed(state, last=last)
@@ -295,6 +302,6 @@ def test_a_full_disk_is_told_once_and_the_training_goes_on(
 def test_a_folder_that_vanished_is_told_and_the_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     (tmp_path / "gone").write_text("a file where the folder was")
     model, task = pretraining()
-    memory = Checkpoints(tmp_path / "gone", History(), EVERY_STEP)
-    fit(model, task, SECTION, seed=1, machine=CPU, observer=History(), memory=memory)
+    memory = DiskCheckpointer(tmp_path / "gone", History(), EVERY_STEP)
+    fit(model, task, SECTION, seed=1, compute=CPU, observer=History(), memory=memory)
     assert len(capfd.readouterr().err.splitlines()) == 1

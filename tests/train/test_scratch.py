@@ -13,7 +13,7 @@ from structure import ROOT
 
 from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, write_checkpoint
 from llmcore.train.key import Parts
-from llmcore.train.scratch import claimed, scratch_root, sweep
+from llmcore.train.scratch import locked_scratch, remove_finished, scratch_root
 
 PARTS: Parts = {"params": {"pretrain.lr": 0.004}}
 OTHER: Parts = {"params": {"pretrain.lr": 0.001}}
@@ -37,7 +37,7 @@ def save(folder: Path | None, step: int) -> None:
 def killed(parts: Parts, step: int = 5) -> str:
     """Claim, save and die; return the id of the training."""
     training = ""
-    with suppress(KeyboardInterrupt), claimed("pretrain", parts) as scratch:
+    with suppress(KeyboardInterrupt), locked_scratch("pretrain", parts) as scratch:
         training = scratch.training
         save(scratch.folder, step)
         raise KeyboardInterrupt
@@ -45,7 +45,7 @@ def killed(parts: Parts, step: int = 5) -> str:
 
 
 def saved_steps(parts: Parts) -> list[str]:
-    with suppress(KeyboardInterrupt), claimed("pretrain", parts) as scratch:
+    with suppress(KeyboardInterrupt), locked_scratch("pretrain", parts) as scratch:
         assert scratch.folder
         steps = [path.name for path in checkpoint_folders(scratch.folder)]
         raise KeyboardInterrupt
@@ -54,7 +54,7 @@ def saved_steps(parts: Parts) -> list[str]:
 
 def test_a_killed_training_finds_its_checkpoints_and_its_id() -> None:
     training = killed(PARTS)
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder
         assert scratch.training == training
         assert [path.name for path in checkpoint_folders(scratch.folder)] == ["step-000005"]
@@ -62,7 +62,7 @@ def test_a_killed_training_finds_its_checkpoints_and_its_id() -> None:
 
 def test_a_foreign_state_stays_and_the_difference_is_one_line(capfd: pytest.CaptureFixture) -> None:
     training = killed(PARTS)
-    with claimed("pretrain", OTHER) as scratch:
+    with locked_scratch("pretrain", OTHER) as scratch:
         assert scratch.folder
         assert checkpoint_folders(scratch.folder) == []
         assert scratch.training != training
@@ -81,16 +81,16 @@ def test_of_several_foreign_states_the_nearest_is_named(capfd: pytest.CaptureFix
 
 def test_until_dvc_has_recorded_the_outs_the_last_checkpoint_stays(project: Path) -> None:
     """A kill while DVC caches costs no step, and `dvc repro -f` afterwards trains anew."""
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         training = scratch.training
         save(scratch.folder, 4)
         save(scratch.folder, 8)
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder
         assert [path.name for path in checkpoint_folders(scratch.folder)] == ["step-000008"]
         assert scratch.training == training
     (project / "dvc.lock").write_text("ab")
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder
         assert checkpoint_folders(scratch.folder) == []
         assert scratch.training != training
@@ -104,19 +104,19 @@ def test_a_clock_that_was_set_back_changes_nothing(project: Path) -> None:
 
 
 def test_the_next_stage_removes_what_is_finished_and_only_that() -> None:
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         save(scratch.folder, 8)
     killed(OTHER)
-    sweep("pretrain")
+    remove_finished("pretrain")
     assert len(list(scratch_root().glob("pretrain/*"))) == 2
-    sweep("load_gpt2")
+    remove_finished("load_gpt2")
     assert saved_steps(OTHER) == ["step-000005"]
     assert len(list(scratch_root().glob("pretrain/*"))) == 1
 
 
 def test_without_dvc_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DVC_STAGE")
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         save(scratch.folder, 8)
     assert list(scratch_root().glob("pretrain/*")) == []
 
@@ -131,8 +131,8 @@ def test_what_a_kill_left_half_written_is_removed() -> None:
 
 CLAIM = """
 import sys, time, json
-from llmcore.train.scratch import claimed
-with claimed("pretrain", json.loads(sys.argv[1])):
+from llmcore.train.scratch import locked_scratch
+with locked_scratch("pretrain", json.loads(sys.argv[1])):
     print("inside", flush=True)
     sys.stdin.readline()
 """
@@ -180,7 +180,7 @@ def read_only(project: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_scratch_is_told_and_the_training_goes_on(read_only: Path, capfd: pytest.CaptureFixture) -> None:
-    with claimed("pretrain", PARTS) as scratch:
+    with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder is None
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("checkpoints: none are kept, a killed training would begin anew (")

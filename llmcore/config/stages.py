@@ -1,12 +1,7 @@
-"""The one table of stages and model kinds: tracking, cards, the summary, the ledger, the registry and the CLI read it.
+"""The one table of stages: tracking, the summary and the ledger read it; `kinds.py` has that of models."""
 
-Nothing heavy is imported: the command line shows the names.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 
 
 @dataclass(frozen=True)
@@ -17,22 +12,6 @@ class Stage:
     params: tuple[str, ...]  # the sections of params.yaml that it reads
     shown: tuple[str, ...] = ()  # metrics on the last screen
     description: str = ""  # of a run, filled with its final metrics
-
-
-@dataclass(frozen=True)
-class ModelKind:
-    """What is known of a kind of model: who makes it, how it is opened, served and described."""
-
-    folder: str
-    stage: str  # that makes it
-    title: str
-    text: str  # of its card
-    task: str  # pipeline_tag of the Hugging Face hub
-    opened_by: str  # transformers' class
-    licence_source: str  # whose licence it inherits
-    registered_name: str | None = None  # in MLflow's registry; None: it is not registered
-    example: tuple[Any, ...] = ()  # of a request
-    generation: GenerationConfig | None = None  # defaults of generation, where it generates
 
 
 AUDIT = ("train_rows", "val_rows", "test_rows", "test_near_train", "label_conflicts")
@@ -114,56 +93,6 @@ STAGES = {
     ),
 }
 
-MODEL_KINDS = {
-    "pretrain": ModelKind(
-        folder="models/pretrain",
-        stage="pretrain",
-        title="Small language model, pretrained",
-        text="A causal language model, trained from random weights to predict the next token.",
-        task="text-generation",
-        opened_by="AutoModelForCausalLM",
-        licence_source="the training text",
-    ),
-    "base": ModelKind(
-        folder="models/base",
-        stage="load_gpt2",
-        title="Base of the fine-tunings",
-        text="A causal language model with the weights named below, ready to be fine-tuned.",
-        task="text-generation",
-        opened_by="AutoModelForCausalLM",
-        licence_source="the weights",
-        registered_name="base-model",
-        example=("Mia and Tom",),
-        generation=STORY,
-    ),
-    "classifier": ModelKind(
-        folder="models/classifier",
-        stage="finetune_classifier",
-        title="Text classifier",
-        text="A transformer with a linear head, fine-tuned to classify short messages. "
-        "The class is read at the last token that is not padding.",
-        task="text-classification",
-        opened_by="AutoModelForSequenceClassification",
-        licence_source="the base model",
-        registered_name="spam-classifier",
-        example=("You won a kite!",),
-    ),
-    "instruct": ModelKind(
-        folder="models/instruct",
-        stage="finetune_instruct",
-        title="Instruction model",
-        text="A causal language model, fine-tuned to follow instructions.",
-        task="text-generation",
-        opened_by="AutoModelForCausalLM",
-        licence_source="the base model",
-        registered_name="instruction-follower",
-        example=({"instruction": "What is the opposite of big?"},),
-        generation=ANSWER,
-    ),
-}
-
-REGISTERED = {name: kind for name, kind in MODEL_KINDS.items() if kind.registered_name}
-
 
 def stage_info(name: str) -> Stage:
     """Return the row of a stage; of `download_weights@gpt2` that of `download_weights`."""
@@ -175,7 +104,7 @@ def report_folder(name: str) -> str:
     return name.replace("@", "_")
 
 
-def describe(name: str, metrics: dict[str, float]) -> str | None:
+def describe(name: str, metrics: Mapping[str, float]) -> str | None:
     """Return a sentence about a stage's final metrics; None where one of its numbers is missing."""
     try:
         return stage_info(name).description.format_map(metrics) or None
