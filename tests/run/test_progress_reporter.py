@@ -1,4 +1,4 @@
-"""The rate of a training: told every few seconds, without the time of evaluations."""
+"""The throughput of a training is reported every few seconds, without the time of evaluations."""
 
 import pytest
 
@@ -13,18 +13,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_rate_is_told_when_its_interval_is_over(clock: list[float]) -> None:
-    rate = progress.Rate()
-    told = []
+def test_rate_is_returned_when_its_interval_is_over(clock: list[float]) -> None:
+    throughput = progress.Throughput()
+    rates = []
     for _ in range(6):
         clock[0] += progress.RATE_SECONDS / 2
-        told.append(rate.after(30))
-    assert told == [None, 60 / progress.RATE_SECONDS] * 3
+        rates.append(throughput.after_step(30))
+    assert rates == [None, 60 / progress.RATE_SECONDS] * 3
 
 
-def test_an_evaluation_does_not_count(clock: list[float]) -> None:
-    rate = progress.Rate()
+def test_time_of_an_evaluation_does_not_count(clock: list[float]) -> None:
+    throughput = progress.Throughput()
     clock[0] += 50.0
-    rate.skip()
+    throughput.skip()
     clock[0] += progress.RATE_SECONDS
-    assert rate.after(10) == 10 / progress.RATE_SECONDS
+    assert throughput.after_step(10) == 10 / progress.RATE_SECONDS
