@@ -10,7 +10,7 @@ import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl
-from llmcore.evaluate.compare import Comparison, compare_right, compare_scores, verdict
+from llmcore.evaluate.compare import Comparison, compare_correctness, compare_scores, verdict
 
 Row = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def line(score: str, comparison: Comparison) -> str:
 def comparisons(rows: Sequence[tuple[Row, Row]], *, classifier: bool, confidence: float) -> dict[str, Comparison]:
     """Return the comparison of each score that both results have, the most telling first."""
     name, right = ("accuracy", _sorted_right) if classifier else ("exact_match", _answered_right)
-    found = {name: compare_right([right(a) for a, _ in rows], [right(b) for _, b in rows], confidence)}
+    found = {name: compare_correctness([right(a) for a, _ in rows], [right(b) for _, b in rows], confidence)}
     for score in () if classifier else SCORES:
         both = [(a[score], b[score]) for a, b in rows if a.get(score) is not None and b.get(score) is not None]
         if both:

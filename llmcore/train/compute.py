@@ -71,5 +71,5 @@ def setup_compute(params: "ComputeParams") -> Compute:
 def native_bf16(device: str) -> bool:
     """Return whether a device multiplies in bf16 itself; a CPU that does not takes a hundred times as long."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)
