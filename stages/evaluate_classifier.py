@@ -4,7 +4,7 @@ out: metrics, tables (every prediction, the most confident errors, the model bes
 from pathlib import Path
 
 from llmcore.base.files import write_csv
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.split import normalise_message
 from llmcore.evaluate.classification import against_tfidf, evaluate_classifier
 from llmcore.generate.classify import classify_texts

@@ -9,7 +9,8 @@ from llmcore.base.progress import bar
 from llmcore.base.project import project_root
 from llmcore.base.rows import InstructionRow
 from llmcore.base.seeds import derive
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.data.instructions import prompt_key
 from llmcore.evaluate.answers import evaluate_answers, scored
 from llmcore.evaluate.judge import Judge, judge_answers

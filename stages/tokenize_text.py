@@ -6,12 +6,13 @@ from pathlib import Path
 from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json
 from llmcore.base.origin import read_source, write_source
 from llmcore.base.progress import bar
-from llmcore.config.params import TokenizerParams, read_params
+from llmcore.config.params import TokenizerParams
+from llmcore.config.read import read_params
 from llmcore.data.documents import read_raw_text
 from llmcore.data.tokens import encode_documents, write_tokens
 from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def main(argv: list[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_file, write_bytes, write_json
 from llmcore.base.git import DELETED, changed_files, git, git_succeeds, new_code
-from llmcore.config.params import PARAMS_FILE
+from llmcore.config.read import PARAMS_FILE
 from llmcore.dvc.files import LOCK_FILE, hash_of, listing, listing_hash, md5, read_lock
 from llmcore.dvc.fsck import cache_folder
 from llmcore.lineage.runs import Run, one_run, open_runs

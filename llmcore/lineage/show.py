@@ -9,10 +9,10 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, sha256_file
 from llmcore.base.git import git, git_succeeds
 from llmcore.base.origin import NOT_STATED, read_source
-from llmcore.config.params import PARAMS_FILE
+from llmcore.config.read import PARAMS_FILE
 from llmcore.dvc.files import LOCK_FILE, Locked, hash_of, read_lock
-from llmcore.lineage.runs import Run, Runs, one_run, open_runs
-from llmcore.lineage.tree import SHORT, World, made_by, maker, tree
+from llmcore.lineage.runs import SHORT, Run, Runs, one_run, open_runs
+from llmcore.lineage.tree import World, made_by, maker, tree
 
 WEIGHTS = "model.safetensors"
 

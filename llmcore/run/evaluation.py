@@ -11,7 +11,8 @@ from llmcore.config.params import Params
 from llmcore.evaluate.scores import Uncertainty
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.tracking.results import RESULTS_FOLDER
-from llmcore.tracking.tracker import Tracker, tracked_run
+from llmcore.tracking.run import tracked_run
+from llmcore.tracking.tracker import Tracker
 
 MAX_TRACKED_ROWS = 200  # of a table in MLflow
 

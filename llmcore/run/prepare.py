@@ -6,10 +6,11 @@ from typing import Any
 
 from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json
 from llmcore.base.origin import read_source
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.data.prepared import Prepared, audit_json, write_prepared
 from llmcore.report.audit_page import audit_lines
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def prepare(

@@ -10,7 +10,7 @@ from llmcore.base.errors import UserError, print_user_error
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
-from llmcore.config.params import PARAMS_FILE
+from llmcore.config.read import PARAMS_FILE
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
 
