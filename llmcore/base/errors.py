@@ -18,3 +18,10 @@ def print_user_error(error: UserError) -> int:
     for line in masked(str(error)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return 2
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the innermost message on one line: libraries wrap "Connection refused" in several exceptions."""
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

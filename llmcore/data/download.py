@@ -19,7 +19,7 @@ from urllib.parse import quote
 import requests
 import urllib3
 
-from llmcore.base.errors import UserError
+from llmcore.base.errors import UserError, root_cause
 from llmcore.base.files import CHUNK_BYTES, sha256_file, user_errors, writing
 
 MIRROR_VARIABLE = "LLMCORE_MIRROR"
@@ -103,7 +103,7 @@ def _obtain(file: RemoteFile, scratch: Path, progress: bool, wait_seconds: float
             etag = _download(file, address, part, progress, wait_seconds)
             return part, etag if address == file.url else None
         except NETWORK_ERRORS as error:
-            problems.append(f"{address} ({_reason(error)})")
+            problems.append(f"{address} ({root_cause(error)})")
     raise UserError(
         f"{file.mirror_name}: cannot be had from {' or '.join(problems)}; connect to the network, or set "
         f"{MIRROR_VARIABLE} to a folder or base URL that has {file.mirror_name!r}, or use files of your own "
@@ -255,10 +255,3 @@ def _etag_path(part: Path) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _reason(error: BaseException) -> str:
-    """Return the innermost message: requests and urllib3 wrap "Connection refused" in several exceptions."""
-    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
-        error = cause
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

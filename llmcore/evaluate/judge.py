@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import requests
 
-from llmcore.base.errors import UserError
+from llmcore.base.errors import UserError, root_cause
 from llmcore.base.progress import bar
 from llmcore.base.rows import AnswerRow
 
@@ -88,7 +88,7 @@ class Judge:
                 reason = _status_text(response)
                 final = response.is_redirect or response.status_code in FINAL_STATUS
             except (requests.RequestException, ValueError) as error:  # no connection, timeout, not the right JSON
-                reason = _root_cause(error)
+                reason = root_cause(error)
                 final = False
             if final:
                 break
@@ -171,10 +171,3 @@ def _status_text(response: requests.Response) -> str:
     if response.is_redirect:
         return f"HTTP {response.status_code}, a redirect to {response.headers['Location']}"
     return f"HTTP {response.status_code}"
-
-
-def _root_cause(error: BaseException) -> str:
-    """Return the innermost message: requests and urllib3 wrap "Connection refused" in several exceptions."""
-    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
-        error = cause
-    return " ".join(str(error).split()) or type(error).__name__
