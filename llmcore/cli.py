@@ -232,7 +232,7 @@ def run_fsck(arguments: argparse.Namespace) -> int:
     for damaged in damage:
         print(damaged.line())
     if not damage:
-        print(f"{cache}: every object has the bytes that its name says")
+        print(f"{cache}: every object matches its hash")
         return 0
     if arguments.repair:
         repair(damage, Path())

@@ -22,7 +22,7 @@ class Continuation:
 
 
 def prompt_form(folder: str | Path) -> str:
-    """Return the form in which a model folder wants its prompts: what its config says, else Alpaca's."""
+    """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's."""
     _, _, values = read_config(folder)
     form = values.get(PROMPT_KEY, FORMS[0])
     if form not in FORMS:

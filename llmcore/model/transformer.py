@@ -156,7 +156,7 @@ class LanguageModel(TransformerWithHead):
         self.tie()
 
     def tie(self) -> None:
-        """Make the head share the token embedding's parameter, if the config says so."""
+        """Make the head share the token embedding's parameter, if the config ties them."""
         if self.config.tied_head:
             self.lm_head.weight = self.body.embeddings[0].weight
 

@@ -17,7 +17,7 @@ MAX_TEXT_LINES = 5  # of a sample
 def summary(root: str | Path = ".") -> str:
     """Return metrics of each stage and an example of what each model does, at most 100 columns wide.
 
-    Reads `reports/` below `root`; what is not built yet is said, not raised. `<metric>_low` and
+    Reads `reports/` below `root`; stages that are not built yet are listed. `<metric>_low` and
     `<metric>_high` are shown as the interval of `<metric>`.
     """
     reports = Path(root) / "reports"

@@ -39,7 +39,7 @@ def run_stage(name: str, arguments: list[str]) -> int:
             UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room")
         )
     except KeyboardInterrupt:
-        print("interrupted; `dvc repro` goes on, a training from its last checkpoint", file=sys.stderr)
+        print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 
