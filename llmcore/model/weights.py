@@ -70,7 +70,7 @@ def write_weights(folder: str | Path, state: Mapping[str, Tensor], entry: Archit
 
 
 def _checked(file: Path, key: str, tensor: Tensor, shape: tuple[int, ...], entry: Architecture, name: str) -> Tensor:
-    """Return a copy of one stored tensor in our orientation and fp32, or raise a UserError that says what is wrong with it."""
+    """Return a copy of a stored tensor in our orientation and fp32; UserError if shape, type or numbers are wrong."""
     expected = entry.stored_shape(name, shape)
     if tuple(tensor.shape) != expected:
         raise UserError(f"{file}: {key} must have shape {expected}, got {tuple(tensor.shape)}; check config.json")

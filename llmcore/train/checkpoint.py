@@ -35,7 +35,7 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None:
-    """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError if the disk cannot be written."""
+    """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError if it cannot be written."""
     from safetensors.torch import save_file  # imported here: stages without torch look at these folders too
 
     target = folder / f"step-{checkpoint.step:06d}"
