@@ -49,7 +49,7 @@ def _results(reports: Path) -> Iterator[str]:
             missing.append(stage)
             continue
         metrics = _cells(read_json(file))
-        cells = [f"{key} {metrics[key]}" for key in entry.shown if name in metrics]
+        cells = [f"{key} {metrics[key]}" for key in entry.shown if key in metrics]
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])
