@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcore.base.errors import UserError, tell
+from llmcore.base.errors import UserError, print_user_error
 from llmcore.base.process import prepare
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         code = arguments.run(arguments) or 0
         sys.stdout.flush()  # here, not at exit, where a reader that is gone would be an error
     except UserError as error:
-        return tell(error)
+        return print_user_error(error)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         code = 0
@@ -232,7 +232,7 @@ def run_fsck(arguments: argparse.Namespace) -> int:
     for damaged in damage:
         print(damaged.line())
     if not damage:
-        print(f"{cache}: every object has the bytes that its name says")
+        print(f"{cache}: every object matches its hash")
         return 0
     if arguments.repair:
         repair(damage, Path())

@@ -7,7 +7,7 @@ from typing import Any
 from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, write_bytes
-from llmcore.config.params import PARAMS_FILE, check_params
+from llmcore.config.read import PARAMS_FILE, check_params
 
 
 def preset_names(root: Path) -> list[str]:

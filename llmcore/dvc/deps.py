@@ -25,6 +25,7 @@ NO_OUTPUT = {  # folders and files that change no byte of an output
     "llmcore/config/generation.py": "checks settings, holds none that a stage uses",
     "llmcore/config/params.py": "checks params, holds none",
     "llmcore/config/presets.py": "copies params.yaml",
+    "llmcore/config/read.py": "reads and checks params",
     "llmcore/config/stages.py": "names of stages; a test compares their params with dvc.yaml",
     "llmcore/dvc/": "DVC's files and processes",
     "llmcore/run/progress.py": "progress bars, rates",

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_file, write_bytes, write_json
-from llmcore.base.git import DELETED, changed_files, git, knows, new_code
-from llmcore.config.params import PARAMS_FILE
+from llmcore.base.git import DELETED, changed_files, git, git_succeeds, new_code
+from llmcore.config.read import PARAMS_FILE
 from llmcore.dvc.files import LOCK_FILE, hash_of, listing, listing_hash, md5, read_lock
 from llmcore.dvc.fsck import cache_folder
 from llmcore.lineage.runs import Run, one_run, open_runs
@@ -68,13 +68,13 @@ def checkout(root: Path, target: str) -> str:
 
 def need_commit(root: Path, run: Run) -> None:
     """UserError unless the run's commit is in the git repository at `root`."""
-    if not knows(root, "rev-parse", "HEAD"):
+    if not git_succeeds(root, "rev-parse", "HEAD"):
         raise UserError(
             f"{root.absolute()}: must be a git repository with a commit; run in the clone that made {run.name}"
         )
     if run.commit is None:
         raise UserError(f"{run.name}: was made outside a git repository, so its code is not known; choose another run")
-    if not knows(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
+    if not git_succeeds(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
         raise UserError(f"{run.name}: its commit {run.commit} is not in this repository; `git fetch` it")
 
 
@@ -117,7 +117,7 @@ def need_saved(root: Path, plan: Plan, restored: Mapping[str, str]) -> None:
     cache = cache_folder(root)
     for stage in read_lock(root / LOCK_FILE).values():
         for out in stage.outs:
-            if not knows(root, "ls-files", "--error-unmatch", out) and not in_cache(root / out, cache):
+            if not git_succeeds(root, "ls-files", "--error-unmatch", out) and not in_cache(root / out, cache):
                 rule = "must be in DVC's cache, which does not have what lies there now"
                 raise UserError(f"{out}: {rule}; `dvc commit {stage.name}` keeps it, or remove it")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, sha256_file
-from llmcore.base.git import git, knows
+from llmcore.base.git import git, git_succeeds
 from llmcore.base.origin import NOT_STATED, read_source
-from llmcore.config.params import PARAMS_FILE
+from llmcore.config.read import PARAMS_FILE
 from llmcore.dvc.files import LOCK_FILE, Locked, hash_of, read_lock
-from llmcore.lineage.runs import Run, Runs, one_run, open_runs
-from llmcore.lineage.tree import SHORT, World, made_by, maker, tree
+from llmcore.lineage.runs import SHORT, Run, Runs, one_run, open_runs
+from llmcore.lineage.tree import World, made_by, maker, tree
 
 WEIGHTS = "model.safetensors"
 
@@ -122,7 +122,7 @@ def describe(root: Path, run: Run, runs: Runs, lock: dict[str, Locked]) -> Itera
 def commit_line(root: Path, run: Run) -> str:
     if run.commit is None:
         return "none: it was made outside a git repository"
-    if not knows(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
+    if not git_succeeds(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
         return f"{run.commit}, not in this repository"
     return git(root, "log", "-1", "--format=%h %s", run.commit)
 
