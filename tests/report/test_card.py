@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from structure import ROOT
 
 from llmcore.config.kinds import MODEL_KINDS
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.report.card import model_card
 
 PARAMS = {"lr": 0.001, "trainable": "lora", "pooling": "last_real", "lora": {"rank": 16, "targets": ["attn.c_attn"]}}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.tracking import events, mlflow_store
 
 

@@ -15,8 +15,8 @@ from llmcore.config.params import Params
 from llmcore.config.stages import stage_info
 from llmcore.tracking import mlflow_store
 from llmcore.tracking.events import Event
+from llmcore.tracking.run import tracked_run
 from llmcore.tracking.spool import spool_folder
-from llmcore.tracking.tracker import tracked_run
 
 DEAD_SERVER = "http://127.0.0.1:1"
 TIMEOUT_SECONDS = 120.0  # of whatever a test waits for; a busy machine needs long for an import
@@ -24,8 +24,8 @@ TIMEOUT_SECONDS = 120.0  # of whatever a test waits for; a busy machine needs lo
 SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
-from llmcore.config.params import read_params
-from llmcore.tracking.tracker import tracked_run
+from llmcore.config.read import read_params
+from llmcore.tracking.run import tracked_run
 with tracked_run("pretrain", read_params(sys.argv[1])) as tracker:
     tracker.log_metrics({"train/loss": 2.0}, step=1)
     print("inside", flush=True)

@@ -6,7 +6,7 @@ from tracking.stored import record, runs, start, wait_until_recorded
 from llmcore.config.params import Params
 from llmcore.tracking import mlflow_store
 from llmcore.tracking.events import NOTE_TAG, Event
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 @pytest.mark.parametrize(

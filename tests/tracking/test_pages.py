@@ -18,10 +18,12 @@ import pytest
 from browser import Page, browsing, chromium
 from structure import ROOT
 
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.report.figures import loss_curves
 from llmcore.tracking.mlflow_store import open_store
-from llmcore.tracking.tracker import OtherRun, tracked_run
+from llmcore.tracking.run import tracked_run
+from llmcore.tracking.tracker import OtherRun
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.ui]
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")

@@ -6,7 +6,7 @@ from tracking.stored import runs
 
 from llmcore.base.git import git
 from llmcore.tracking.provenance import git_tags
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def test_git_state_is_tagged(project, params, git_identity):

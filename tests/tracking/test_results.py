@@ -6,10 +6,10 @@ import pytest
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.tracking.mlflow_store import open_store
 from llmcore.tracking.results import RESULTS_FOLDER, results_of
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def test_path_is_returned_as_it_is(tmp_path: Path) -> None:

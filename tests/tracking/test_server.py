@@ -115,8 +115,8 @@ def test_server_takes_the_runs_of_two_pipelines_at_once_without_an_error(databas
 
 RUN = """
 import sys
-from llmcore.tracking.tracker import tracked_run
-from llmcore.config.params import read_params
+from llmcore.tracking.run import tracked_run
+from llmcore.config.read import read_params
 with tracked_run("pretrain", read_params(sys.argv[1])) as tracker:
     tracker.log_metrics({"train/loss": 2.0}, step=1)
 """

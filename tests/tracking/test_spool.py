@@ -7,8 +7,8 @@ from tracking.stored import DEAD_SERVER, artifact, fails, history, metric, recor
 from llmcore.base.files import write_jsonl
 from llmcore.tracking import mlflow_store
 from llmcore.tracking.events import Event
+from llmcore.tracking.run import tracked_run
 from llmcore.tracking.spool import send_spool, spool_folder
-from llmcore.tracking.tracker import tracked_run
 
 HEADER: Event = {"do": "start", "stage": "pretrain", "name": "n", "time": 1000}
 ARTIFACT: Event = {"do": "artifact", "name": "a.txt", "base64": "YQ=="}

@@ -11,7 +11,8 @@ from tracking.stored import TIMEOUT_SECONDS, artifact, history, record, runs, st
 from llmcore.tracking import mlflow_store
 from llmcore.tracking.events import NOTE_TAG
 from llmcore.tracking.mlflow_tracker import MlflowTracker
-from llmcore.tracking.tracker import NullTracker, OtherRun, Tracker, params_of, tracked_run
+from llmcore.tracking.run import params_of, tracked_run
+from llmcore.tracking.tracker import NullTracker, OtherRun, Tracker
 
 
 def test_run_holds_what_was_recorded(project, params):

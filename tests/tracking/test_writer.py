@@ -28,9 +28,9 @@ from tracking.stored import (
 
 from llmcore.dvc import parent
 from llmcore.tracking import mlflow_store, store_location, writer
+from llmcore.tracking.run import tracked_run
 from llmcore.tracking.spool import send_spool
 from llmcore.tracking.store_location import sqlite_uri
-from llmcore.tracking.tracker import tracked_run
 
 RECORDED = [("FINISHED", {"train/loss": 2.0})]
 
