@@ -81,6 +81,17 @@ def test_run_with_several_inputs_is_linked_to_each_maker_once(project, params):
     assert run.data.tags[NOTE_TAG].count("[tokenize]") == run.data.tags[NOTE_TAG].count("[sample]") == 1
 
 
+def test_stage_of_a_foreach_is_linked_under_the_name_of_its_report(project, params, capfd):
+    """MLflow takes no @ in the name of a tag."""
+    downloaded = make(params, "download@text", out_data__raw="ab12")
+    make(params, "tokenize", in_data__raw="ab12")
+    (run,) = runs("tokenize")[:1]
+    assert (run.data.tags["dvc.stage"], run.info.status) == ("tokenize", "FINISHED")
+    assert run.data.tags["run.download_text"] == downloaded
+    assert "[download@text]" in run.data.tags[NOTE_TAG]
+    assert "refused" not in capfd.readouterr().err
+
+
 def test_resumed_run_is_linked_once(project, params):
     make(params, "sample", out_data__samples="s1")
     for _ in range(2):
