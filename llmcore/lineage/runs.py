@@ -35,10 +35,12 @@ class Run:
 
     @property
     def stage(self) -> str:
+        """The stage that the run is of, "" if it is of none."""
         return self.tags.get("dvc.stage", "")
 
     @property
     def commit(self) -> str | None:
+        """The commit that the run was made from, None outside a git repository."""
         return self.tags.get("mlflow.source.git.commit")
 
     @property

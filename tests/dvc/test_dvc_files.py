@@ -15,7 +15,8 @@ LOCK = read_lock(ROOT / "dvc.lock")
 
 @pytest.mark.parametrize("name", LOCK)
 def test_paths_of_a_stage_are_those_that_dvc_filled_in(name: str) -> None:
-    stages, params = read_yaml(ROOT / "dvc.yaml")["stages"], read_yaml(ROOT / "params.yaml")
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    params = read_yaml(ROOT / "params.yaml")
     read, wrote = stage_paths(name, stages, params)
     assert sorted(read) == sorted(LOCK[name].inputs())
     assert sorted(wrote) == sorted(LOCK[name].outs)

@@ -42,7 +42,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def old(built: Workspace) -> tuple[str, dict[str, object]]:
     """A run and its state; the workspace has another param of the classifier by now."""
-    run, before = run_of(built, "finetune_classifier"), state(built)
+    run = run_of(built, "finetune_classifier")
+    before = state(built)
     built.run("git commit -qam built")
     built.set(classifier__lora__rank=4)
     assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
