@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.quickstart import quickstart
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.train.history import History
 from llmcore.train.loop import NO_MEMORY, fit
 from llmcore.train.resume import DiskCheckpointer

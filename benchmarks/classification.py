@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.download import fetch
 from llmcore.data.raw import fill_spam, fill_tokenizer
 from llmcore.data.reading import read_table

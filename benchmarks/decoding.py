@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.generate.decode import decode
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.int8 import to_int8

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.samples import read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import IGNORE_INDEX, Windows

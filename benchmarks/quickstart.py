@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Params, PretrainParams, read_params
+from llmcore.config.params import Params, PretrainParams
+from llmcore.config.read import read_params
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, stride_windows
 from llmcore.model.gpt2 import GPT2Config

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, product_gflops, take_turns, tell
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.next_token import TokenBatch, next_token_loss
