@@ -11,7 +11,7 @@ PIP := python -m pip --disable-pip-version-check install --quiet
 N ?= 50
 SEED ?= 0
 
-.PHONY: help repro deps verify chaos bench test check format ui plots clean
+.PHONY: help repro deps verify chaos bench test lint check check-all format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
@@ -22,7 +22,8 @@ help:
 	@echo "make bench    measure speed beside other libraries, into benchmarks/results"
 	@echo "make deps     renew the code dependencies in dvc.yaml"
 	@echo "make test     run the tests"
-	@echo "make check    format, lint, types and all tests: what CI runs"
+	@echo "make check    format, lint, types and tests: what CI runs"
+	@echo "make check-all  the same with the exhaustive tests too"
 	@echo "make format   let ruff format the code"
 	@echo "make clean    remove caches and half-done work; results stay"
 
@@ -46,11 +47,16 @@ repro: .venv/installed
 test: .venv/installed-dev
 	pytest
 
-check: .venv/installed-dev
+lint: .venv/installed-dev
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -m "slow or not slow" -n 2 --dist loadfile
+
+check: lint
+	pytest -m "not exhaustive" -n 2 --dist loadfile
+
+check-all: lint
+	pytest -m "exhaustive or not exhaustive" -n 2 --dist loadfile
 
 format: .venv/installed-dev
 	ruff format .

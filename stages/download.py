@@ -6,11 +6,12 @@ from pathlib import Path
 
 from llmcore.base.files import fresh_folder, sha256_folder, write_json
 from llmcore.base.project import project_root
-from llmcore.config.params import SourcesParams, read_params
+from llmcore.config.params import SourcesParams
+from llmcore.config.read import read_params
 from llmcore.data.download import fetch
 from llmcore.data.published import Fetch, Meta
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 COUNTS = ("bytes", "documents", "rows")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from llmcore.base.files import fresh_folder, sha256_folder, write_json
 from llmcore.base.project import project_root
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.published import write_raw_weights
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def main(argv: list[str]) -> None:

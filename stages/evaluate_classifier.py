@@ -3,13 +3,13 @@ out: metrics, tables (every prediction, the most confident errors, the model bes
 
 from pathlib import Path
 
-from llmcore.base.files import read_jsonl, write_csv
-from llmcore.config.params import read_params
+from llmcore.base.files import write_csv
+from llmcore.config.read import read_params
 from llmcore.data.split import normalise_message
 from llmcore.evaluate.classification import against_tfidf, evaluate_classifier
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier
-from llmcore.run.evaluation import evaluation_run, track_tables, uncertainty_of, write_metrics
+from llmcore.run.evaluation import evaluation_run, read_rows, track_tables, uncertainty_of, write_metrics
 from llmcore.train.compute import setup_compute
 
 
@@ -21,8 +21,8 @@ def main(argv: list[str]) -> None:
     with evaluation_run("evaluate_classifier", params, model_folder) as tracker:
         model, tokenizer = open_classifier(model_folder)
         model.to(compute.device)
-        train = list(read_jsonl(data / "train.jsonl"))
-        test = list(read_jsonl(data / "test.jsonl"))
+        train = read_rows(data, "train")
+        test = read_rows(data, "test")
         with compute.autocast():
             texts = [row["text"] for row in test]
             probabilities = classify_texts(model, tokenizer, texts, batch_size=section.batch_size).numpy()

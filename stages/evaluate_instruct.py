@@ -4,19 +4,20 @@ out: metrics, tables (every answer); the judge's replies are kept in reports/eva
 from pathlib import Path
 
 from llmcore.base.containers import chunks
-from llmcore.base.files import read_jsonl, write_jsonl
+from llmcore.base.files import write_jsonl
 from llmcore.base.progress import bar
 from llmcore.base.project import project_root
 from llmcore.base.rows import InstructionRow
 from llmcore.base.seeds import derive
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.data.instructions import prompt_key
 from llmcore.evaluate.answers import evaluate_answers, scored
 from llmcore.evaluate.judge import Judge, judge_answers
 from llmcore.generate.open import open_language_model
 from llmcore.generate.write import Continuation, answer_instructions, prompt_form
 from llmcore.model.transformer import LanguageModel
-from llmcore.run.evaluation import evaluation_run, track_tables, uncertainty_of, write_metrics
+from llmcore.run.evaluation import evaluation_run, read_rows, track_tables, uncertainty_of, write_metrics
 from llmcore.tasks.instructions import answer_likelihoods
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.train.compute import Compute, setup_compute
@@ -33,8 +34,8 @@ def main(argv: list[str]) -> None:
         model, tokenizer = open_language_model(model_folder)
         model.to(compute.device)
         form = prompt_form(model_folder)
-        train = list(read_jsonl(data / "train.jsonl"))
-        test = list(read_jsonl(data / "test.jsonl"))
+        train = read_rows(data, "train")
+        test = read_rows(data, "test")
         answers = answer_all(model, tokenizer, form, test, params, compute)
         with compute.autocast():
             likelihoods = answer_likelihoods(model, tokenizer, form, test, batch_size=BATCH_SIZE)

@@ -6,7 +6,7 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, sha256_file, write_json
 from llmcore.base.origin import read_source
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.samples import read_samples, validation_texts
 from llmcore.data.tokens import open_tokens
 from llmcore.generate.open import open_language_model
@@ -16,7 +16,7 @@ from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs
 from llmcore.tasks.language import text_metrics
 from llmcore.tokenizer.bpe import load_tokenizer
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 from llmcore.train.compute import setup_compute
 
 

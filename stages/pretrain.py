@@ -7,7 +7,8 @@ import numpy as np
 
 from llmcore.base.files import write_csv, write_text
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.data.samples import Samples, read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import Windows

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from llmcore.base.files import sha256_folder, write_json
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.samples import choose_samples, coverage, write_samples
 from llmcore.data.tokens import open_tokens
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def main(argv: list[str]) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from llmcore.base.files import read_json, sha256_file
 from llmcore.config.kinds import MODEL_KINDS
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.dvc.files import hash_of
 from llmcore.tracking.events import WROTE_TAG
-from llmcore.tracking.tracker import OtherRun, Tracker, tracked_run
+from llmcore.tracking.run import tracked_run
+from llmcore.tracking.tracker import OtherRun, Tracker
 
 PICTURES = (".png", ".html", ".md")
 

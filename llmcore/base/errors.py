@@ -1,4 +1,4 @@
-"""The one exception for what a user can get wrong, and how an entry point tells it."""
+"""The one exception for mistakes of the user, and how an entry point prints it."""
 
 import sys
 
@@ -6,15 +6,22 @@ from llmcore.base.credentials import masked
 
 
 class UserError(Exception):
-    """A mistake the user can mend: the message names the key or file, the rule, the value, the remedy.
+    """A mistake the user can correct: the message names the key or file, the rule, the value and the remedy.
 
-    Entry points (`stages`, `llmcore`) print it as one line on stderr and exit with code 2; anything
-    else that escapes is a bug of ours and keeps its traceback.
+    Entry points (`stages`, `llmcore`) print it on stderr without a traceback and exit with code 2.
+    Every other exception is a bug in this project and keeps its traceback.
     """
 
 
-def tell(error: UserError) -> int:
-    """Print each line of the error on stderr, without passwords, and return the exit code of a user's mistake, 2."""
+def print_user_error(error: UserError) -> int:
+    """Print the error on stderr, one `error: ` line per line, passwords masked; return 2, the exit code."""
     for line in masked(str(error)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return 2
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the innermost message on one line: libraries wrap "Connection refused" in several exceptions."""
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

@@ -1,4 +1,4 @@
-"""Files at the edges: atomic writes, hashes, JSON with one spelling."""
+"""Reading and writing files: atomic writes, hashes, one spelling of JSON."""
 
 import csv
 import hashlib
@@ -35,7 +35,7 @@ def sha256_folder(folder: str | Path) -> str:
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 over the names and contents of some files; that of the content alone for a single one."""
+    """Return one SHA-256 over the names and contents of the files; of a single file, the SHA-256 of its content."""
     paths = list(paths)
     return sha256_file(paths[0]) if len(paths) == 1 else _sha256_named({path.name: path for path in paths})
 
@@ -48,28 +48,28 @@ def _sha256_named(paths: Mapping[str, Path]) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
+    """Write `data` to `path` atomically: a reader sees the old file or the whole new one."""
     with writing(Path(path)) as temporary, user_errors(path):
         temporary.write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text with `\\n` line ends on every platform, atomically."""
+    """Write UTF-8 text atomically, with `\\n` line ends on every platform."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically: sorted keys, two spaces, last newline; NaN and infinity are refused."""
+    """Write JSON atomically in the spelling of `json_text`; ValueError for NaN and infinity."""
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """Return the one spelling of a JSON value that every file of the project uses."""
+    """Return a value as JSON in the one spelling of all files: sorted keys, indented by two spaces, a final newline."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically; key order is the caller's."""
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line, atomically; keys keep their order."""
     with writing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
@@ -78,7 +78,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV: columns in the order they first appear, empty cells where a row has none."""
+    """Write rows as CSV: columns in the order in which they first appear, missing values as empty cells."""
     text = io.StringIO()
     columns = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
@@ -88,7 +88,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or broken one is a UserError that names it."""
+    """Read a JSON file; UserError if it is missing or broken."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read YAML 1.2 as DVC does (`1e-3` is a number, `on` a string); a broken file is a UserError."""
+    """Read YAML 1.2 as DVC does (`1e-3` is a number, `on` a string); UserError if the file is missing or broken."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -114,7 +114,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file; a broken line is a UserError with its number."""
+    """Yield the objects of a JSON Lines file; UserError with the line number if a line is broken."""
     path = Path(path)
     try:
         with open(path, encoding="utf-8") as file:
@@ -139,10 +139,10 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
+    """Yield a temporary path in the folder of `path`; on success sync it and rename it to `path`.
 
-    The body's own errors go on as they are, for they need not be about `path`. The temporary name ends
-    like `path`, because some writers choose the format by the suffix.
+    Exceptions of the body are not converted, because they may concern other files. The temporary file
+    keeps the suffix of `path`, because some writers choose the format by it.
     """
     with user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,20 +162,22 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def user_errors(path: str | Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write `path` (no permission, full disk) into a UserError."""
+    """Turn a failed write of `path` (no permission, disk full) into a UserError."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free room or change permissions") from error
-    except SafetensorError as error:  # says "I/O error: No space left on device (os error 28)" in a text of its own
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); free disk space or change its permissions"
+        ) from error
+    except SafetensorError as error:  # its message: "... I/O error: No space left on device (os error 28)"
         if "I/O error" not in str(error):
             raise
         reason = str(error).partition("I/O error: ")[2]
-        raise UserError(f"{path}: cannot be written ({reason}); free room or change permissions") from error
+        raise UserError(f"{path}: cannot be written ({reason}); free disk space or change its permissions") from error
 
 
 def fresh_folder(path: str | Path) -> Path:
-    """Make `path` an empty folder, removing what an earlier, unfinished run left there."""
+    """Make `path` an empty folder, deleting what an earlier run left there, and return it."""
     path = Path(path)
     with user_errors(path):
         if path.exists():

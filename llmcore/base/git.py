@@ -1,23 +1,34 @@
-"""What git knows of this working tree, asked through its command line."""
+"""Git's command line: the only place that runs it."""
 
 import subprocess
 from pathlib import Path
 
-DELETED = ""  # stands for the blob of a file that is gone
-TIMEOUT_SECONDS = 30  # a tracker asks too, and must not hold a stage for long
+DELETED = ""  # stands for the blob of a deleted file
+TIMEOUT_SECONDS = 30.0  # the tracker calls git too, and must not delay a stage for long
 
 
-def git(folder: str | Path, *arguments: str, input: str | None = None) -> str:
-    """Return what a git command prints; raises OSError without git, SubprocessError where git refuses."""
+def git(
+    folder: str | Path, *arguments: str, input: str | None = None, timeout_seconds: float | None = TIMEOUT_SECONDS
+) -> str:
+    """Return the stripped output of a git command run in `folder`.
+
+    Raises OSError if git is not installed, SubprocessError if git fails or takes longer than `timeout_seconds`.
+    """
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     done = subprocess.run(
-        command, input=input, capture_output=True, text=True, encoding="utf-8", check=True, timeout=TIMEOUT_SECONDS
+        command, input=input, capture_output=True, text=True, encoding="utf-8", check=True, timeout=timeout_seconds
     )
     return done.stdout.strip()
 
 
-def knows(folder: str | Path, *arguments: str) -> bool:
-    """Return whether a git command succeeds."""
+def git_error(error: OSError | subprocess.SubprocessError) -> str:
+    """Return why `git` failed, in one line."""
+    stderr = getattr(error, "stderr", None)
+    return " ".join(str(stderr or error).split())
+
+
+def git_succeeds(folder: str | Path, *arguments: str) -> bool:
+    """Return whether a git command succeeds; False also where git is not installed."""
     try:
         git(folder, *arguments)
     except (OSError, subprocess.SubprocessError):
@@ -25,13 +36,24 @@ def knows(folder: str | Path, *arguments: str) -> bool:
     return True
 
 
+def is_committed(folder: str | Path, name: str) -> bool:
+    """Return whether the last commit has the file `name` in `folder` with its present content."""
+    try:
+        return git(folder, "rev-parse", f"HEAD:./{name}") == git(folder, "hash-object", name)
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
 def changed_files(folder: str | Path) -> dict[str, str]:
-    """Return the tracked files below `folder` that differ from the last commit, by git's name of their content."""
+    """Return the tracked files below `folder` that differ from the last commit: path -> blob name of the content."""
     return _blobs(folder, git(folder, "diff", "--name-only", "--relative", "-z", "HEAD"))
 
 
 def new_code(folder: str | Path) -> dict[str, str]:
-    """Return the Python files that are neither tracked nor ignored, likewise: a stage may import them."""
+    """Return the Python files below `folder` that are neither tracked nor ignored: path -> blob name of the content.
+
+    A stage may import them.
+    """
     return _blobs(folder, git(folder, "ls-files", "--others", "--exclude-standard", "-z", "*.py"))
 
 

@@ -1,4 +1,4 @@
-"""Where the content of a folder comes from and on what terms; model cards tell it, derived folders inherit it."""
+"""Source and licence of a folder's content: model cards show them, derived folders inherit them."""
 
 import re
 from pathlib import Path
@@ -23,10 +23,10 @@ def write_source(folder: str | Path, source: Source) -> None:
 
 
 def read_source(folder: str | Path) -> Source:
-    """Return what a folder says of its source.
+    """Return the source of a folder; a folder that names none is `local`, with a licence NOT_STATED.
 
-    Models made here say it in `origin.json`, prepared data in `source.json`, downloads in `meta.json`;
-    a foreign model may say its licence in the front matter of its README.
+    Models made here have it in `origin.json`, prepared data in `source.json`, downloads in `meta.json`.
+    Of other models the licence is read from the front matter of README.md.
     """
     folder = Path(folder)
     for name in ("origin.json", SOURCE_FILE, "meta.json"):

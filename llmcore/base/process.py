@@ -1,13 +1,13 @@
-"""Settings of a process that must stand before its libraries are loaded; none changes a result."""
+"""Environment variables that must be set before libraries are loaded; none changes a result."""
 
 import os
 
 
 def prepare() -> None:
-    """Let waiting threads sleep soon, keep libraries from calling home.
+    """Set OpenMP's spinning of idle threads to a short time, and turn telemetry off; variables already set stay.
 
-    OpenMP's threads wait for each other by spinning; where another program uses a core as well, long
-    spinning makes training many times slower, and none at all makes it slower where none does.
+    OpenMP's threads spin while they wait for each other. If another program needs a core, long spinning
+    makes training many times slower; without any spinning, training on idle cores is slower.
     """
     for name, value in {
         "GOMP_SPINCOUNT": "2000",

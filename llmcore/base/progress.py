@@ -1,4 +1,4 @@
-"""Progress bars: how far, how fast, how long still. Display only."""
+"""Progress bars: units done, rate, time left. Display only."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,9 +8,9 @@ Item = TypeVar("Item")
 
 
 class Bar:
-    """A bar of `total` units on stderr; with `enabled` false it prints nothing.
+    """A progress bar of `total` units on stderr; nothing is printed if `enabled` is false.
 
-    On a terminal it is redrawn several times a second; in a log file a line every ten seconds is enough.
+    It is redrawn five times per second on a terminal and every ten seconds in a log file.
     """
 
     def __init__(self, name: str, total: int, unit: str, *, enabled: bool):
@@ -28,22 +28,23 @@ class Bar:
         )
 
     def advance(self, units: int = 1, **figures: str) -> None:
-        """Go on by `units` and show `figures` behind the bar."""
+        """Advance by `units` and show `figures` behind the bar."""
         if figures:
             self._bar.set_postfix(figures, refresh=False)
         self._bar.update(units)
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print a line above the bar."""
         if not self._bar.disable:
             self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
+        """Close the bar; its last state stays visible."""
         self._bar.close()
 
 
 def bar(items: Iterable[Item], name: str, total: int, unit: str, *, enabled: bool) -> Iterator[Item]:
-    """Yield `items` and advance a bar by one after each."""
+    """Yield `items` and advance a progress bar by one after each."""
     shown = Bar(name, total, unit, enabled=enabled)
     try:
         for item in items:

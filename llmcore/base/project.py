@@ -1,9 +1,9 @@
-"""Where the project lies: what outlives a stage is kept there, not in the working folder."""
+"""The project's folder, where files that outlive a stage are kept."""
 
 import os
 from pathlib import Path
 
 
 def project_root() -> Path:
-    """Return the repository's folder; in DVC's temporary experiments that is not the working folder."""
+    """Return the repository's folder; in DVC's temporary experiments it is not the working folder."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()

@@ -20,7 +20,7 @@ class GenerationConfig:
     seed: int = 0
 
     def check(self, spelled: Callable[[str], str] = str) -> None:
-        """Raise a UserError with a line for each setting out of range; `spelled` gives its name as the user wrote it."""
+        """UserError with a line for each setting out of range; `spelled` gives its name as the user wrote it."""
         rules = {
             "max_new_tokens": (self.max_new_tokens > 0, "must be positive"),
             "temperature": (self.temperature >= 0, "must be 0 or more"),

@@ -1,22 +1,16 @@
 """The schema of params.yaml: one frozen model per section, unknown keys refused, no default values.
 
-Numbers live in params.yaml alone, so an edit here changes no result. `read_params` reports every
-problem of the file at once, each as one line: key, rule, value, remedy.
+Numbers live in params.yaml alone, so an edit here changes no result. Rules between keys, and between sections, are
+checked once the keys that they compare are valid.
 """
 
-import difflib
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmcore.base.credentials import holds_credentials, masked
-from llmcore.base.errors import UserError
-from llmcore.base.files import read_yaml
 from llmcore.config.generation import GenerationConfig
-
-PARAMS_FILE = Path("params.yaml")
 
 PositiveInt = Annotated[int, Field(strict=True, gt=0)]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0)]
@@ -28,25 +22,6 @@ Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 Text = Annotated[str, Field(strict=True)]
-
-
-RENAMED = {  # the new name of a key that older files have, by section
-    ("sources.text", "size"): "stories",
-    ("sources.spam", "size"): "rows",
-    ("sources.instructions", "size"): "rows",
-    ("sample", "starts"): "window_start",
-    ("instruct", "overlong"): "too_long",
-    ("classifier", "trains"): "trainable",
-    ("instruct", "trains"): "trainable",
-    **{
-        (section, old): new
-        for section in ("pretrain", "classifier", "instruct")
-        for old, new in (
-            ("keep", "keep_checkpoint"),
-            ("patience_evaluations", "early_stopping_patience"),
-        )
-    },
-}
 
 
 class Section(BaseModel):
@@ -311,51 +286,3 @@ class Params(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-
-def read_params(path: str | Path = PARAMS_FILE) -> Params:
-    """Read and check `params.yaml`; raise one UserError that lists every problem, a line each."""
-    return check_params(read_yaml(path), str(path))
-
-
-def check_params(values: Any, source: str = "params") -> Params:
-    """Build `Params` from plain values; raise one UserError that lists every problem, a line each.
-
-    Rules between keys, and between sections, are looked at once the keys they compare are valid.
-    """
-    if not isinstance(values, dict):
-        raise UserError(f"{source}: must be a mapping of sections, got {type(values).__name__}; start from a preset")
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        lines = [line for problem in error.errors() for line in _explain(problem)]
-        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from None
-
-
-def _explain(problem: Any) -> list[str]:
-    """Say one of pydantic's findings in our words: key, rule, value, remedy."""
-    key = ".".join(str(part) for part in problem["loc"])
-    kind, value = problem["type"], problem["input"]
-    if kind == "extra_forbidden":
-        section, _, name = key.rpartition(".")
-        if new := RENAMED.get((section, name)):
-            return [f"{key} is now called {section}.{new}; rename it"]
-        return [f"{key} is not a known key{_nearest(problem['loc'])}; remove or rename it"]
-    if kind == "missing":
-        return [f"{key} is missing; add it, e.g. from presets/quickstart.yaml"]
-    if kind == "value_error":
-        prefix = f"{key}." if key else ""
-        return [f"{prefix}{line}" for line in str(problem["ctx"]["error"]).splitlines()]
-    if kind == "model_type":
-        return [f"{key} must be a mapping of keys, got {value!r}; correct it, e.g. from presets/quickstart.yaml"]
-    rule = re.sub(r"^(Input|List|String) should", "must", problem["msg"])
-    return [f"{key} {rule}, got {value!r}; correct the value"]
-
-
-def _nearest(location: tuple[str | int, ...]) -> str:
-    """Name the known key that the unknown one most resembles, if there is one."""
-    section: Any = Params
-    for part in location[:-1]:
-        section = section.model_fields[part].annotation
-    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,18 +1,18 @@
-"""What is wrong with rows and their division into splits: duplicates, leaks, contradicting labels, damaged text.
+"""The audit of rows and their splits: duplicates, leaks, conflicting labels, damaged text.
 
-Length in tokens belongs to fine-tuning, which knows the base's tokenizer.
+Lengths in tokens are not counted here; fine-tuning counts them with the base model's tokenizer.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 QUANTILES = (0.5, 0.95)
-LISTED = 100  # cases written out of each kind; the counts are always complete
+MAX_LISTED_CASES = 100  # per kind of case; the counts are always complete
 LEAKS = (("val", "train"), ("test", "train"), ("test", "val"))
-FAULTS = {  # what a wrong encoding or wrong quoting leaves in a text
+FAULTS = {  # traces of a wrong encoding or wrong quoting
     "replacement_characters": re.compile("\N{REPLACEMENT CHARACTER}"),
     "control_characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"),
     "doubly_encoded": re.compile(r"[\xc2\xc3][\x80-\xbf]|\xe2\u20ac"),  # UTF-8 read as Latin-1 or Windows-1252
@@ -20,38 +20,65 @@ FAULTS = {  # what a wrong encoding or wrong quoting leaves in a text
     "odd_quotes": re.compile(r'[^"]*"(?:[^"]*"[^"]*")*[^"]*'),
     "swallowed_lines": re.compile(r"[^\n]*\n.*", re.DOTALL),
 }
-WHOLE = ("odd_quotes", "swallowed_lines")  # match the whole text, not a place in it
+WHOLE_TEXT_FAULTS = ("odd_quotes", "swallowed_lines")  # their patterns match a whole text
 
 
 class Entry(NamedTuple):
-    """A row as the audit sees it; rows of equal `key` are near duplicates, of equal `text` exact ones."""
+    """A row as the audit sees it: rows with the same `text` are duplicates, with the same `key` near duplicates."""
 
     text: str
     key: str
     label: str
 
 
+class LeakCase(TypedDict):
+    """A row whose text also occurs in an earlier split."""
+
+    split: str
+    row: int  # from 0
+    also_in: str
+    kind: str  # exact or near
+    text: str
+
+
+class ConflictCase(TypedDict):
+    """A text that has more than one label."""
+
+    text: str  # normalised
+    labels: list[str]
+
+
+class FaultCase(TypedDict):
+    """A row whose text is damaged."""
+
+    split: str
+    row: int  # from 0
+    fault: str  # a key of FAULTS
+    text: str
+
+
 @dataclass
 class Audit:
-    """`metrics` is flat; `leaks`, `conflicts` and `faults` write out the first LISTED cases."""
+    """The counts, and the first MAX_LISTED_CASES cases of leaks, of conflicts and of each fault."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    leaks: list[dict[str, Any]] = field(default_factory=list)
-    conflicts: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[dict[str, Any]] = field(default_factory=list)
+    leaks: list[LeakCase] = field(default_factory=list)
+    conflicts: list[ConflictCase] = field(default_factory=list)
+    faults: list[FaultCase] = field(default_factory=list)
 
 
 Splits = Mapping[str, Sequence[Entry]]
 
 
 def audit_splits(splits: Splits, faults: Sequence[str] = tuple(FAULTS)) -> Audit:
-    """Count and list what makes a test score dishonest, and the rows with one of the `faults` of FAULTS.
+    """Count and list leaks between splits, conflicting labels, and rows with one of the `faults`, keys of FAULTS.
 
-    Metrics of each split: `<split>_rows`, `_duplicates` and `_near_duplicates` (rows that repeat an
-    earlier one of the same split), `_chars_p50`, `_chars_p95`, `_chars_max`. Across splits:
-    `<a>_in_<b>` and `<a>_near_<b>`, the rows of a whose text, or key, stands in b too; near counts
-    exact ones as well. Over all splits: `label_conflicts`, keys with more than one label, and the rows of
-    each fault. `swallowed_lines` are line ends in a text: a quotation mark in a table that joined rows.
+    Metrics per split: `<split>_rows`; `<split>_duplicates` and `<split>_near_duplicates`, rows that repeat an
+    earlier row of the split; `<split>_chars_p50`, `_chars_p95` and `_chars_max`, lengths in characters.
+    Per pair of splits: `<a>_in_<b>` and `<a>_near_<b>`, rows of a whose text or key is also in b, so near
+    includes exact. Over all splits: `label_conflicts`, keys with more than one label, and the number of
+    rows of each fault. `swallowed_lines` are line ends inside a text: an unclosed quotation mark in the
+    table has joined rows.
     """
     audit = Audit()
     for name, entries in splits.items():
@@ -65,7 +92,7 @@ def audit_splits(splits: Splits, faults: Sequence[str] = tuple(FAULTS)) -> Audit
 
 
 def class_counts(splits: Splits) -> dict[str, dict[str, int]]:
-    """Return the number of rows of each class in each split, classes sorted, zeros included."""
+    """Return the number of rows per split and class: classes sorted, zeros included."""
     labels = sorted({entry.label for entries in splits.values() for entry in entries})
     counts = {name: Counter(entry.label for entry in entries) for name, entries in splits.items()}
     return {name: {label: counts[name][label] for label in labels} for name in splits}
@@ -84,12 +111,13 @@ def _within(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def _add_leaks(audit: Audit, splits: Splits, later: str, earlier: str) -> None:
-    texts, keys = {entry.text for entry in splits[earlier]}, {entry.key for entry in splits[earlier]}
+    texts = {entry.text for entry in splits[earlier]}
+    keys = {entry.key for entry in splits[earlier]}
     exact = [entry.text in texts for entry in splits[later]]
     near = [entry.key in keys for entry in splits[later]]
     audit.metrics |= {f"{later}_in_{earlier}": sum(exact), f"{later}_near_{earlier}": sum(near)}
     for row, entry in enumerate(splits[later]):
-        if near[row] and len(audit.leaks) < LISTED:
+        if near[row] and len(audit.leaks) < MAX_LISTED_CASES:
             kind = "exact" if exact[row] else "near"
             audit.leaks.append({"split": later, "row": row, "also_in": earlier, "kind": kind, "text": entry.text})
 
@@ -99,18 +127,20 @@ def _add_conflicts(audit: Audit, splits: Splits) -> None:
     for entries in splits.values():
         for entry in entries:
             labels.setdefault(entry.key, set()).add(entry.label)
-    conflicts = [{"text": key, "labels": sorted(found)} for key, found in labels.items() if len(found) > 1]
+    conflicts: list[ConflictCase] = [
+        {"text": key, "labels": sorted(found)} for key, found in labels.items() if len(found) > 1
+    ]
     audit.metrics["label_conflicts"] = len(conflicts)
-    audit.conflicts = conflicts[:LISTED]
+    audit.conflicts = conflicts[:MAX_LISTED_CASES]
 
 
 def _add_faults(audit: Audit, splits: Splits, fault: str) -> None:
-    found = FAULTS[fault].fullmatch if fault in WHOLE else FAULTS[fault].search
-    rows = [
+    found = FAULTS[fault].fullmatch if fault in WHOLE_TEXT_FAULTS else FAULTS[fault].search
+    rows: list[FaultCase] = [
         {"split": name, "row": row, "fault": fault, "text": entry.text}
         for name, entries in splits.items()
         for row, entry in enumerate(entries)
         if found(entry.text)
     ]
     audit.metrics[fault] = len(rows)
-    audit.faults += rows[:LISTED]
+    audit.faults += rows[:MAX_LISTED_CASES]

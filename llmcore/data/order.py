@@ -1,6 +1,6 @@
-"""The order of training rows: which rows make the batch of a step is a function of (seed, step) alone.
+"""The order of training rows: the rows of a step's batch depend on (seed, step) alone.
 
-So a resumed training needs no iterator state, and one epoch more changes nothing in those before.
+So a resumed training needs no iterator state, and another epoch changes none of the earlier ones.
 """
 
 from collections import defaultdict
@@ -12,16 +12,17 @@ import numpy as np
 from llmcore.base.containers import chunks
 from llmcore.base.seeds import numpy_generator
 
-POOL_BATCHES = 16  # rows of similar length are looked for among so many batches
+BATCHES_PER_POOL = 16  # rows are sorted by length within a pool of this many batches
 
 
 def pack_rows(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
-    """Put texts together, in random order, so that none of the sets is longer than `room`.
+    """Pack texts of these lengths into sets of at most `room` tokens; return the indices of each set.
 
-    Each goes where it leaves the least room, and begins a set of its own where it fits none.
+    Best fit in random order: a text goes into the set in which it leaves the least room, or starts a
+    new set if it fits in none.
     """
     sets: list[list[int]] = []
-    with_room: dict[int, list[int]] = defaultdict(list)  # room left -> the sets that have it
+    with_room: dict[int, list[int]] = defaultdict(list)  # room left -> sets with this much room
     for number in numpy_generator(seed, "pack").permutation(len(lengths)).tolist():
         length = lengths[number]
         left = next((left for left in range(length, room) if with_room.get(left)), room)
@@ -34,14 +35,17 @@ def pack_rows(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
 
 
 class Order:
-    """Every row once an epoch, shuffled anew in each.
+    """Every row once per epoch, in a new random order in each epoch.
 
-    With `lengths`, rows of similar length share a batch, so that little of it is padding: the shuffled
-    rows are sorted by length inside pools of `POOL_BATCHES` batches, and the batches shuffled.
+    With `lengths`, rows of similar length share a batch, which saves padding: the shuffled rows are
+    sorted by length within pools of `BATCHES_PER_POOL` batches, then the batches are shuffled.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
-        self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.lengths = lengths
         self.steps_per_epoch = -(-rows // batch_size)
         self._shuffled = lru_cache(maxsize=2)(self._permutation)
         self._epoch = lru_cache(maxsize=2)(self._batches)
@@ -49,7 +53,7 @@ class Order:
     def batch(self, step: int) -> np.ndarray:
         """Return the row indices of `step` (0 is the first); one batch of an epoch may be smaller."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if self.lengths is None:  # of ten million windows a list of batches would take 160 MB
+        if self.lengths is None:  # a list of the batches of ten million windows would take 160 MB
             return self._shuffled(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         return self._epoch(epoch)[place]
 
@@ -60,17 +64,17 @@ class Order:
         return 1 - int(self.lengths.sum()) / sum(len(part) * int(self.lengths[part].max()) for part in parts)
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch without lengths, in their order."""
+        """Return the row indices of an epoch in their order, where rows have no lengths."""
         rows = np.arange(self.rows, dtype=np.int32)
         numpy_generator(self.seed, "order", epoch).shuffle(rows)
         return rows
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
-        """Return the batches of an epoch with lengths."""
+        """Return the batches of an epoch, where rows have lengths."""
         assert self.lengths is not None
         generator = numpy_generator(self.seed, "order", epoch)
         rows = generator.permutation(self.rows)
-        pools = chunks(rows, POOL_BATCHES * self.batch_size)
+        pools = chunks(rows, BATCHES_PER_POOL * self.batch_size)
         rows = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in pools])
         batches = chunks(rows, self.batch_size)
         return [batches[place] for place in generator.permutation(len(batches))]

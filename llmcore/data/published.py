@@ -1,6 +1,6 @@
-"""Raw folders of GPT-2's published weights, and how a download is described.
+"""Write a raw folder of GPT-2's published weights, and describe downloads in `meta.json`.
 
-Apart from `raw`, because an edit of the built-in world must not download gigabytes again.
+Separate from `raw`, because an edit of the built-in world must not download gigabytes again.
 """
 
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from llmcore.data.download import Fetched, RemoteFile
 from llmcore.data.sources import GPT2_REVISIONS, gpt2_files
 
 Meta = dict[str, Any]
-Get = Callable[[RemoteFile, Path], Fetched]  # `download.fetch` with its scratch folder bound
+Fetch = Callable[[RemoteFile, Path], Fetched]  # `download.fetch` with its scratch folder bound
 
 
-def fill_weights(folder: Path, name: str, get: Get) -> Meta:
+def write_raw_weights(folder: Path, name: str, fetch: Fetch) -> Meta:
     """Write GPT-2's published weights `name`: config.json, merges.txt, model.safetensors, vocab.json."""
     remote = gpt2_files(name)
-    files = [remote_entry(file, get(file, folder / file.name)) for file in remote]
+    files = [remote_entry(file, fetch(file, folder / file.name)) for file in remote]
     size_bytes = sum(entry["bytes"] for entry in files)
     revision = GPT2_REVISIONS[name]
     return write_meta(folder, name, remote[0].licence, files=files, bytes=size_bytes, revision=revision)
 
 
 def remote_entry(file: RemoteFile, fetched: Fetched) -> Meta:
-    """Describe a download; `published` tells whether its hash was known before or recorded now."""
+    """Describe a download; `published` is whether its hash was known before the download."""
     return {
         "name": file.name,
         "bytes": fetched.size_bytes,
@@ -36,6 +36,7 @@ def remote_entry(file: RemoteFile, fetched: Fetched) -> Meta:
 
 
 def write_meta(folder: Path, kind: str, licence: str, **rest: Any) -> Meta:
+    """Write the `meta.json` of a raw folder and return its content."""
     meta = {"kind": kind, "licence": licence, **rest}
     write_json(folder / "meta.json", meta)
     return meta

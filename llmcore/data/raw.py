@@ -1,8 +1,7 @@
-"""Fill one raw folder: from the built-in world, a pinned download, or the user's own files.
+"""Write a raw folder: from the built-in world, a pinned download, or the user's own files.
 
-Every function writes its files and `meta.json` into an empty folder and returns the meta. Names in
-the meta are file names, never paths, so that the folder's bytes do not depend on where the project
-lies.
+Every function writes its files and `meta.json` into an empty folder and returns the meta. The meta
+contains file names, never paths, so that the folder's bytes do not depend on where the project is.
 """
 
 import dataclasses
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_file, user_errors, write_csv, write_jsonl
-from llmcore.data.published import Get, Meta, remote_entry, write_meta
+from llmcore.data.documents import DOCUMENTS_FILE, DocumentRow
+from llmcore.data.published import Fetch, Meta, remote_entry, write_meta
 from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text, text_files
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
 
@@ -20,71 +20,72 @@ WORLD_LICENCE = "generated here; no rights reserved"
 LOCAL_LICENCE = "the user's own file; see its source"
 
 
-def fill_text(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
-    """Write documents.jsonl: `size` stories, or The Verdict, or the documents at `path`."""
+def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int, fetch: Fetch) -> Meta:
+    """Write documents.jsonl: `stories` stories of the world, The Verdict, or the documents at `path`."""
     files: list[Meta] = []
-    documents: list[Meta]
+    documents: list[DocumentRow]
     if kind == "world":
         from llmcore.data.world.stories import write_stories
 
         licence = WORLD_LICENCE
-        documents = [{"text": story.text, "nats": story.nats} for story in write_stories(size, seed)]
+        documents = [{"text": story.text, "nats": story.nats} for story in write_stories(stories, seed)]
     elif kind == "the-verdict":
         licence = THE_VERDICT.licence
         downloaded = folder / THE_VERDICT.name
-        files = [remote_entry(THE_VERDICT, get(THE_VERDICT, downloaded))]
+        files = [remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))]
         documents = [{"text": read_text(downloaded)}]
         downloaded.unlink()
     else:
         licence = LOCAL_LICENCE
         files = [_entry(file) for file in text_files(path)]
         documents = [{"text": text} for file in text_files(path) for text in read_documents(file)]
-    write_jsonl(folder / "documents.jsonl", documents)
+    write_jsonl(folder / DOCUMENTS_FILE, documents)
     size_bytes = sum(len(document["text"].encode("utf-8")) for document in documents)
     return write_meta(folder, kind, licence, files=files, documents=len(documents), bytes=size_bytes)
 
 
-def fill_spam(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
-    """Write a table of messages as it comes: messages.csv of the world, SMSSpamCollection, or the user's file."""
+def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
+    """Write a table of messages: `rows` of the world (messages.csv), SMSSpamCollection, or the user's file."""
     if kind == "world":
         from llmcore.data.world.messages import write_messages
 
         file = folder / "messages.csv"
-        write_csv(file, [dataclasses.asdict(message) for message in write_messages(size, seed)])
+        write_csv(file, [dataclasses.asdict(message) for message in write_messages(rows, seed)])
         return _write_table_meta(folder, kind, file, WORLD_LICENCE, rows=len(read_table(file)))
     if kind == "sms-spam":
         file = folder / SMS_SPAM.name
-        entry = remote_entry(SMS_SPAM, get(SMS_SPAM, file))
-        rows = len(read_table(file, quoting=False))
-        return _write_table_meta(folder, kind, file, SMS_SPAM.licence, rows=rows, url=entry["url"])
+        entry = remote_entry(SMS_SPAM, fetch(SMS_SPAM, file))
+        count = len(read_table(file, quoting=False))
+        return _write_table_meta(folder, kind, file, SMS_SPAM.licence, rows=count, url=entry["url"])
     _require_file(path, "sources.spam.path", (".csv", ".tsv", ".jsonl"))
-    rows = len(read_table(path))
-    return _write_table_meta(folder, kind, _copy(path, folder / f"messages{path.suffix}"), LOCAL_LICENCE, rows=rows)
+    count = len(read_table(path))
+    return _write_table_meta(folder, kind, _copy(path, folder / f"messages{path.suffix}"), LOCAL_LICENCE, rows=count)
 
 
-def fill_instructions(folder: Path, kind: str, path: Path, size: int, seed: int, get: Get) -> Meta:
-    """Write rows in Alpaca form: instructions.jsonl of the world, the book's file, or the user's."""
+def write_raw_instructions(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
+    """Write rows in Alpaca form: `rows` of the world (instructions.jsonl), the book's, or the user's file."""
     if kind == "world":
         from llmcore.data.world.instructions import write_instructions
 
         file = folder / "instructions.jsonl"
-        write_jsonl(file, [dataclasses.asdict(instruction) for instruction in write_instructions(size, seed)])
+        write_jsonl(file, [dataclasses.asdict(instruction) for instruction in write_instructions(rows, seed)])
         return _write_table_meta(folder, kind, file, WORLD_LICENCE, rows=len(read_alpaca(file)))
     if kind == "book":
         file = folder / BOOK_INSTRUCTIONS.name
-        entry = remote_entry(BOOK_INSTRUCTIONS, get(BOOK_INSTRUCTIONS, file))
-        rows = len(read_alpaca(file))
-        return _write_table_meta(folder, kind, file, BOOK_INSTRUCTIONS.licence, rows=rows, url=entry["url"])
+        entry = remote_entry(BOOK_INSTRUCTIONS, fetch(BOOK_INSTRUCTIONS, file))
+        count = len(read_alpaca(file))
+        return _write_table_meta(folder, kind, file, BOOK_INSTRUCTIONS.licence, rows=count, url=entry["url"])
     _require_file(path, "sources.instructions.path", (".json", ".jsonl"))
-    rows = len(read_alpaca(path))
-    return _write_table_meta(folder, kind, _copy(path, folder / f"instructions{path.suffix}"), LOCAL_LICENCE, rows=rows)
+    count = len(read_alpaca(path))
+    copy = _copy(path, folder / f"instructions{path.suffix}")
+    return _write_table_meta(folder, kind, copy, LOCAL_LICENCE, rows=count)
 
 
-def fill_tokenizer(folder: Path, kind: str, path: Path, get: Get) -> Meta:
-    """Write vocab.json and merges.txt: GPT-2's, or the user's; for kind `none` nothing but the meta."""
+def write_raw_tokenizer(folder: Path, kind: str, path: Path, fetch: Fetch) -> Meta:
+    """Write vocab.json and merges.txt, GPT-2's or the user's; for kind `none` only the meta."""
     names = [file.name for file in GPT2_TOKENIZER]
     if kind == "gpt2":
-        files = [remote_entry(file, get(file, folder / file.name)) for file in GPT2_TOKENIZER]
+        files = [remote_entry(file, fetch(file, folder / file.name)) for file in GPT2_TOKENIZER]
         licence = GPT2_TOKENIZER[0].licence
     elif kind == "local":
         for name in names:
@@ -92,7 +93,8 @@ def fill_tokenizer(folder: Path, kind: str, path: Path, get: Get) -> Meta:
         files = [_entry(_copy(path / name, folder / name)) for name in names]
         licence = LOCAL_LICENCE
     else:
-        files, licence = [], "none needed"
+        files = []
+        licence = "none needed"
     return write_meta(folder, kind, licence, files=files, bytes=sum(entry["bytes"] for entry in files))
 
 

@@ -1,14 +1,15 @@
-"""Read what people bring: text files, tables, rows in Alpaca form. Every fault is a UserError that names it."""
+"""Read the user's files: text, tables, rows in Alpaca form. UserError with the place for everything malformed."""
 
 import csv
 import io
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, cast
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, read_jsonl
+from llmcore.base.rows import InstructionRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,20 +18,28 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SMS_COLUMNS = ["label", "text"]  # the SMS Spam Collection has neither header nor suffix
 
 
+class AlpacaRow(InstructionRow):
+    """A row of a source: what is prepared, and the split that a row may name. Other keys may exist too."""
+
+    split: NotRequired[str]  # not checked yet
+
+
 def text_files(path: Path) -> list[Path]:
-    """Return the documents at `path`: the file itself, or the .txt files directly in the folder, by name."""
+    """Return the files at `path`: the file itself, or the .txt files directly in the folder, sorted by name."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; correct sources.text.path")
     files = sorted((file for file in path.iterdir() if file.suffix == ".txt" and file.is_file()), key=lambda f: f.name)
     if not files:
-        raise UserError(f"{path}: must hold at least one .txt file, found none; add one or correct sources.text.path")
+        raise UserError(
+            f"{path}: must contain at least one .txt file, found none; add one or correct sources.text.path"
+        )
     return files
 
 
 def read_documents(path: Path) -> list[str]:
-    """Return the documents of a file: the whole of it, or of a .jsonl file the `text` of each row that has one."""
+    """Return the documents of a file: of a .jsonl file each row's `text` that is not empty, else the whole text."""
     if path.suffix != ".jsonl":
         return [read_text(path)]
     documents = []
@@ -41,12 +50,12 @@ def read_documents(path: Path) -> list[str]:
         if text.strip():
             documents.append(text)
     if not documents:
-        raise UserError(f"{path}: must hold at least one row with text, found none; add one")
+        raise UserError(f"{path}: must contain at least one row with text, found none; add one")
     return documents
 
 
 def read_text(path: Path) -> str:
-    """Return a UTF-8 file's text without byte order mark, line ends as `\\n`; it must not be empty or binary."""
+    """Return the text of a UTF-8 file, without byte order mark, line ends as `\\n`; UserError if empty or binary."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,15 +67,15 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise UserError(f"{path}: must be text, found a zero byte at {text.index(chr(0))}; convert or remove the file")
     if not text.strip():
-        raise UserError(f"{path}: must not be empty, got {len(data)} bytes of nothing but space; fill or remove it")
+        raise UserError(f"{path}: must not be empty, got {len(data)} bytes of white space; add text or remove the file")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_table(path: Path, quoting: bool = True) -> "pd.DataFrame":
     """Read a .csv, .tsv or .jsonl table, or the SMS Spam Collection (no suffix), every value as a string.
 
-    Nothing is taken for a missing value: the messages "NA" and "null" stay what they are; an absent
-    value is an empty string. `quoting` False reads quotation marks as ordinary characters.
+    The strings "NA" and "null" are ordinary text; a missing value is an empty string. With `quoting`
+    False, quotation marks are ordinary characters.
     """
     if path.suffix == ".jsonl":
         return _table_of_rows(path)
@@ -81,9 +90,9 @@ def _table_of_text(path: Path, quoting: bool) -> "pd.DataFrame":
     columns: dict[str, Any] = {} if path.suffix else {"header": None, "names": SMS_COLUMNS}
     try:
         with warnings.catch_warnings():
-            # With a first row longer than the header, pandas drops fields and only warns.
+            # If the first row is longer than the header, pandas drops fields and only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            table: pd.DataFrame = pd.read_csv(
                 io.StringIO(read_text(path)),
                 sep=SEPARATORS.get(path.suffix, "\t"),
                 quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
@@ -92,11 +101,12 @@ def _table_of_text(path: Path, quoting: bool) -> "pd.DataFrame":
                 index_col=False,
                 **columns,
             )
+            return table
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: every row must have as many fields as the header ({reason}); put text that holds the "
-            f"separator or line ends in quotation marks"
+            f"{path}: every row must have as many fields as the header ({reason}); put text that contains "
+            f"the separator or line ends in quotation marks"
         ) from None
 
 
@@ -116,11 +126,11 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def read_alpaca(path: Path) -> list[dict[str, Any]]:
-    """Read rows in Alpaca form, a JSON list (.json) or one object a line (.jsonl), other keys kept.
+def read_alpaca(path: Path) -> list[AlpacaRow]:
+    """Read rows in Alpaca form: a JSON list (.json) or one object per line (.jsonl). All keys are kept.
 
-    Each must have the strings `instruction` and `output`; `input` may be absent or null and is then
-    "". Raises UserError with the row's number, counted from 1.
+    Each row must have the strings `instruction` and `output`; a missing or null `input` becomes "".
+    UserError names the row, counted from 1.
     """
     if path.suffix not in (".json", ".jsonl"):
         raise UserError(f"{path}: instructions must end in .json or .jsonl, got {path.suffix!r}; convert the file")
@@ -131,7 +141,7 @@ def read_alpaca(path: Path) -> list[dict[str, Any]]:
     return [_alpaca_row(row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _alpaca_row(row: Any, where: str) -> dict[str, Any]:
+def _alpaca_row(row: Any, where: str) -> AlpacaRow:
     if not isinstance(row, dict):
         raise UserError(f"{where}: must be a JSON object, got {type(row).__name__}; correct the row")
     row = {**row, "input": "" if row.get("input") is None else row["input"]}
@@ -141,11 +151,11 @@ def _alpaca_row(row: Any, where: str) -> dict[str, Any]:
         if not isinstance(row[key], str):
             raise UserError(f"{where}: {key!r} must be a string, got {row[key]!r}; correct the row")
         _check_unicode(row[key], f"{where}, {key!r}")
-    return row
+    return cast(AlpacaRow, row)
 
 
 def _check_unicode(text: str, where: str) -> None:
-    """JSON can spell half a character (`\\ud800`), which no UTF-8 file can hold."""
+    """UserError for a lone surrogate: JSON can spell one (`\\ud800`), but no UTF-8 file can contain it."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

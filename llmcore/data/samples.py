@@ -1,46 +1,45 @@
-"""The samples folder: which windows train, which validate, and the floor of the validation loss."""
+"""The samples folder: the windows for training and validation, and the floor of the validation loss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, write_json
+from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
 from llmcore.data.tokens import Tokens, write_array
 from llmcore.data.windows import cut_corpus, document_windows, stride_windows
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Training and validation windows over one token file.
+    """Training and validation windows over one token file."""
 
-    `val_position` is the first id of the validation part. `floor_nats` is -log p of the validation
-    documents, where the built-in world knows it: the least loss, summed over the validation targets,
-    that can be expected of any model.
-    """
-
-    train: np.ndarray
+    train: np.ndarray  # windows, each with a place and a count
     val: np.ndarray
     window_tokens: int
-    val_position: int
-    floor_nats: float | None
+    val_position: int  # of the first id of the validation part
+    floor_nats: float | None  # -log p of the validation documents: no model's expected loss is lower; None: not known
 
     def floor_per(self, units: int) -> float | None:
-        """Return the floor of the loss in nats per token, byte, ... where validation has `units` of them."""
+        """Return the floor in nats per token, byte, ..., if the validation part has `units` of them."""
         return None if self.floor_nats is None else self.floor_nats / units
 
 
 def choose_samples(
-    tokens: Tokens, *, window_tokens: int, stride_tokens: int, starts: str, val_fraction: float
+    tokens: Tokens, *, window_tokens: int, stride_tokens: int, window_start: str, val_fraction: float
 ) -> Samples:
-    """Split the corpus and choose windows in both parts; those of validation do not overlap.
+    """Divide the corpus into training and validation and choose the windows of both parts.
 
-    UserError if the corpus is too short: it says how many tokens there are and what to lower.
+    `window_start` is "documents" or "stride"; validation windows never overlap. UserError if the corpus is
+    too short for a window in each part.
     """
     total = len(tokens.ids)
     cut = cut_corpus(tokens, val_fraction)
-    if starts == "documents":
+    if window_start == "documents":
         train = document_windows(tokens, 0, cut, window_tokens)
         val = document_windows(tokens, cut, total, window_tokens)
     else:
@@ -49,27 +48,27 @@ def choose_samples(
     if total <= window_tokens or not len(train) or not len(val):
         parts = f"{total} tokens, {cut} of them for training and {total - cut} for validation"
         rule = f"must leave a window in each part of the corpus ({parts}), got {window_tokens}"
-        raise UserError(f"sample.window_tokens {rule}; lower it, or give more text")
-    return Samples(train, val, window_tokens, cut, _floor(tokens, cut) if starts == "documents" else None)
+        raise UserError(f"sample.window_tokens {rule}; lower it, or add text")
+    return Samples(train, val, window_tokens, cut, _floor(tokens, cut) if window_start == "documents" else None)
 
 
 def _floor(tokens: Tokens, cut: int) -> float | None:
-    """Return the -log p of the documents from `cut` on, if it is known and `cut` is a boundary."""
+    """Return the -log p of the documents from `cut` on; None if not known, or if `cut` is inside a document."""
     if tokens.document_nats is None or cut not in tokens.starts:
         return None
     return float(tokens.document_nats[tokens.starts >= cut].sum())
 
 
 def coverage(tokens: Tokens, windows: np.ndarray, begin: int, end: int) -> float:
-    """Return the share of the ids in `[begin, end)` that are a target of some window."""
-    changes = np.zeros(len(tokens.ids) + 2, np.int64)  # +1 where a window's targets begin, -1 behind its last
+    """Return the fraction of the ids in `[begin, end)` that are a target of at least one window."""
+    changes = np.zeros(len(tokens.ids) + 2, np.int64)  # +1 at a window's first target, -1 behind its last
     np.add.at(changes, windows["place"] + 1, 1)
     np.add.at(changes, windows["place"] + 1 + windows["count"], -1)
     return float((changes.cumsum()[begin:end] > 0).mean())
 
 
 def write_samples(folder: str | Path, samples: Samples) -> None:
-    """Write `train.npy`, `val.npy` and `meta.json`."""
+    """Write a fresh samples folder: `train.npy`, `val.npy` and `meta.json`."""
     folder = fresh_folder(folder)
     for name, windows in (("train", samples.train), ("val", samples.val)):
         write_array(folder / f"{name}.npy", windows)
@@ -82,16 +81,30 @@ def write_samples(folder: str | Path, samples: Samples) -> None:
 
 
 def read_samples(folder: str | Path) -> Samples:
-    """Read what `write_samples` wrote; the windows stay on disk, memory-mapped."""
+    """Read a samples folder; the windows are memory-mapped."""
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
     train, val = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "val"))
     return Samples(train, val, **meta)
 
 
-def validation_documents(tokens: Tokens, samples: Samples) -> list[list[int]]:
-    """Return the ids of each document, or part of one, in the validation part."""
-    ids = tokens.ids[samples.val_position :]
-    starts = tokens.starts[tokens.starts > samples.val_position] - samples.val_position
-    ends = [*(starts - 1), len(ids)]  # before each closing end-of-text
-    return [ids[begin:end].tolist() for begin, end in zip([0, *starts], ends, strict=True)]
+def validation_texts(
+    raw_text_folder: str | Path, tokens: Tokens, samples: Samples, token_bytes: Sequence[int]
+) -> list[str]:
+    """Return the text of each document, or part of one, in the validation part, read from the raw text folder.
+
+    `token_bytes` has the length in bytes of each token's text, by id. If the validation part begins inside a
+    document, only the part inside is returned; a character that the cut divides becomes U+FFFD. UserError if
+    the folder does not have the documents of `tokens`.
+    """
+    first = int(np.searchsorted(tokens.starts, samples.val_position, side="right")) - 1
+    texts = [row["text"] for row in islice(read_raw_text(raw_text_folder), first, None)]
+    expected = len(tokens.starts) - first
+    if len(texts) != expected:
+        path = Path(raw_text_folder) / DOCUMENTS_FILE
+        rule = f"must have the {len(tokens.starts)} documents of the token file, got {first + len(texts)}"
+        raise UserError(f"{path}: {rule}; run `dvc repro tokenize`")
+    before = tokens.ids[tokens.starts[first] : samples.val_position]
+    before_bytes = int(np.asarray(token_bytes, np.int64)[before].sum())
+    texts[0] = texts[0].encode("utf-8")[before_bytes:].decode("utf-8", errors="replace")
+    return texts

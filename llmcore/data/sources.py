@@ -1,4 +1,4 @@
-"""The table of every file that may be downloaded: address, licence and pin, each declared once."""
+"""The table of all files that may be downloaded: address, licence and pinned hash or revision."""
 
 from llmcore.data.download import RemoteFile
 
@@ -57,8 +57,8 @@ GPT2_REVISIONS = {
     "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
 GPT2_FILES = ("config.json", "merges.txt", "model.safetensors", "vocab.json")
-# Published hashes. The smallest one's vocabulary is OpenAI's own, byte for byte. The revision fixes the
-# other files; the hub's ETag of a large one is its SHA-256, and `fetch` compares the two.
+# Published hashes. The vocabulary of `gpt2` has the same bytes as OpenAI's own. The other files are fixed by
+# their revision; the hub's ETag of a large file is its SHA-256, which `fetch` checks.
 GPT2_SHA256 = {
     "gpt2/merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "gpt2/model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",

@@ -1,11 +1,16 @@
-"""Labelled messages: from a table to train, val and test. Any number of classes, not only spam and ham."""
+"""Labelled messages: from a raw table to train, val and test. Any number of classes, not only spam and ham."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmcore.base.errors import UserError
+from llmcore.base.rows import LabelledRow
 from llmcore.base.seeds import numpy_generator
-from llmcore.data.split import SPLITS, same_message, split_groups
+from llmcore.data.audit import Entry, audit_splits, class_counts
+from llmcore.data.prepared import Prepared
+from llmcore.data.reading import read_table
+from llmcore.data.split import SPLITS, SplitParams, normalise_message, split_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,13 +19,58 @@ BOOK_SEED = 123
 BOOK_FRACTIONS = (0.1, 0.2)  # val, test
 
 
+class MessageParams(SplitParams, Protocol):
+    """The section `spam` of params.yaml."""
+
+    @property
+    def text_column(self) -> str: ...
+    @property
+    def label_column(self) -> str: ...
+    @property
+    def balance(self) -> str: ...
+
+
+def prepare_messages(raw: Path, meta: Mapping[str, Any], params: MessageParams, seed: int) -> Prepared[LabelledRow]:
+    """Read the table that `meta`, the meta.json of the folder `raw`, names; divide its rows and audit the splits.
+
+    The columns' names in `params` are those of a table of the user's own. UserError if the table, a row or
+    the split is not usable.
+    """
+    kind = meta["kind"]
+    # The book reads its file with pandas' default quoting, which joins rows: two messages are lost.
+    table = read_table(raw / meta["file"], quoting=kind != "sms-spam" or params.split == "book")
+    columns = (params.text_column, params.label_column) if kind == "local" else ("text", "label")
+    frame, empty_rows = messages(table, *columns, ["p_spam"] if kind == "world" else [])
+    parts = split_messages(frame, params.split, params.balance, params.val_fraction, params.test_fraction, seed)
+    splits = {name: [_row(record) for record in part.to_dict("records")] for name, part in parts.items()}
+    entries = {name: [_entry(row) for row in rows] for name, rows in splits.items()}
+    audit = audit_splits(entries)
+    classes = class_counts(entries)
+    counts = {"read_rows": len(table), "empty_rows": empty_rows, "rows": sum(map(len, splits.values()))}
+    metrics = audit.metrics | counts | {"classes": len(classes["train"])}
+    if kind == "sms-spam":
+        metrics["swallowed_rows"] = len(read_table(raw / meta["file"], quoting=False)) - len(table)
+    return Prepared(splits, audit, classes, metrics)
+
+
+def _row(record: Mapping[Any, Any]) -> LabelledRow:
+    row: LabelledRow = {"text": record["text"], "label": record["label"]}
+    if "p_spam" in record:
+        row["p_spam"] = float(record["p_spam"])  # every value of a table is a string
+    return row
+
+
+def _entry(row: LabelledRow) -> Entry:
+    return Entry(row["text"], normalise_message(row["text"]), row["label"])
+
+
 def messages(
     table: "pd.DataFrame", text_column: str, label_column: str, keep: Sequence[str] = ()
 ) -> tuple["pd.DataFrame", int]:
-    """Return the columns text, label and `keep` of a table of strings, and how many rows had no text.
+    """Return the columns text, label and `keep` of a table of strings, and the number of rows without text.
 
-    Labels lose the space around them. Raises UserError for a missing column, a row without a label,
-    an empty table or fewer than two classes.
+    Rows without text are left out; white space around labels is removed. UserError for a missing column, a
+    row without a label, a table without text, or fewer than two classes.
     """
     for key, column in (("spam.text_column", text_column), ("spam.label_column", label_column)):
         if column not in table.columns:
@@ -38,7 +88,9 @@ def messages(
         raise UserError(f"spam.label_column: row {unlabelled[0] + 1} has no {label_column!r}; add it or remove the row")
     labels = sorted(set(frame["label"]))
     if len(labels) < 2:
-        raise UserError(f"spam.label_column: {label_column!r} must have two classes or more, got only {labels[0]!r}")
+        raise UserError(
+            f"spam.label_column: {label_column!r} must have two classes or more, got only {labels[0]!r}; add rows"
+        )
     return frame, len(table) - len(frame)
 
 
@@ -47,16 +99,16 @@ def split_messages(
 ) -> dict[str, "pd.DataFrame"]:
     """Balance the classes, then divide the messages into train, val and test.
 
-    `grouped` keeps messages that differ only in case, spacing or numbers in one split, and the
-    shares of the classes as equal as that allows; rows keep their order. `book` is the split of
-    *Build a Large Language Model (From Scratch)*, chapter 6, leaks included. Raises UserError when
-    a class has too few rows to be in every split.
+    `grouped` keeps messages that differ only in case, spacing or numbers in one split, and gives every
+    split the same shares of classes, as far as that allows; rows keep their order. `book` is the split of
+    *Build a Large Language Model (From Scratch)*, chapter 6, leaks included. UserError if a class has too
+    few rows to be in every split.
     """
     if split == "book":
         return _book_split(frame, balance, val_fraction, test_fraction)
     if balance == "undersample":
         frame = _undersample(frame, seed)
-    keys = [same_message(text) for text in frame["text"]]
+    keys = [normalise_message(text) for text in frame["text"]]
     names = split_groups(keys, list(frame["label"]), val_fraction, test_fraction, seed)
     parts = {name: frame[[found == name for found in names]] for name in SPLITS}
     _check_classes(frame, parts)
@@ -64,7 +116,7 @@ def split_messages(
 
 
 def _undersample(frame: "pd.DataFrame", seed: int) -> "pd.DataFrame":
-    """Cut every class to the size of the smallest, at random; the order of the rows stays."""
+    """Reduce every class to the size of the smallest by a random choice; rows keep their order."""
     positions = frame.groupby("label", sort=True).indices
     smallest = min(len(rows) for rows in positions.values())
     kept = [
@@ -80,26 +132,30 @@ def _check_classes(frame: "pd.DataFrame", parts: dict[str, "pd.DataFrame"]) -> N
         for name, part in parts.items():
             if label not in set(part["label"]):
                 raise UserError(
-                    f"spam.split: class {label!r} must be in every split, its {rows} rows left {name} without one "
-                    f"(equal messages stay together); add different messages, or merge or remove the class"
+                    f"spam.split: class {label!r} must be in every split, but none of its {rows} rows is in {name} "
+                    f"(equal messages share a split); add different messages, or merge or remove the class"
                 )
 
 
 def _book_split(
     frame: "pd.DataFrame", balance: str, val_fraction: float, test_fraction: float
 ) -> dict[str, "pd.DataFrame"]:
-    """`create_balanced_dataset` and `random_split` of chapter 6, random_state=123 and order included."""
+    """Split as `create_balanced_dataset` and `random_split` of chapter 6 do, with random_state=123."""
     import pandas as pd
 
     if balance != "undersample":
-        raise UserError(f"spam.balance: must be 'undersample' when spam.split is 'book', got {balance!r}; set it so")
+        raise UserError(f"spam.balance: must be 'undersample' when spam.split is 'book', got {balance!r}; correct it")
     if (val_fraction, test_fraction) != BOOK_FRACTIONS:
         got = f"{val_fraction} and {test_fraction}"
-        raise UserError(f"spam.val_fraction, spam.test_fraction: spam.split 'book' fixes 0.1 and 0.2, got {got}")
-    spam, ham = frame[frame["label"] == "spam"], frame[frame["label"] == "ham"]
+        rule = "must be 0.1 and 0.2 when spam.split is 'book'"
+        raise UserError(f"spam.val_fraction, spam.test_fraction: {rule}, got {got}; correct them")
+    spam = frame[frame["label"] == "spam"]
+    ham = frame[frame["label"] == "ham"]
     if len(spam) + len(ham) != len(frame) or len(spam) > len(ham):
         counts = frame["label"].value_counts().to_dict()
-        raise UserError(f"spam.split: 'book' needs 'ham' and 'spam' alone, ham the larger, got {counts}; use 'grouped'")
+        raise UserError(
+            f"spam.split: 'book' needs the classes 'ham' and 'spam', ham the larger, got {counts}; use 'grouped'"
+        )
     balanced = pd.concat([ham.sample(len(spam), random_state=BOOK_SEED), spam])
     shuffled = balanced.sample(frac=1, random_state=BOOK_SEED)
     train_end = int(len(shuffled) * 0.7)

@@ -1,32 +1,48 @@
-"""Divide rows into train, val and test so that no group of equal rows stands in two of them."""
+"""Divide rows into train, val and test so that rows of one group are all in the same split."""
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from llmcore.base.seeds import numpy_generator
 
 SPLITS = ("train", "val", "test")
 
 
-def same_text(text: str) -> str:
-    """Return a key that texts share when only case and spacing differ: `"Hi  You" -> "hi you"`."""
+class SplitParams(Protocol):
+    """The keys of params.yaml by which rows are divided."""
+
+    @property
+    def split(self) -> str: ...
+    @property
+    def val_fraction(self) -> float: ...
+    @property
+    def test_fraction(self) -> float: ...
+
+
+def normalise_text(text: str) -> str:
+    """Return the text with case folded and white space collapsed: `"Hi  You" -> "hi you"`."""
     return " ".join(text.casefold().split())
 
 
-def same_message(text: str) -> str:
-    """Like `same_text`, and numbers are alike too: `"Call 0800 1" -> "call 0 0"`. Campaigns vary just those."""
-    return re.sub(r"\d+", "0", same_text(text))
+def normalise_message(text: str) -> str:
+    """Return `normalise_text` with each number replaced by 0: `"Call 0800 1" -> "call 0 0"`.
+
+    Copies of a spam message often differ in their numbers only.
+    """
+    return re.sub(r"\d+", "0", normalise_text(text))
 
 
 def split_groups(
     keys: Sequence[str], strata: Sequence[str], val_fraction: float, test_fraction: float, seed: int
 ) -> list[str]:
-    """Return the split of each row; rows of equal key share one, and each stratum is divided alike.
+    """Return the split of each row: rows with the same key share a split, and each stratum has the fractions asked for.
 
-    A group belongs to the stratum that most of its rows have. Groups of a stratum come in random
-    order, largest first, each to the split that it fills least (Sainte-Laguë's rule, rows as seats, a
-    group judged by its last one): large groups neither all end in train nor overfill a small split,
-    and single rows even out the rest. The last groups go to splits that would stay empty.
+    `keys` and `strata` have one entry per row. A group, the rows of one key, belongs to the stratum of
+    most of its rows. The groups of a stratum are shuffled, sorted by size, largest first, and given one by
+    one to the split with the lowest (rows + group size - 0.5) / fraction. That is the Sainte-Laguë method
+    with rows as seats; it keeps large groups from all going to train and from overfilling a small split.
+    The last groups go to splits that would otherwise be empty.
     """
     fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
     groups: dict[str, list[int]] = {}
@@ -39,7 +55,9 @@ def split_groups(
     for stratum in sorted(by_stratum):
         members = by_stratum[stratum]
         order = numpy_generator(seed, "split", stratum).permutation(len(members))
-        shuffled = sorted((members[i] for i in order), key=len, reverse=True)  # stable: ties stay shuffled
+        shuffled = sorted(
+            (members[i] for i in order), key=len, reverse=True
+        )  # a stable sort: groups of equal size stay shuffled
         for rows, split in zip(shuffled, _apportion([len(rows) for rows in shuffled], fractions), strict=True):
             for row in rows:
                 splits[row] = split

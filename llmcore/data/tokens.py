@@ -1,57 +1,77 @@
-"""The token file: one flat little-endian array, memory-mapped, with a table of its documents.
+"""The token file: one flat little-endian array, memory-mapped, and the positions of its documents.
 
-A folder holds `tokens.bin`, `documents.npy` (where each document begins), `document_nats.npy` (only
-from the built-in world: -log p of each document) and `meta.json`. End-of-text stands between
-documents, not after the last.
+A folder contains `tokens.bin`, `documents.npy` (the position of each document's first id),
+`document_nats.npy` (-log p of each document, only of the built-in world) and `meta.json`. End-of-text
+stands between documents, not after the last.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, user_errors, write_json, writing
+from llmcore.data.documents import DocumentRow
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A corpus as ids, with the place and, where the source knows it, the -log p of each document."""
+    """A corpus as ids, with the position of each document and, where the source knows it, its -log p."""
 
     ids: np.ndarray  # (N,) uint16 or uint32, end-of-text between documents
     starts: np.ndarray  # (documents,) position of each document's first id
-    document_nats: np.ndarray | None  # (documents,) -log p, closing end-of-text included
+    document_nats: np.ndarray | None  # (documents,) -log p, of the closing end-of-text too
     end_of_text: int
 
 
-def write_tokens(
-    folder: str | Path,
-    documents: Iterable[Sequence[int]],
-    document_nats: Sequence[float] | None,
-    *,
-    end_of_text: int,
-    tokenizer: str,
-) -> dict[str, Any]:
-    """Write a token folder from the ids of each document and return its `meta.json`.
+class Document(NamedTuple):
+    """The ids of a document, without end-of-text, and its -log p where the source knows it."""
 
-    `end_of_text` is the last id of the vocabulary, so it also says which integer type is wide enough.
+    ids: Sequence[int]
+    nats: float | None = None
+
+
+def encode_documents(
+    rows: Iterable[DocumentRow], encode_stream: Callable[[Iterable[str]], Iterator[list[int]]]
+) -> Iterator[Document]:
+    """Yield each row as a Document; `rows` are read once, no further ahead than `encode_stream` reads."""
+    encoded, kept = tee(rows)
+    for ids, row in zip(encode_stream(row["text"] for row in encoded), kept, strict=True):
+        yield Document(ids, row.get("nats"))
+
+
+def write_tokens(
+    folder: str | Path, documents: Iterable[Document], *, end_of_text: int, tokenizer: str
+) -> dict[str, Any]:
+    """Write a fresh token folder and return the content of its `meta.json`.
+
+    Either every document has `nats` or none. `end_of_text` is the last id of the vocabulary and decides
+    whether two bytes per id are enough; `tokenizer` is the tokenizer's fingerprint.
     """
     folder = fresh_folder(folder)
     dtype = np.dtype("<u2") if end_of_text < 1 << 16 else np.dtype("<u4")
     starts: list[int] = []
-    position, path = 0, folder / "tokens.bin"
+    nats: list[float] = []
+    position = 0
+    path = folder / "tokens.bin"
     with writing(path) as temporary, open(temporary, "wb") as file:
-        for ids in documents:
+        for document in documents:
+            ids = document.ids
             separator = [end_of_text] if starts else []
             starts.append(position + len(separator))
             position += len(separator) + len(ids)
             with user_errors(path):
                 file.write(np.array([*separator, *ids], dtype).tobytes())
+            if document.nats is not None:
+                nats.append(document.nats)
+    assert len(nats) in (0, len(starts)), "some documents have nats and some have none"
     write_array(folder / "documents.npy", np.array(starts, "<i8"))
-    if document_nats is not None:
-        write_array(folder / "document_nats.npy", np.array(document_nats, "<f8"))
+    if nats:
+        write_array(folder / "document_nats.npy", np.array(nats, "<f8"))
     meta = {
         "dtype": dtype.str,
         "tokens": position,
@@ -64,7 +84,7 @@ def write_tokens(
 
 
 def join_documents(documents: Sequence[Sequence[int]], end_of_text: int) -> Tokens:
-    """Return documents as a corpus in memory, without writing a file."""
+    """Return the documents, each a sequence of ids, as a corpus in memory."""
     ids: list[int] = []
     starts: list[int] = []
     for document in documents:
@@ -76,10 +96,11 @@ def join_documents(documents: Sequence[Sequence[int]], end_of_text: int) -> Toke
 
 
 def open_tokens(folder: str | Path) -> Tokens:
-    """Memory-map a token folder; a file whose length is not what `meta.json` says is a UserError."""
+    """Memory-map a token folder; UserError if `tokens.bin` has not the length that `meta.json` states."""
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
-    path, dtype = folder / "tokens.bin", np.dtype(meta["dtype"])
+    path = folder / "tokens.bin"
+    dtype = np.dtype(meta["dtype"])
     size = path.stat().st_size if path.is_file() else 0
     if size != meta["tokens"] * dtype.itemsize:
         expected = meta["tokens"] * dtype.itemsize

@@ -1,85 +1,115 @@
-"""How good answers are, beside one who always says the same and one who only remembers."""
+"""Evaluation of answers to instructions: scores with intervals, and two baselines."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import cast
 
+from llmcore.base.rows import AnswerRow, InstructionRow
+from llmcore.evaluate.baselines import lookup_answers, most_frequent
 from llmcore.evaluate.scores import (
     Uncertainty,
     exact_match,
-    lookup_answers,
+    interval_ends,
     mean_interval,
-    most_frequent,
     rouge_l,
     token_f1,
-    wilson,
+    wilson_interval,
 )
 
-Row = Mapping[str, Any]
-SHARES = {"exact_match": "correct", "stop_rate": "ended"}  # metric -> truth value of a row
-MEANS = {"token_f1": "token_f1", "rouge_l": "rouge_l", "reference_log_likelihood": "log_likelihood"}
-MEANS |= {"mean_answer_words": "words", "judge_score": "judge_score"}
 
+def scored(row: InstructionRow, answer: str, *, ended: bool, log_likelihood: float) -> AnswerRow:
+    """Return a test row with the model's answer and its scores.
 
-def scored(row: Row, answer: str, *, ended: bool, log_likelihood: float) -> dict[str, Any]:
-    """Return a test row with the answer it got and the scores of that answer.
-
-    `log_likelihood` is the natural log of the probability that the model gives to `output` and its end.
+    `log_likelihood` is the natural log of the probability of `output` and the end-of-text token after it.
     """
-    wanted = row["output"]
-    return {
+    expected = row["output"]
+    scored_row = {
         **row,
         "answer": answer,
-        "correct": exact_match(answer, wanted),
-        "token_f1": token_f1(answer, wanted),
-        "rouge_l": rouge_l(answer, wanted),
+        "correct": exact_match(answer, expected),
+        "token_f1": token_f1(answer, expected),
+        "rouge_l": rouge_l(answer, expected),
         "log_likelihood": log_likelihood,
         "ended": ended,
         "words": len(answer.split()),
     }
+    return cast(AnswerRow, scored_row)  # mypy cannot know that `row` has no judge_score of another type
 
 
-def scores(rows: Sequence[Row], uncertainty: Uncertainty) -> dict[str, float]:
-    """Return the metrics of `scored` rows: shares and means, each with its interval.
+def evaluate_answers(
+    train: Sequence[InstructionRow],
+    rows: Sequence[AnswerRow],
+    key: Callable[[InstructionRow], str],
+    uncertainty: Uncertainty,
+) -> dict[str, float]:
+    """Return the metrics of scored answers and of the baselines that `train` gives.
 
-    Those that no row has a value for are left out. For rows marked `checkable`, whose answer is one or none,
-    also the share that is right, and the share in each `kind`.
+    `key` normalises the prompt of a row: rows with equal keys ask the same.
+    """
+    return answer_scores(rows, uncertainty) | baseline_scores(train, rows, key, uncertainty)
+
+
+def answer_scores(rows: Sequence[AnswerRow], uncertainty: Uncertainty) -> dict[str, float]:
+    """Return proportions and means over `scored` rows, each with its interval.
+
+    `judge_score` needs at least one row with a score. Rows marked `checkable`, whose answer is right or
+    wrong, also give `checkable_accuracy` and `accuracy_<kind>`.
     """
     metrics: dict[str, float] = {"rows": len(rows)}
-    for metric, key in SHARES.items():
-        metrics |= share(metric, [row[key] for row in rows], uncertainty)
-    for metric, key in MEANS.items():
-        if values := [row[key] for row in rows if row.get(key) is not None]:
-            low, high = mean_interval(values, uncertainty.confidence, uncertainty.generator)
-            metrics |= {metric: sum(values) / len(values), f"{metric}_low": low, f"{metric}_high": high}
-    if checkable := [row for row in rows if row.get("checkable")]:
-        metrics["checkable_rows"] = len(checkable)
-        metrics |= share("checkable_accuracy", [row["correct"] for row in checkable], uncertainty)
-    for kind in sorted({row["kind"] for row in checkable if row.get("kind")}):
-        right = [row["correct"] for row in checkable if row.get("kind") == kind]
-        metrics[f"accuracy_{'_'.join(str(kind).split())}"] = sum(right) / len(right)
+    metrics |= _proportion("exact_match", [row["correct"] for row in rows], uncertainty)
+    metrics |= _proportion("stop_rate", [row["ended"] for row in rows], uncertainty)
+    metrics |= _mean("token_f1", [row["token_f1"] for row in rows], uncertainty)
+    metrics |= _mean("rouge_l", [row["rouge_l"] for row in rows], uncertainty)
+    metrics |= _mean("reference_log_likelihood", [row["log_likelihood"] for row in rows], uncertainty)
+    metrics |= _mean("mean_answer_words", [row["words"] for row in rows], uncertainty)
+    judge_scores = [score for row in rows if (score := row.get("judge_score")) is not None]
+    if judge_scores:
+        metrics |= _mean("judge_score", judge_scores, uncertainty)
+    return metrics | _checkable_scores([row for row in rows if row.get("checkable")], uncertainty)
+
+
+def baseline_scores(
+    train: Sequence[InstructionRow],
+    test: Sequence[InstructionRow],
+    key: Callable[[InstructionRow], str],
+    uncertainty: Uncertainty,
+) -> dict[str, float]:
+    """Return the exact match of two baselines, with intervals.
+
+    `most_frequent_exact_match` always gives the most frequent answer of training; `lookup_exact_match`
+    gives the training answer to the same prompt.
+    """
+    train_outputs = [row["output"] for row in train]
+    common = most_frequent(train_outputs)
+    remembered = lookup_answers([key(row) for row in train], train_outputs, [key(row) for row in test])
+    common_matches = [exact_match(common, row["output"]) for row in test]
+    lookup_matches = [exact_match(answer, row["output"]) for answer, row in zip(remembered, test, strict=True)]
+    return {
+        **_proportion("most_frequent_exact_match", common_matches, uncertainty),
+        **_proportion("lookup_exact_match", lookup_matches, uncertainty),
+    }
+
+
+def _checkable_scores(rows: Sequence[AnswerRow], uncertainty: Uncertainty) -> dict[str, float]:
+    if not rows:
+        return {}
+    metrics: dict[str, float] = {"checkable_rows": len(rows)}
+    metrics |= _proportion("checkable_accuracy", [row["correct"] for row in rows], uncertainty)
+    by_kind: dict[str, list[bool]] = {}
+    for row in rows:
+        if kind := row.get("kind"):
+            by_kind.setdefault(kind, []).append(row["correct"])
+    for kind, correct in sorted(by_kind.items()):
+        metrics[f"accuracy_{'_'.join(str(kind).split())}"] = sum(correct) / len(correct)
     return metrics
 
 
-def baselines(
-    prompts: Sequence[str],
-    outputs: Sequence[str],
-    asked: Sequence[str],
-    wanted: Sequence[str],
-    uncertainty: Uncertainty,
-) -> dict[str, float]:
-    """Return the exact match of the commonest training answer, and of the answer to the same training prompt.
-
-    `prompts` and `outputs` are those of training, `asked` and `wanted` those of the test.
-    """
-    common, known = most_frequent(outputs), lookup_answers(prompts, outputs, asked)
-    always = [exact_match(common, output) for output in wanted]
-    remembered = [exact_match(answer, output) for answer, output in zip(known, wanted, strict=True)]
-    return share("most_frequent_exact_match", always, uncertainty) | share(
-        "lookup_exact_match", remembered, uncertainty
-    )
+def _proportion(metric: str, values: Sequence[bool], uncertainty: Uncertainty) -> dict[str, float]:
+    """Return the proportion of true values and its Wilson interval."""
+    interval = wilson_interval(sum(values), len(values), uncertainty.confidence)
+    return {metric: sum(values) / len(values), **interval_ends(metric, interval)}
 
 
-def share(name: str, truths: Sequence[bool], uncertainty: Uncertainty) -> dict[str, float]:
-    """Return a share of rows and Wilson's interval around it."""
-    low, high = wilson(sum(truths), len(truths), uncertainty.confidence)
-    return {name: sum(truths) / len(truths), f"{name}_low": low, f"{name}_high": high}
+def _mean(metric: str, values: Sequence[float], uncertainty: Uncertainty) -> dict[str, float]:
+    """Return the mean and its bootstrap interval."""
+    interval = mean_interval(values, uncertainty.confidence, uncertainty.generator)
+    return {metric: sum(values) / len(values), **interval_ends(metric, interval)}

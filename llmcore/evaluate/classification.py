@@ -1,90 +1,136 @@
-"""How good a classifier is on test rows: scores, their uncertainty, and what they must beat."""
+"""Evaluation of a classifier on test rows: scores with intervals, baselines, and its most confident errors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from llmcore.evaluate.baselines import tfidf_baseline
-from llmcore.evaluate.compare import compare_right
+from llmcore.base.errors import UserError
+from llmcore.base.rows import LabelledRow
+from llmcore.evaluate.baselines import lookup_answers, most_frequent, tfidf_predictions
+from llmcore.evaluate.compare import compare_correctness
 from llmcore.evaluate.scores import (
     Uncertainty,
-    average_precision,
-    bootstrap,
     classification_intervals,
     classification_metrics,
     confusion_counts,
-    lookup_answers,
-    most_frequent,
-    roc_auc,
+    ranking_metrics,
 )
 
-MISTAKES = 100  # listed
+MAX_LISTED_ERRORS = 100
 
 
-def scores(
+@dataclass(frozen=True)
+class ClassifierResults:
+    """`metrics` is flat. `predictions` has one row per test row; `errors` are the most confident wrong ones.
+
+    `models` compares the classifier with its baselines, one row per model.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+    models: list[dict[str, Any]]
+
+
+def evaluate_classifier(
+    train: Sequence[LabelledRow],
+    test: Sequence[LabelledRow],
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    key: Callable[[str], str],
+    uncertainty: Uncertainty,
+) -> ClassifierResults:
+    """Evaluate the predictions for `test`, and what simple baselines learn from `train`.
+
+    `probabilities` is (test rows, labels). `key` normalises a text: a test row leaks if a training text has
+    the same key. If some rows leak, `leak_free_*` are the metrics of the others. UserError if a test row
+    has a label that is not in `labels`.
+    """
+    texts = [row["text"] for row in test]
+    actual = [row["label"] for row in test]
+    if unknown := sorted(set(actual) - set(labels)):
+        known = ", ".join(map(repr, labels))
+        raise UserError(f"test rows: label must be one of {known}, got {unknown[0]!r}; train on rows with this label")
+    predicted = [labels[index] for index in probabilities.argmax(-1)]
+    baselines = baseline_predictions([row["text"] for row in train], [row["label"] for row in train], texts)
+    train_keys = {key(row["text"]) for row in train}
+    leak_free = [row for row, text in enumerate(texts) if key(text) not in train_keys]
+
+    def metrics_of(rows: Sequence[int]) -> dict[str, float]:
+        actual_of = [actual[row] for row in rows]
+        predicted_of = [predicted[row] for row in rows]
+        baselines_of = {name: [guesses[row] for row in rows] for name, guesses in baselines.items()}
+        return {
+            **scores_with_intervals(actual_of, predicted_of, labels, uncertainty),
+            **binary_ranking(actual_of, probabilities[list(rows)], labels, uncertainty),
+            **compare_with_baselines(actual_of, predicted_of, baselines_of, labels, uncertainty),
+        }
+
+    metrics = metrics_of(range(len(test))) | {"leaked_rows": len(test) - len(leak_free)} | best_possible_accuracy(test)
+    if 0 < len(leak_free) < len(test):
+        metrics |= {f"leak_free_{name}": value for name, value in metrics_of(leak_free).items()}
+    predictions = prediction_rows(texts, actual, predicted, labels, probabilities)
+    return ClassifierResults(metrics, predictions, most_confident_errors(predictions), models_table(metrics, baselines))
+
+
+def scores_with_intervals(
     actual: Sequence[str], predicted: Sequence[str], names: Sequence[str], uncertainty: Uncertainty
 ) -> dict[str, float]:
-    """Return `classification_metrics`, each but `rows` with its interval."""
+    """Return `classification_metrics`, all except `rows` with their interval."""
     counts = confusion_counts(actual, predicted, names)
     intervals = classification_intervals(counts, names, uncertainty.confidence, uncertainty.generator)
     return classification_metrics(actual, predicted, names) | intervals
 
 
-def ranking(
+def binary_ranking(
     actual: Sequence[str], probabilities: np.ndarray, names: Sequence[str], uncertainty: Uncertainty
 ) -> dict[str, float]:
-    """Return how well the probability of the second class orders the rows, where there are two classes.
+    """Return how well the probability of the second of two classes orders the rows; empty for other numbers.
 
     `probabilities` is (rows, classes). Keys: `roc_auc`, `average_precision`, and their intervals.
     """
     if len(names) != 2 or len(set(actual)) != 2:
         return {}
-    positive, chances = np.array([label == names[1] for label in actual]), probabilities[:, 1]
-    metrics: dict[str, float] = {}
-    for key, score in (("roc_auc", roc_auc), ("average_precision", average_precision)):
-
-        def of_rows(rows: np.ndarray, score: Callable[..., float] = score) -> float:
-            return score(positive[rows], chances[rows])
-
-        low, high = bootstrap(len(actual), of_rows, uncertainty.confidence, uncertainty.generator)
-        metrics |= {key: score(positive, chances), f"{key}_low": low, f"{key}_high": high}
-    return metrics
+    positive = np.array([label == names[1] for label in actual])
+    return ranking_metrics(positive, probabilities[:, 1], uncertainty)
 
 
-def baselines(
+def baseline_predictions(
     train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Return the classes that three simple ways give to the test texts.
+    """Return the classes that each baseline predicts for the test texts.
 
-    `majority` names training's commonest class; `lookup` remembers training texts, else does the same;
-    `tfidf` counts words.
+    `majority` always predicts the most frequent class of training; `lookup` repeats the label of an equal
+    training text, or else predicts the majority; `tfidf` is a linear classifier of word counts.
     """
     return {
         "majority": [most_frequent(train_labels)] * len(test_texts),
         "lookup": lookup_answers(train_texts, train_labels, test_texts),
-        "tfidf": tfidf_baseline(train_texts, train_labels, test_texts),
+        "tfidf": tfidf_predictions(train_texts, train_labels, test_texts),
     }
 
 
-def compared(
+def compare_with_baselines(
     actual: Sequence[str],
     predicted: Sequence[str],
-    guesses: Mapping[str, Sequence[str]],
+    baselines: Mapping[str, Sequence[str]],
     names: Sequence[str],
     uncertainty: Uncertainty,
 ) -> dict[str, float]:
-    """Return accuracy and macro F1 of each baseline, and how much more accurate the model is than TF-IDF.
+    """Return accuracy and macro F1 of each baseline, and the model's gain in accuracy over TF-IDF.
 
-    Keys: `<baseline>_accuracy`, `<baseline>_macro_f1`, `gain_over_tfidf`, all with intervals; the gain's is that of
-    a paired comparison, so a gain whose interval holds zero is none that this test can show.
+    Keys: `<baseline>_accuracy`, `<baseline>_macro_f1`, `gain_over_tfidf`, all with intervals. The gain's
+    interval is that of a paired comparison; if it contains zero, the test does not show a gain.
     """
     metrics: dict[str, float] = {}
-    for baseline, guessed in guesses.items():
-        found = scores(actual, guessed, names, uncertainty)
-        metrics |= {f"{baseline}_{k}": v for k, v in found.items() if k.startswith(("accuracy", "macro_f1"))}
-    right, tfidf = rightness(actual, predicted), rightness(actual, guesses["tfidf"])
-    gain = compare_right(tfidf, right, uncertainty.confidence)
+    for baseline, guesses in baselines.items():
+        scores = scores_with_intervals(actual, guesses, names, uncertainty)
+        metrics |= {f"{baseline}_{k}": v for k, v in scores.items() if k.startswith(("accuracy", "macro_f1"))}
+    gain = compare_correctness(
+        correctness(actual, baselines["tfidf"]), correctness(actual, predicted), uncertainty.confidence
+    )
     return metrics | {
         "gain_over_tfidf": gain.difference,
         "gain_over_tfidf_low": gain.low,
@@ -93,7 +139,10 @@ def compared(
 
 
 def against_tfidf(metrics: Mapping[str, float]) -> str:
-    """Say whether the classifier beats word counts; the leak-free test rows decide where rows leaked."""
+    """Return one sentence: whether the classifier beats word counts; empty if `metrics` has no comparison.
+
+    Where test rows leaked from training, the leak-free rows decide.
+    """
     prefix = "leak_free_" if "leak_free_gain_over_tfidf" in metrics else ""
     if f"{prefix}gain_over_tfidf" not in metrics:
         return ""
@@ -105,31 +154,59 @@ def against_tfidf(metrics: Mapping[str, float]) -> str:
     else:
         verdict = "does not beat" if gain <= 0 else "is not shown to beat"
     where = " on the leak-free rows" if prefix else ""
-    numbers = f"{gain:+.1%} of messages sorted right [{low:+.1%}, {high:+.1%}]"
+    numbers = f"{gain:+.1%} of messages classified correctly [{low:+.1%}, {high:+.1%}]"
     return f"The classifier {verdict} word counts (TF-IDF){where}: {numbers}."
 
 
-def rightness(actual: Sequence[str], predicted: Sequence[str]) -> list[bool]:
-    """Return for each row whether its class was named."""
+def best_possible_accuracy(test: Sequence[LabelledRow]) -> dict[str, float]:
+    """Return the accuracy that no classifier can exceed, if the source knows each text's probability of spam."""
+    bounds = [max(row["p_spam"], 1 - row["p_spam"]) for row in test if "p_spam" in row]
+    if not bounds:
+        return {}
+    return {"best_possible_accuracy": sum(bounds) / len(bounds)}
+
+
+def correctness(actual: Sequence[str], predicted: Sequence[str]) -> list[bool]:
+    """Return for each row whether its class was predicted."""
     return [a == p for a, p in zip(actual, predicted, strict=True)]
 
 
-def table_of_models(metrics: Mapping[str, float], guesses: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Return the model and what it must beat, a row each: accuracy and macro F1 with their intervals."""
-    keys = [f"{score}{end}" for score in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
-    prefixes = {"model": ""} | {name: f"{name}_" for name in guesses}
-    return [{"model": name} | {key: metrics[prefix + key] for key in keys} for name, prefix in prefixes.items()]
+def prediction_rows(
+    texts: Sequence[str],
+    actual: Sequence[str],
+    predicted: Sequence[str],
+    names: Sequence[str],
+    probabilities: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Return one row per text: `text`, `label`, `predicted`, and `p_<name>` of each class to six digits."""
+    rows: list[dict[str, Any]] = []
+    for text, label, guess, row in zip(texts, actual, predicted, probabilities, strict=True):
+        classes = {f"p_{name}": round(float(p), 6) for name, p in zip(names, row, strict=True)}
+        rows.append({"text": text, "label": label, "predicted": guess} | classes)
+    return rows
 
 
-def confident_mistakes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the wrongly sorted of some predictions, the surest first, MISTAKES at most.
+def most_confident_errors(predictions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the wrong ones of `prediction_rows`, most confident first, at most MAX_LISTED_ERRORS.
 
-    A prediction has `label`, `predicted` and `p_<name>` of each class.
+    Their keys: `text`, `label`, `predicted`, and the probabilities `p_predicted` and `p_label`.
     """
-    wrong = [row for row in rows if row["label"] != row["predicted"]]
-    sure = [{"p_predicted": row[f"p_{row['predicted']}"], "p_label": row[f"p_{row['label']}"]} for row in wrong]
-    found = [
-        {"text": row["text"], "label": row["label"], "predicted": row["predicted"]} | chances
-        for row, chances in zip(wrong, sure, strict=True)
+    errors = [
+        {
+            "text": row["text"],
+            "label": row["label"],
+            "predicted": row["predicted"],
+            "p_predicted": row[f"p_{row['predicted']}"],
+            "p_label": row[f"p_{row['label']}"],
+        }
+        for row in predictions
+        if row["label"] != row["predicted"]
     ]
-    return sorted(found, key=lambda row: -row["p_predicted"])[:MISTAKES]
+    return sorted(errors, key=lambda row: -row["p_predicted"])[:MAX_LISTED_ERRORS]
+
+
+def models_table(metrics: Mapping[str, float], baselines: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return accuracy and macro F1 with their intervals, one row for the model and one per baseline."""
+    keys = [f"{score}{end}" for score in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
+    prefixes = {"model": ""} | {name: f"{name}_" for name in baselines}
+    return [{"model": name} | {key: metrics[prefix + key] for key in keys} for name, prefix in prefixes.items()]

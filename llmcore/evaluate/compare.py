@@ -1,4 +1,4 @@
-"""Which of two models is better, from their results on the same rows: pure functions from numbers to a sentence."""
+"""Which of two models is better, given their results on the same rows: pure functions from numbers to a sentence."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ from statistics import NormalDist
 
 import numpy as np
 
-from llmcore.evaluate.scores import bootstrap
+from llmcore.evaluate.scores import mean_interval
 
-RESULTS_FOLDER = "results"  # artifacts of an evaluation's run in MLflow from which runs are compared
-POWER = 0.8  # chance with which the rows that `rows_needed` names would show the difference
+RESULTS_FOLDER = "results"  # artifact folder of an evaluation's MLflow run that holds its rows, for comparing runs
+POWER = 0.8  # probability that a test with `rows_needed` rows detects the difference
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much higher the second of two models scores, on `rows` rows that both were tested on.
+    """Mean scores of two models on the same `rows` rows, and the confidence interval of second minus first.
 
-    `low` and `high` bound the difference; `differs` says whether the rows tell the two apart;
-    `rows_needed` is about how many would, were this the true difference: None where there is none.
+    `differs` is whether these rows tell the models apart. `rows_needed` estimates how many rows would,
+    if the observed difference were the true one; None if there is no difference.
     """
 
     rows: int
@@ -28,31 +28,39 @@ class Comparison:
     high: float
     differs: bool
     rows_needed: int | None
-    p_value: float | None = None  # of McNemar's test, where rows are right or wrong
+    p_value: float | None = None  # of McNemar's test, for rows that are right or wrong
 
     @property
     def difference(self) -> float:
         return self.second - self.first
 
 
-def compare_right(first: Sequence[bool], second: Sequence[bool], confidence: float) -> Comparison:
-    """Compare two models that are right or wrong on each row; the scores are shares of right rows.
+def compare_correctness(first: Sequence[bool], second: Sequence[bool], confidence: float) -> Comparison:
+    """Compare two models that are right or wrong on each row, by their proportion of right rows.
 
-    The interval is Agresti and Min's (2005) for paired shares: Wald's, half a row added to each of the
-    four cells. Two models are told apart where it leaves out zero and McNemar's exact test agrees.
+    The interval is that of Agresti and Min (2005) for paired proportions: Wald's interval with half a row
+    added to each of the four cells. The models differ if it excludes zero and McNemar's exact test agrees.
     """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    lost, won, rows = int((a & ~b).sum()), int((~a & b).sum()), len(a)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre, mixed = (won - lost) / (rows + 2), (won + lost + 1) / (rows + 2)
-    half = z * math.sqrt((mixed - centre**2) / (rows + 2))
-    low, high = max(centre - half, -1.0), min(centre + half, 1.0)
+    a = np.asarray(first, dtype=bool)
+    b = np.asarray(second, dtype=bool)
+    rows = len(a)
+    lost = int((a & ~b).sum())
+    won = int((~a & b).sum())
+    low, high = _agresti_min_interval(lost, won, rows, confidence)
     p_value = mcnemar(lost, won)
-    differs = not low <= 0 <= high and p_value < 1 - confidence
-    difference, discordant = (won - lost) / rows, (won + lost) / rows
+    difference = (won - lost) / rows
+    discordant = (won + lost) / rows
     spread = math.sqrt(max(discordant - difference**2, 0.0))
-    needed = _rows_needed(difference, math.sqrt(discordant), spread, confidence)
-    return Comparison(rows, float(a.mean()), float(b.mean()), low, high, differs, needed, p_value)
+    return Comparison(
+        rows=rows,
+        first=float(a.mean()),
+        second=float(b.mean()),
+        low=low,
+        high=high,
+        differs=not low <= 0 <= high and p_value < 1 - confidence,
+        rows_needed=_rows_needed(difference, math.sqrt(discordant), spread, confidence),
+        p_value=p_value,
+    )
 
 
 def compare_scores(
@@ -61,25 +69,34 @@ def compare_scores(
     confidence: float,
     generator: np.random.Generator,
 ) -> Comparison:
-    """Compare two models by the mean of a score of each row; the interval is a paired bootstrap's."""
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    """Compare two models by the mean of a score per row, with a paired bootstrap interval."""
+    a = np.asarray(first, dtype=np.float64)
+    b = np.asarray(second, dtype=np.float64)
     gain = b - a
-    low, high = bootstrap(len(gain), lambda rows: float(gain[rows].mean()), confidence, generator)
+    low, high = mean_interval(gain, confidence, generator)
     spread = float(gain.std())
-    needed = _rows_needed(float(gain.mean()), spread, spread, confidence)
-    return Comparison(len(gain), float(a.mean()), float(b.mean()), low, high, not low <= 0 <= high, needed)
+    return Comparison(
+        rows=len(gain),
+        first=float(a.mean()),
+        second=float(b.mean()),
+        low=low,
+        high=high,
+        differs=not low <= 0 <= high,
+        rows_needed=_rows_needed(float(gain.mean()), spread, spread, confidence),
+    )
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test: the rows on which just one of two models is right.
+    """Return the two-sided p-value of McNemar's exact test.
 
-    Under equal models each such row is a coin's toss. Q. McNemar, Psychometrika 12 (1947).
+    `lost` and `won` count the rows on which only the first, or only the second, model is right. If the
+    models are equally good, each such row is a coin toss. Q. McNemar, Psychometrika 12 (1947).
     """
-    tosses, tail, ways = lost + won, 0, 1
-    for heads in range(min(lost, won) + 1):
-        tail += ways
-        ways = ways * (tosses - heads) // (heads + 1)
-    return min(1.0, 2 * tail / 2**tosses)
+    from scipy.stats import binomtest
+
+    if lost + won == 0:
+        return 1.0
+    return float(binomtest(min(lost, won), lost + won, 0.5).pvalue)
 
 
 def verdict(comparison: Comparison, first: str, second: str, score: str) -> str:
@@ -94,9 +111,22 @@ def verdict(comparison: Comparison, first: str, second: str, score: str) -> str:
     return f"{second} and {first} cannot be told apart with this test set of {c.rows:,}; {outlook}: {numbers}."
 
 
+def _agresti_min_interval(lost: int, won: int, rows: int, confidence: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (won - lost) / (rows + 2)
+    discordant = (won + lost + 1) / (rows + 2)
+    half_width = z * math.sqrt((discordant - centre**2) / (rows + 2))
+    return max(centre - half_width, -1.0), min(centre + half_width, 1.0)
+
+
 def _rows_needed(difference: float, spread_if_equal: float, spread: float, confidence: float) -> int | None:
-    """Return the rows of which a paired test shows `difference` with chance POWER (Connor, Biometrics 43, 1987)."""
+    """Return how many rows a paired test needs to detect `difference` with probability POWER.
+
+    Spreads are standard deviations of the difference per row, without and with a true difference.
+    R. J. Connor, Biometrics 43 (1987).
+    """
     if difference == 0:
         return None
-    equal, shown = NormalDist().inv_cdf((1 + confidence) / 2), NormalDist().inv_cdf(POWER)
-    return math.ceil(((equal * spread_if_equal + shown * spread) / difference) ** 2)
+    z_confidence = NormalDist().inv_cdf((1 + confidence) / 2)
+    z_power = NormalDist().inv_cdf(POWER)
+    return math.ceil(((z_confidence * spread_if_equal + z_power * spread) / difference) ** 2)

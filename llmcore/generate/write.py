@@ -22,7 +22,7 @@ class Continuation:
 
 
 def prompt_form(folder: str | Path) -> str:
-    """Return the form in which a model folder wants its prompts: what its config says, else Alpaca's."""
+    """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's."""
     _, _, values = read_config(folder)
     form = values.get(PROMPT_KEY, FORMS[0])
     if form not in FORMS:
@@ -60,7 +60,7 @@ def answer_instructions(
 
 
 def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructions: Sequence[tuple[str, str]]) -> None:
-    """UserError for an instruction whose prompt leaves no room in the context: no answer would look like the model's."""
+    """UserError for an instruction whose prompt leaves no room for an answer in the context."""
     room = model.config.context_length - 1
     for instruction, input in instructions:
         tokens = len(tokenizer.encode(prompt(form, instruction, input)))

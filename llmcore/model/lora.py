@@ -1,4 +1,4 @@
-"""LoRA: train a low-rank update of chosen linear layers, leave the layers themselves as they are.
+"""LoRA: train a low-rank update of chosen linear layers and leave the layers themselves frozen.
 
 W x becomes W x + scale * B (A (dropout x)) with A (rank x in) random and B (out x rank) zero, so the
 model starts as the base. Paper: Hu et al. 2021, arXiv:2106.09685. Book: appendix E.
@@ -30,7 +30,7 @@ class LoRALinear(Linear):
     """A linear layer with a low-rank update; its own weight keeps its name, so base weights load untouched."""
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float, generator: torch.Generator):
-        with torch.device("meta"):  # the base's parameters are taken over, none are made
+        with torch.device("meta"):  # the base's parameters are used, none are allocated
             super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
         self.weight = base.weight
         self.bias = base.bias
@@ -61,7 +61,7 @@ def apply_lora(
     dropout: float,
     generator: torch.Generator,
 ) -> None:
-    """Give every linear layer whose dotted name ends in one of `targets` a low-rank update, in place.
+    """Add a low-rank update to every linear layer whose dotted name ends in one of `targets`, in place.
 
     The update is scaled by `update_scale`. Layers are taken in the model's order, so the same generator
     gives the same A. UserError if a target names no layer.
@@ -90,7 +90,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def train_only_lora(model: nn.Module, also: Sequence[str] = ()) -> None:
-    """Let only the updates, and parameters whose names begin with one of `also`, be trained."""
+    """Train only the updates, and parameters whose names begin with one of `also`."""
     for name, parameter in model.named_parameters():
         is_update = name.endswith((".lora_a", ".lora_b"))
         parameter.requires_grad_(is_update or name.startswith(tuple(also)))

@@ -4,9 +4,9 @@ An architecture subclasses `Transformer`; the heads are the same for all: `Langu
 in its own file. Shapes in the margin: B batch, T time (tokens), C = n_embd, H heads, V = vocab_size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +156,7 @@ class LanguageModel(TransformerWithHead):
         self.tie()
 
     def tie(self) -> None:
-        """Make the head share the token embedding's parameter, if the config says so."""
+        """Make the head share the token embedding's parameter, if the config ties them."""
         if self.config.tied_head:
             self.lm_head.weight = self.body.embeddings[0].weight
 
@@ -200,7 +200,8 @@ class LanguageModel(TransformerWithHead):
         """Return every head's attention weights on `ids` (B, T), in evaluation mode: (L, B, H, T, T)."""
         layout = layout_of(ids)
         states = self.body.hidden_states(ids)
-        return torch.stack([b.attention_weights(x, layout) for b, x in zip(self.body.blocks, states, strict=False)])
+        blocks = cast(Iterable[Block], self.body.blocks)
+        return torch.stack([block.attention_weights(x, layout) for block, x in zip(blocks, states, strict=False)])
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:

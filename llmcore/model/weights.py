@@ -25,7 +25,7 @@ def read_weights(
     shapes: Mapping[str, tuple[int, ...]],
     tied: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Return fp32 tensors under our names, exactly those in `shapes`; memory is needed for them alone.
+    """Return fp32 tensors under our names, exactly those in `shapes`, in memory for one copy.
 
     A missing or surplus tensor, a wrong shape or type, or a number that is not finite is a UserError
     that names it. `tied` maps a name that the file may leave out to the one whose tensor it shares.
@@ -70,7 +70,7 @@ def write_weights(folder: str | Path, state: Mapping[str, Tensor], entry: Archit
 
 
 def _checked(file: Path, key: str, tensor: Tensor, shape: tuple[int, ...], entry: Architecture, name: str) -> Tensor:
-    """Return a copy of one stored tensor in our orientation and fp32, or say what is wrong with it."""
+    """Return a copy of a stored tensor in our orientation and fp32; UserError if shape, type or numbers are wrong."""
     expected = entry.stored_shape(name, shape)
     if tuple(tensor.shape) != expected:
         raise UserError(f"{file}: {key} must have shape {expected}, got {tuple(tensor.shape)}; check config.json")
@@ -78,7 +78,7 @@ def _checked(file: Path, key: str, tensor: Tensor, shape: tuple[int, ...], entry
         kinds = "float32, float16 or bfloat16"
         raise UserError(f"{file}: {key} must be {kinds}, got {tensor.dtype}; convert the weights")
     copy = torch.empty(shape).copy_(entry.transpose(name, tensor))
-    if not torch.stack(copy.aminmax()).isfinite().all():  # NaN is the least and the largest of any numbers
+    if not torch.stack(copy.aminmax()).isfinite().all():  # NaN is both minimum and maximum of any numbers
         raise UserError(f"{file}: {key} holds NaN or infinity; the weights are damaged, fetch them again")
     return copy
 
@@ -98,11 +98,11 @@ def _stored(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
 
 
 def _opened(file: Path) -> safe_open:
-    """Map a weight file; one that is cut short or no safetensors is a UserError."""
+    """Map a weight file; UserError if it is truncated or not in safetensors format."""
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:
-        raise UserError(f"{file}: not a whole safetensors file ({error}); fetch or write it again") from None
+        raise UserError(f"{file}: not a complete safetensors file ({error}); fetch or write it again") from None
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ LEGEND = {"target": "learned", "masked": "read only", "padding": "padding"}
 
 
 def batch_text(rows: Sequence[tuple[str, Sequence[tuple[str, str]]]], *, colour: bool) -> str:
-    """Return rows of (title, (text, kind) of each token), kinds told apart, and a legend.
+    """Return rows of (title, (text, kind) of each token), with a mark for each kind, and a legend.
 
     In colours, or with marks: `{+learned+}`, read only as it is, `(5 padding)`. Line ends inside a token
     stay; other control characters become spaces, so that data cannot steer the terminal.

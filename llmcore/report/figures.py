@@ -1,7 +1,7 @@
 """Figures for people, tables for `dvc plots`: the same values give the same bytes.
 
 Every function draws one figure and writes it as PNG to `path`. Colours are those of Okabe and Ito and
-the map cividis, which colour-blind readers can tell apart; fonts come with matplotlib.
+the map cividis, which colour-blind readers can distinguish; fonts come with matplotlib.
 """
 
 import io

@@ -17,7 +17,7 @@ MAX_TEXT_LINES = 5  # of a sample
 def summary(root: str | Path = ".") -> str:
     """Return metrics of each stage and an example of what each model does, at most 100 columns wide.
 
-    Reads `reports/` below `root`; what is not built yet is said, not raised. `<metric>_low` and
+    Reads `reports/` below `root`; stages that are not built yet are listed. `<metric>_low` and
     `<metric>_high` are shown as the interval of `<metric>`.
     """
     reports = Path(root) / "reports"
@@ -49,7 +49,7 @@ def _results(reports: Path) -> Iterator[str]:
             missing.append(stage)
             continue
         metrics = _cells(read_json(file))
-        cells = [f"{key} {metrics[key]}" for key in entry.shown if name in metrics]
+        cells = [f"{key} {metrics[key]}" for key in entry.shown if key in metrics]
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])

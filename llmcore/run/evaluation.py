@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmcore.base.files import fresh_folder, sha256_file, write_json
+from llmcore.base.files import fresh_folder, read_jsonl, sha256_file, write_json
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.params import Params
 from llmcore.evaluate.scores import Uncertainty
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.tracking.results import RESULTS_FOLDER
-from llmcore.tracking.tracker import Tracker, tracked_run
+from llmcore.tracking.run import tracked_run
+from llmcore.tracking.tracker import Tracker
 
 MAX_TRACKED_ROWS = 200  # of a table in MLflow
 
@@ -22,6 +23,11 @@ def evaluation_run(stage: str, params: Params, model_folder: Path) -> Iterator[T
     with tracked_run(stage, params) as tracker:
         tracker.set_tags({"model_sha256": sha256_file(model_folder / WEIGHTS_FILE)})
         yield tracker
+
+
+def read_rows(data: Path, split: str) -> list[Any]:
+    """Return the rows of a split; `base.rows` has their types."""
+    return list(read_jsonl(data / f"{split}.jsonl"))
 
 
 def uncertainty_of(params: Params, confidence: float) -> Uncertainty:

@@ -6,17 +6,18 @@ from typing import Any
 
 from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json
 from llmcore.base.origin import read_source
-from llmcore.config.params import Params, read_params
-from llmcore.data.audit import Prepared, audit_json, write_prepared
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
+from llmcore.data.prepared import Prepared, audit_json, write_prepared
 from llmcore.report.audit_page import audit_lines
-from llmcore.tracking.tracker import tracked_run
+from llmcore.tracking.run import tracked_run
 
 
 def prepare(
     stage: str,
     argv: list[str],
     data_name: str,
-    split: Callable[[Path, Mapping[str, Any], Params], Prepared],
+    split: Callable[[Path, Mapping[str, Any], Params], Prepared[Any]],
 ) -> None:
     """Split the rows of a raw folder, write them with their audit, and print what the audit found.
 

@@ -72,7 +72,7 @@ class ProgressReporter:
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         self._tracker.log_metrics(metrics, step=step)
         self._throughput.skip()
-        self._bar.say(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        self._bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
 
     def on_sample(self, step: int, text: str) -> None:
         self._tracker.log_artifact(f"samples/step-{step:06d}.txt", text)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from llmcore.base.files import read_json, read_jsonl
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.tasks import classification, instructions
 from llmcore.tasks.batch_view import RowView
 from llmcore.tokenizer.bpe import load_tokenizer

@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 
-from llmcore.base.errors import UserError, tell
+from llmcore.base.errors import UserError, print_user_error
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
-from llmcore.config.params import PARAMS_FILE
+from llmcore.config.read import PARAMS_FILE
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
 
@@ -31,13 +31,15 @@ def run_stage(name: str, arguments: list[str]) -> int:
             remove_finished(stage)
         importlib.import_module(f"stages.{name}").main(arguments)
     except UserError as error:
-        return tell(error)
+        return print_user_error(error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        return tell(UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room"))
+        return print_user_error(
+            UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room")
+        )
     except KeyboardInterrupt:
-        print("interrupted; `dvc repro` goes on, a training from its last checkpoint", file=sys.stderr)
+        print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 

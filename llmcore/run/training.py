@@ -14,7 +14,8 @@ from llmcore.dvc.files import code_hashes
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs
 from llmcore.run.progress import CompositeCallback, ProgressReporter
-from llmcore.tracking.tracker import Tracker, params_of, tracked_run
+from llmcore.tracking.run import params_of, tracked_run
+from llmcore.tracking.tracker import Tracker
 from llmcore.train.compute import Compute, describe_machine
 from llmcore.train.history import History
 from llmcore.train.loop import Checkpointer, NullCheckpointer, Task, fit, total_steps

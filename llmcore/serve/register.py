@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 ARTIFACT = "model"  # under which MLflow keeps the model folder; llmcore.serve.served reads it
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "torch")  # what serving imports
-ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]+", re.IGNORECASE)  # MLflow says so too, but only after the work
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]+", re.IGNORECASE)  # MLflow refuses others too, but only after the work
 PORT = 5050  # above those that `make ui` takes
 
 
@@ -40,9 +40,8 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     if not ALIAS.fullmatch(alias):
         rule = "must be letters, digits, - and _, but neither `latest` nor v and a number"
         raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
-    (open_classifier if kind == "classifier" else open_language_model)(
-        folder
-    )  # says what is wrong with another kind's folder
+    open_folder = open_classifier if kind == "classifier" else open_language_model
+    open_folder(folder)  # a UserError for a folder of another kind
     digest = sha256_files(weight_files(folder))
     store = open_store()
     with refusals(name):

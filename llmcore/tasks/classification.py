@@ -115,8 +115,14 @@ class ClassificationTask:
         cached = [row.prefix for row in rows if row.prefix is not None]
         prefix = pad_sequence(cached, batch_first=True).to(self.device) if len(cached) == len(rows) else None
         n_tokens = sum(len(row.ids) for row in rows)
-        tensors = [tensor.to(self.device) for tensor in (ids, read, labels)]
-        return LabelledBatch(*tensors, n_tokens=n_tokens, n_targets=len(rows), prefix=prefix)
+        return LabelledBatch(
+            ids.to(self.device),
+            read.to(self.device),
+            labels.to(self.device),
+            n_tokens=n_tokens,
+            n_targets=len(rows),
+            prefix=prefix,
+        )
 
     @torch.no_grad()
     def cache_frozen_prefix(self, model: SequenceClassifier) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
-from llmcore.data.order import chunks, pack_rows
+from llmcore.data.order import pack_rows
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView

@@ -18,7 +18,7 @@ from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 if TYPE_CHECKING:
     from llmcore.tokenizer.bpe import Tokenizer
 
-BATCH_SIZE = 8  # windows evaluated together where no training says how many; changes the last digits at most
+BATCH_SIZE = 8  # windows evaluated together; it changes the last digits at most
 
 
 class LanguageTask:

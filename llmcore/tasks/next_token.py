@@ -37,7 +37,8 @@ class TokenBatch:
         arrays = [
             None if array is None else torch.from_numpy(array).to(device) for array in (inputs, targets, segments)
         ]
-        assert arrays[0] is not None and arrays[1] is not None
+        assert arrays[0] is not None
+        assert arrays[1] is not None
         return cls(arrays[0], arrays[1], n_tokens, int((targets != IGNORE_INDEX).sum()), arrays[2])
 
 

@@ -1,8 +1,8 @@
-"""A byte-level BPE tokenizer in GPT-2's form: text -> ids and back, by `tiktoken`.
+"""A byte-level BPE tokenizer in GPT-2's format: text to ids and back, with `tiktoken`.
 
-The merges define everything: ids 0-255 are the bytes in GPT-2's order, then one id a merge, then
-`<|endoftext|>` as the last. A tokenizer folder holds `vocab.json` and `merges.txt`, which tiktoken
-and transformers read the same. Book: chapter 2.5.
+The merges define the vocabulary: ids 0-255 are the bytes in GPT-2's order, then comes one id per merge,
+then `<|endoftext|>`. A tokenizer folder contains `vocab.json` and `merges.txt`, which tiktoken and
+transformers can read too. Book: chapter 2.5.
 """
 
 import json
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Merge = tuple[bytes, bytes]
 
-STREAM_TEXTS = 256  # texts in memory at a time
+TEXTS_PER_BATCH = 256  # encoded together, in memory at the same time
 
 
 class Tokenizer:
     """Encode text to ids and decode ids to text; `decode(encode(text)) == text` for every text.
 
-    End-of-text is a boundary between documents, never something found in a text: the characters
+    End-of-text is a boundary between documents and is never encoded from a text: the characters
     `<|endoftext|>` in data are ordinary text.
     """
 
@@ -48,37 +48,37 @@ class Tokenizer:
         return tiktoken.Encoding("llmcore", pat_str=PATTERN, mergeable_ranks=self.ranks, special_tokens=specials)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, which is read as ordinary text throughout."""
+        """Return the ids of `text`; special tokens in it are ordinary text."""
         return self._encoding.encode_ordinary(text)
 
     def encode_stream(self, texts: Iterable[str]) -> Iterator[list[int]]:
-        """Yield `encode` of each text; a few hundred at a time are encoded on all cores."""
+        """Yield the ids of each text; batches of TEXTS_PER_BATCH texts are encoded on all cores."""
         texts = iter(texts)
-        while chunk := list(islice(texts, STREAM_TEXTS)):
+        while chunk := list(islice(texts, TEXTS_PER_BATCH)):
             yield from self._encoding.encode_ordinary_batch(chunk, num_threads=os.cpu_count() or 1)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; bytes that are not UTF-8 (a cut character) become U+FFFD."""
+        """Return the text of `ids`; bytes that are not valid UTF-8, as of a cut character, become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the exact bytes of `ids`; end-of-text is spelled out."""
+        """Return the bytes of `ids`; end-of-text gives the characters `<|endoftext|>`."""
         return self._encoding.decode_bytes(list(ids))
 
     @property
     def token_bytes(self) -> list[int]:
-        """The length of each token's text in bytes, by id; end-of-text spells none."""
+        """The length of each token's text in bytes, by id; 0 for end-of-text."""
         return [*map(len, self.ranks), 0]
 
     def save(self, folder: str | Path) -> None:
-        """Write `vocab.json` and `merges.txt` as GPT-2 has them."""
+        """Write `vocab.json` and `merges.txt` in GPT-2's format."""
         vocab = {to_characters(token): rank for token, rank in self.ranks.items()} | {END_OF_TEXT: self.end_of_text}
         write_text(Path(folder) / "vocab.json", json.dumps(vocab, ensure_ascii=False))
         lines = [f"{to_characters(left)} {to_characters(right)}" for left, right in self.merges]
         write_text(Path(folder) / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
 
     def save_for_transformers(self, folder: str | Path, context_length: int) -> None:
-        """Write `save`'s files and the `tokenizer_config.json` by which `AutoTokenizer` opens the folder."""
+        """Write the files of `save`, and the `tokenizer_config.json` that `AutoTokenizer` needs."""
         self.save(folder)
         config = {
             "tokenizer_class": "GPT2Tokenizer",
@@ -90,8 +90,9 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read `vocab.json` and `merges.txt`; a vocabulary that its merges do not make is a UserError."""
-    vocab_file, merges_file = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+    """Read `vocab.json` and `merges.txt`; UserError if the vocabulary is not the one that the merges make."""
+    vocab_file = Path(folder) / "vocab.json"
+    merges_file = Path(folder) / "merges.txt"
     vocab = read_json(vocab_file)
     if not isinstance(vocab, dict):
         raise UserError(f"{vocab_file}: must be a JSON object of token -> id; restore the file")
@@ -104,7 +105,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def read_merges(path: Path) -> list[Merge]:
-    """Read `merges.txt`: a `#version` line, then two tokens a line, each known when it is used."""
+    """Read `merges.txt`: a `#version` line, then two tokens per line, each a byte or made by an earlier line."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -131,7 +132,7 @@ def read_merges(path: Path) -> list[Merge]:
 
 
 def _difference(vocab: dict[str, int], expected: dict[str, int]) -> str:
-    """Name the first entry in which a vocabulary differs from the one its merges make."""
+    """Describe the first entry in which a vocabulary differs from the expected one."""
     if missing := sorted(expected.keys() - vocab.keys(), key=expected.__getitem__):
         return f"lacks {missing[0]!r} (id {expected[missing[0]]})"
     if surplus := sorted(vocab.keys() - expected.keys()):
@@ -141,5 +142,5 @@ def _difference(vocab: dict[str, int], expected: dict[str, int]) -> str:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return the SHA-256 that identifies a tokenizer: that of its merges."""
+    """Return the fingerprint of a tokenizer: the SHA-256 of its merges.txt."""
     return sha256_file(Path(folder) / "merges.txt")

@@ -1,18 +1,18 @@
-"""GPT-2's byte-level alphabet: each of the 256 bytes has a printable character of its own.
+"""GPT-2's byte-level alphabet: one printable character for each of the 256 bytes.
 
-`vocab.json` and `merges.txt` are text files, so bytes that do not print (space, newline, control)
-are written as other characters: a space is `Ġ`. Source: openai/gpt-2, `src/encoder.py`.
+`vocab.json` and `merges.txt` are text files, so bytes that do not print (space, newline, control) are
+written as other characters; a space is `Ġ`. Source: openai/gpt-2, `src/encoder.py`.
 """
 
 END_OF_TEXT = "<|endoftext|>"
 
-# GPT-2's regular expression: contractions, words, numbers, other signs (each with one space before), white space.
-# Spelled as tiktoken spells it: possessive `++` and `\s++$` cut the same pieces with less backtracking.
+# GPT-2's pattern: contractions, words, numbers, other characters (each with one space before), white space.
+# In tiktoken's spelling: possessive `++` and `\s++$` give the same pieces with less backtracking.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
 
 def _alphabet() -> dict[int, str]:
-    """Return byte -> character in the order of GPT-2's ids: printable bytes first, then the others."""
+    """Return the character of each byte, in the order of GPT-2's ids: printable bytes first, then the others."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     alphabet = {byte: chr(byte) for byte in printable}
@@ -24,10 +24,10 @@ CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.it
 
 
 def to_characters(token: bytes) -> str:
-    """Spell a token's bytes in the printable alphabet: `b" ball"` -> `"Ġball"`."""
+    """Return a token's bytes in the printable alphabet: `b" ball" -> "Ġball"`."""
     return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
 
 
 def to_bytes(spelling: str) -> bytes:
-    """Undo `to_characters`; KeyError on a character outside the alphabet."""
+    """Return the bytes of a token in the printable alphabet; KeyError for a character outside it."""
     return bytes(CHARACTER_TO_BYTE[character] for character in spelling)

@@ -1,6 +1,6 @@
-"""The prompt forms: one function, which training, evaluation and serving share. Book: chapter 7.2, exercise 7.1.
+"""The prompt forms, shared by training, evaluation and serving. Book: chapter 7.2 and exercise 7.1.
 
-The form that a model was tuned with stands in its config.json, under PROMPT_KEY.
+A model's config.json names the form that it was fine-tuned with, under PROMPT_KEY.
 """
 
 FORMS = ("alpaca", "phi3")
@@ -9,11 +9,11 @@ PREAMBLE = "Below is an instruction that describes a task. Write a response that
 
 
 def prompt_parts(form: str, instruction: str, input: str) -> tuple[str, str, str]:
-    """Return the prompt in three parts: up to the instruction, the input's section, the response's heading.
+    """Return the prompt in three parts: up to the instruction, the section of the input, the response's heading.
 
-    The input's section is empty where there is no input. The answer follows the heading. Space around
-    instruction and input is dropped: it would merge with the line ends behind it, and the ids of the
-    parts, from which training is made, would not be those of the whole.
+    Without an input its section is empty. The answer follows the heading. White space around instruction and
+    input is removed: it could merge with the line ends next to it, and then the ids of the parts, which
+    training uses, would differ from those of the whole prompt, which inference uses.
     """
     instruction, input = instruction.strip(), input.strip()
     if form == "alpaca":
@@ -24,5 +24,5 @@ def prompt_parts(form: str, instruction: str, input: str) -> tuple[str, str, str
 
 
 def prompt(form: str, instruction: str, input: str) -> str:
-    """Return the whole prompt, after which the model answers."""
+    """Return the whole prompt, which the model continues with its answer."""
     return "".join(prompt_parts(form, instruction, input))

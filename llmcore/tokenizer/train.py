@@ -1,4 +1,4 @@
-"""Learn a byte-level BPE from text, by `tokenizers`. Book: chapter 2.5; Sennrich et al. 2016, arXiv:1508.07909."""
+"""Learn a byte-level BPE from text with `tokenizers`. Book: chapter 2.5; Sennrich et al. 2016, arXiv:1508.07909."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Return a tokenizer of at most `vocab_size` tokens: 256 bytes, the learned merges, end-of-text.
 
-    Fewer come out when the text has no more pairs to merge. The same texts give the same merges.
+    It has fewer tokens if the text has no more pairs to merge. The same texts give the same merges.
     """
     from tokenizers import Tokenizer as Trained
     from tokenizers import models, pre_tokenizers, trainers
@@ -18,7 +18,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trained = Trained(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,  # end-of-text comes on top
+        vocab_size=vocab_size - 1,  # without end-of-text
         min_frequency=2,
         initial_alphabet=list(BYTE_TO_CHARACTER.values()),
         show_progress=False,

@@ -39,7 +39,7 @@ def open_store() -> "Store":
 
     uri = store_uri()
     if file := database_file(uri):
-        with closing(sqlite3.connect(file)) as connection:  # says at once what MLflow tries for 100 seconds
+        with closing(sqlite3.connect(file)) as connection:  # fails at once where MLflow would retry for 100 seconds
             connection.execute("PRAGMA schema_version")
     return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
 

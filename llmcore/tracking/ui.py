@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from llmcore.base.credentials import masked
-from llmcore.base.errors import UserError, tell
+from llmcore.base.errors import UserError, print_user_error
 from llmcore.tracking.mlflow_store import open_store
 from llmcore.tracking.store_location import database_file, store_uri
 
@@ -20,7 +20,7 @@ def main() -> int:
         check_store(uri)
         port = free_port()
     except UserError as error:
-        return tell(error)
+        return print_user_error(error)
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     # Jobs are for evaluations that this project does not run, and cost 2.5 GB.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TENSORS, FACTS, MARKER = "state.safetensors", "state.json", "complete.json"
-TEMPORARY = ".new-"  # a name that begins so is what a killed process left
+TEMPORARY = ".new-"  # prefix of what a killed process left
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after `step` optimizer steps; `facts` is a JSON value whose order of keys is kept."""
+    """A training after `step` optimizer steps; `facts` is a JSON value, its order of keys kept."""
 
     step: int
     tensors: dict[str, "Tensor"]
@@ -35,8 +35,8 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None:
-    """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError where the disk refuses."""
-    from safetensors.torch import save_file  # here, for stages without torch look at these folders too
+    """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError if it cannot be written."""
+    from safetensors.torch import save_file  # imported here: stages without torch look at these folders too
 
     target = folder / f"step-{checkpoint.step:06d}"
     temporary = folder / f"{TEMPORARY}{target.name}"
@@ -44,7 +44,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None
     try:
         with user_errors(target):
             temporary.mkdir()
-            save_file(checkpoint.tensors, temporary / TENSORS)  # straight from their memory, no second copy
+            save_file(checkpoint.tensors, temporary / TENSORS)  # from their memory, without a second copy
             (temporary / FACTS).write_text(json.dumps(checkpoint.facts), encoding="utf-8")
             for name in (TENSORS, FACTS):
                 _sync(temporary / name)
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, last through a power cut; not every system lets folders be synced."""
+    """Sync a file or a folder to the disk, so that it survives a power cut; not every system can sync folders."""
     if os.name == "posix" or path.is_file():
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:

@@ -59,17 +59,17 @@ def setup_compute(params: "ComputeParams") -> Compute:
     torch.set_num_threads(params.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.use_deterministic_algorithms(params.determinism != "off", warn_only=params.determinism == "warn")
-    # filling fresh memory hides reads of it, of which there are none here, and costs a twentieth of a step
+    # filling fresh memory would only hide reads of it, and costs a twentieth of a step
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (torch's types lack it)
     precision = params.precision
     if precision == "auto":
         precision = "bf16" if native_bf16(params.device) else "fp32"
-        print(f"compute.precision auto: {precision}, what {params.device} is fast in", file=sys.stderr)
+        print(f"compute.precision auto: {precision}", file=sys.stderr)
     return Compute(torch.device(params.device), precision)
 
 
 def native_bf16(device: str) -> bool:
-    """Return whether a device multiplies in bf16 itself; a CPU that does not takes a hundred times as long."""
+    """Return whether a device computes matmuls in bf16; a CPU that does not takes a hundred times as long."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)

@@ -39,15 +39,16 @@ class Batch(Protocol):
 
 
 BatchT = TypeVar("BatchT", bound=Batch)
+LoadedT_co = TypeVar("LoadedT_co", bound=Batch, covariant=True)
 
 
-class Loader(Protocol[BatchT]):
+class Loader(Protocol[LoadedT_co]):
     """The rows of each step."""
 
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def micro_batches(self, step: int) -> Sequence[BatchT]:
+    def micro_batches(self, step: int) -> Sequence[LoadedT_co]:
         """Return the rows of `step`: a pure function of the step."""
         ...
 
@@ -199,7 +200,7 @@ def train_step(
         torch.manual_seed(derive(seed, "dropout", step, number))
         with compute.autocast():
             partial = task.loss_sum(model, batch) / n_targets
-        partial.backward()  # type: ignore[no-untyped-call]
+        partial.backward()
         loss += partial.item()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()

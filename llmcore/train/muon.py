@@ -51,13 +51,14 @@ class MuonWithAdamW(torch.optim.AdamW):
 
 def newton_schulz(matrices: Tensor) -> Tensor:
     """Return U V^T, roughly, of each matrix U S V^T: (N, rows, columns). It needs matmuls alone."""
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
+    is_wide = matrices.shape[1] <= matrices.shape[2]
+    wide = matrices if is_wide else matrices.mT
+    x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if matrices.shape[1] <= matrices.shape[2] else x.mT
+    return x if is_wide else x.mT
 
 
 def _by_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:

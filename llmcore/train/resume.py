@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from llmcore.config.params import RuntimeParams
 
 MAX_WRITE_SHARE = 0.025  # of a core's time; with the copy before it, saving stays below 3%
-STEPS = "history/steps"  # the history's rows, as numbers of 64 bits
+STEPS = "history/steps"  # the history's rows, in float64
 
 
 class DiskCheckpointer:
     """The checkpoints of one training in `folder`: its weights, optimizer, random numbers and history.
 
     One is written every `checkpoint_interval_steps` or `_seconds`, whichever comes first, but later where
-    writing would take more than its share of the time; and one after the last step. A thread writes what was
-    copied while the training goes on: waiting for the disk takes longer than the work.
+    writing would take more than MAX_WRITE_SHARE of the time; and one after the last step. A thread writes a copy
+    while the training continues: waiting for the disk takes longer than the work.
     """
 
     def __init__(self, folder: Path, history: History, runtime: "RuntimeParams"):
@@ -78,10 +78,10 @@ class DiskCheckpointer:
             self._writing.result()
 
     def _write(self, checkpoint: Checkpoint) -> None:
-        begin = time.thread_time()  # what it takes from the training: not the waiting for the disk
+        begin = time.thread_time()  # processor time, without waiting for the disk
         try:
             write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
-        except UserError as error:  # full or gone: the training is worth more than its copy
+        except UserError as error:  # the disk is full or gone: the training is worth more than its copy
             self._refuse(error)
         self._write_seconds = time.thread_time() - begin
 

@@ -1,4 +1,4 @@
-"""The scratch folder of a training, `.ckpt/<stage>/<key>/`: held by one process at a time, outside of all outs.
+"""The scratch folder of a training, `.ckpt/<stage>/<key>/`: locked by one process at a time, outside of all outputs.
 
 It lives until DVC has recorded the outs, so that a kill while they are cached costs no step. DVC runs
 one stage after the other: when the next one begins, the one before is recorded.
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Scratch:
-    """A held folder, None where none can be written, and an id of this training, the same when it is resumed."""
+    """A locked folder (None where none can be written) and the id of this training, the same when it is resumed."""
 
     folder: Path | None
     training: str
@@ -43,7 +43,7 @@ def scratch_root() -> Path:
 
 @contextmanager
 def locked_scratch(stage: str, parts: Parts) -> Iterator[Scratch]:
-    """Hold the scratch folder of the training that `parts` describe while the body trains and writes its outs.
+    """Lock the scratch folder of the training that `parts` describe while the body trains and writes its outputs.
 
     Waits, with a message, while another process runs the same training. Reports which part differs where only
     another training's checkpoints are found. A folder that cannot be written is a warning, and nothing is saved.
@@ -58,14 +58,14 @@ def locked_scratch(stage: str, parts: Parts) -> Iterator[Scratch]:
         return
     try:
         yield Scratch(folder, training)
-        with suppress(UserError):  # without the mark, the worst is that a rerun has nothing left to train
+        with suppress(UserError):  # without the marker, a rerun only finds nothing left to train
             _finish(folder)
     finally:
         lock.release()
 
 
 def remove_finished(stage: str) -> None:
-    """Remove what finished trainings of other stages than `stage` left, and no process holds."""
+    """Remove the folders of finished trainings of other stages than `stage`, unless a process has locked them."""
     for mark in scratch_root().glob(f"*/*/{FINISHED}"):
         if mark.parent.parent.name != stage:
             try:
@@ -79,7 +79,7 @@ def _acquire(folder: Path, stage: str) -> FileLock:
     lock = FileLock(folder / LOCK)
     reported = False
     while True:
-        folder.mkdir(parents=True, exist_ok=True)  # each time anew: whoever finished may have removed it
+        folder.mkdir(parents=True, exist_ok=True)  # in every round: a process that finished may have removed it
         try:
             lock.acquire(timeout=0)
             (folder / HOLDER).write_text(str(os.getpid()), encoding="ascii")
@@ -116,7 +116,7 @@ def _prepare(folder: Path, stage: str, parts: Parts) -> str:
 
 
 def _report_stale(folder: Path, stage: str, parts: Parts) -> None:
-    """Name the unfinished training that is nearest to this one, and what keeps it from being resumed."""
+    """Report the unfinished training nearest to this one, and the parts that keep it from being resumed."""
     others = {}
     for path in folder.parent.iterdir():
         key = _read_json(path / KEY)
@@ -129,7 +129,7 @@ def _report_stale(folder: Path, stage: str, parts: Parts) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """Keep the last checkpoint until DVC has recorded the outs; without DVC, nothing."""
+    """Keep the last checkpoint until DVC has recorded the outputs; without DVC, keep nothing."""
     if "DVC_STAGE" not in os.environ:
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -139,7 +139,7 @@ def _finish(folder: Path) -> None:
 
 
 def _lock_file_state() -> dict[str, int]:
-    """Return what changes whenever DVC writes dvc.lock; equal or not is all that is asked of the time."""
+    """Return a state of dvc.lock that differs after each write of DVC; its time is compared, never used as a time."""
     try:
         found = os.stat("dvc.lock")
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def _lock_file_state() -> dict[str, int]:
 
 
 def _read_json(path: Path) -> Any:
-    """Return the JSON of a file, None where there is none that can be read."""
+    """Return the JSON of a file; None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

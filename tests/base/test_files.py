@@ -1,6 +1,7 @@
-"""Files at the edges: whole or not at all, one spelling, faults named."""
+"""Files are written whole or not at all, in one spelling, and malformed ones are named."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 
 
 def test_an_interrupted_first_write_leaves_nothing(tmp_path: Path) -> None:
-    def rows():
+    def rows() -> Iterator[dict[str, int]]:
         yield {"a": 1}
         raise RuntimeError
 
@@ -73,16 +74,16 @@ def test_the_temporary_file_has_the_suffix_and_the_folder_of_the_file(tmp_path: 
         assert (temporary.parent, temporary.suffix) == (tmp_path, ".safetensors")
 
 
-def test_a_path_below_a_file_is_a_users_mistake(tmp_path: Path) -> None:
+def test_a_path_below_a_file_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file/a.txt"
     for write in (lambda: write_bytes(path, b""), lambda: write_json(path, {}), lambda: fresh_folder(path)):
-        with pytest.raises(UserError, match=r"file/a.txt: cannot be written \(.+\); free room or change permissions"):
+        with pytest.raises(UserError, match=r"file/a.txt: cannot be written \(.+\); free disk space or change"):
             write()
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_in_the_place_of_a_file_is_a_users_mistake(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_file_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(UserError, match="a: cannot be written"):
         write_text(tmp_path / "a", "text")
@@ -106,7 +107,7 @@ def test_json_has_one_spelling() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_none_are_not_written(tmp_path: Path, value: float) -> None:
+def test_nan_and_infinity_are_not_written(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"a": value})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -186,7 +187,7 @@ def test_the_hash_of_some_files_is_that_of_a_folder_of_them(tmp_path: Path) -> N
     assert sha256_files([tmp_path / "folder/b", tmp_path / "folder/a"]) == folder
 
 
-def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
+def test_csv_has_every_column_and_empty_cells_for_missing_values(tmp_path: Path) -> None:
     rows: list[dict[str, float | None]] = [
         {"step": 1, "loss_train": 2.5},
         {"step": 2, "loss_train": 2.0, "loss_val": 2.25},
@@ -197,7 +198,7 @@ def test_csv_has_every_column_and_empty_cells_where_a_row_has_none(tmp_path):
     assert (tmp_path / "history.csv").read_bytes() == wanted
 
 
-def test_a_full_disk_that_safetensors_reports_is_the_users_mistake_and_nothing_else_is() -> None:
+def test_only_a_full_disk_of_safetensors_errors_is_a_user_error() -> None:
     refusal = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     with pytest.raises(UserError, match=r"^w.safetensors: cannot be written \(No space left on device"):
         raise_within("w.safetensors", refusal)

@@ -1,4 +1,4 @@
-"""A folder says where it comes from and on what terms, whoever wrote it."""
+"""The source and licence of a folder are found, whoever wrote it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from llmcore.base.origin import Source, read_source, write_source
 CARD = "---\nlicense: {}\ntags: [gpt2]\n---\n\n# A model\n\nlicense: proprietary\n"
 
 
-def test_a_folder_of_prepared_data_inherits_its_source(tmp_path: Path):
+def test_a_folder_of_prepared_data_inherits_its_source(tmp_path: Path) -> None:
     write_json(tmp_path / "meta.json", {"kind": "sms-spam", "licence": "CC BY 4.0", "rows": 3})
     source = read_source(tmp_path)
     assert source == Source("sms-spam", "CC BY 4.0")
@@ -19,7 +19,7 @@ def test_a_folder_of_prepared_data_inherits_its_source(tmp_path: Path):
     assert read_source(tmp_path / "prepared") == source
 
 
-def test_a_model_made_here_says_it_in_its_origin(tmp_path: Path):
+def test_the_source_of_a_model_made_here_is_in_its_origin(tmp_path: Path) -> None:
     write_json(tmp_path / "origin.json", {"inputs": {}, "source": {"kind": "gpt2", "licence": "MIT (modified)"}})
     (tmp_path / "README.md").write_text(CARD.format("other"))
     assert read_source(tmp_path) == Source("gpt2", "MIT (modified)")
@@ -35,12 +35,14 @@ def test_a_model_made_here_says_it_in_its_origin(tmp_path: Path):
         ("", "not stated"),
     ],
 )
-def test_a_foreign_model_says_it_in_the_front_matter_of_its_card(card: str, licence: str, tmp_path: Path):
+def test_the_licence_of_another_model_is_in_the_front_matter_of_its_card(
+    card: str, licence: str, tmp_path: Path
+) -> None:
     (tmp_path / "README.md").write_text(card)
     assert read_source(tmp_path) == Source("local", licence)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"licence_of": "x"}'])
-def test_a_foreign_meta_json_is_passed_over(content: str, tmp_path: Path):
+def test_a_meta_json_without_licence_is_ignored(content: str, tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text(content)
     assert read_source(tmp_path) == Source("local", "not stated")

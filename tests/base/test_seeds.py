@@ -1,4 +1,4 @@
-"""Every owner of randomness has a generator of its own."""
+"""Every owner has a random generator of its own."""
 
 import hashlib
 

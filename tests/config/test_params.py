@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import RENAMED, Params, check_params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import RENAMED, check_params, read_params
 
 COMMITTED = YAML(typ="safe").load((ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8"))
 

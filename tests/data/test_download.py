@@ -1,8 +1,9 @@
-"""`fetch` against a real server on 127.0.0.1: no test needs another network."""
+"""`fetch` against a real server on 127.0.0.1; no test needs another network."""
 
 import hashlib
 import io
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +19,11 @@ from llmcore.data.download import Fetched, RemoteFile, fetch
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NOWHERE = "http://127.0.0.1:9/file.bin"  # the discard port: refused at once
+STALLED_TIMEOUT_SECONDS = 0.2
 
 
 class Site(ThreadingHTTPServer):
-    """A server of bytes that can break off, fail and redirect as told, and remembers what was asked."""
+    """A file server that can break off, stall, fail and redirect, and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -29,6 +31,7 @@ class Site(ThreadingHTTPServer):
         self.etags: dict[str, str] = {}
         self.redirects: dict[str, tuple[str, str]] = {}  # path -> target path, linked ETag
         self.cuts: list[int] = []  # bytes after which each of the next answers breaks off
+        self.stalls: list[int] = []  # bytes after which each of the next answers pauses
         self.errors: list[int] = []  # status of each of the next answers
         self.asked: list[tuple[str, str | None]] = []  # path, Range
 
@@ -71,6 +74,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", etag)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.server.stalls:
+            sent = self.server.stalls.pop(0)
+            self.wfile.write(body[:sent])
+            time.sleep(3 * STALLED_TIMEOUT_SECONDS)
+            return
         self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -111,7 +119,7 @@ def leftovers(target: Path) -> list[Path]:
     return [path for name in ("scratch", "out") for path in (root / name).rglob("*") if path.is_file()]
 
 
-def test_a_file_arrives_whole_and_scratch_is_left_empty(site: Site, target: Path):
+def test_a_file_arrives_complete_and_scratch_is_left_empty(site: Site, target: Path):
     site.files["/a"] = CONTENT
     fetched = get(remote(site.url("/a"), size_bytes=len(CONTENT)), target)
     assert target.read_bytes() == CONTENT
@@ -120,14 +128,26 @@ def test_a_file_arrives_whole_and_scratch_is_left_empty(site: Site, target: Path
 
 
 def test_a_broken_transfer_is_resumed_by_range(site: Site, target: Path):
-    site.files["/a"], site.etags["/a"], site.cuts = CONTENT, '"one"', [700_000]
+    site.files["/a"] = CONTENT
+    site.etags["/a"] = '"one"'
+    site.cuts = [700_000]
     get(remote(site.url("/a")), target)
     assert target.read_bytes() == CONTENT
     assert site.asked == [("/a", None), ("/a", "bytes=700000-")]
 
 
-def test_a_transfer_that_was_given_up_is_resumed_by_the_next_run(site: Site, target: Path):
-    site.files["/a"], site.cuts = CONTENT, [300_000, 0, 0, 0, 0]
+def test_a_stalled_transfer_times_out_and_is_resumed(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", STALLED_TIMEOUT_SECONDS)
+    site.files["/a"], site.etags["/a"] = CONTENT * 2, '"one"'
+    site.stalls = [len(CONTENT) + 500]
+    get(remote(site.url("/a"), sha256=None), target)
+    assert target.read_bytes() == CONTENT * 2
+    assert site.asked == [("/a", None), ("/a", f"bytes={len(CONTENT)}-")]
+
+
+def test_an_abandoned_transfer_is_resumed_by_the_next_run(site: Site, target: Path):
+    site.files["/a"] = CONTENT
+    site.cuts = [300_000, 0, 0, 0, 0]
     with pytest.raises(UserError, match="300000 of 1048576 bytes"):
         get(remote(site.url("/a")), target)
     assert not target.exists()
@@ -137,16 +157,19 @@ def test_a_transfer_that_was_given_up_is_resumed_by_the_next_run(site: Site, tar
     assert site.asked == [("/a", "bytes=300000-")]
 
 
-def test_a_file_without_pin_and_etag_begins_again_because_nothing_proves_it_is_the_same(site: Site, target: Path):
-    site.files["/a"], site.cuts = CONTENT, [300_000]
+def test_a_file_without_pinned_hash_and_etag_is_not_resumed(site: Site, target: Path):
+    site.files["/a"] = CONTENT
+    site.cuts = [300_000]
     get(remote(site.url("/a"), sha256=None), target)
     assert site.asked == [("/a", None), ("/a", None)]
     assert target.read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_between_the_attempts_is_fetched_anew(site: Site, target: Path):
+def test_a_file_that_changed_between_two_attempts_is_fetched_anew(site: Site, target: Path):
     old, new = b"old" * 1000, b"new" * 1500
-    site.files["/a"], site.etags["/a"], site.cuts = old, '"old"', [900, 0, 0, 0, 0]
+    site.files["/a"] = old
+    site.etags["/a"] = '"old"'
+    site.cuts = [900, 0, 0, 0, 0]
     file = remote(site.url("/a"), sha256=None)
     with pytest.raises(UserError):
         get(file, target)
@@ -155,9 +178,10 @@ def test_a_file_that_changed_between_the_attempts_is_fetched_anew(site: Site, ta
     assert target.read_bytes() == new
 
 
-def test_a_whole_part_left_by_a_killed_run_is_not_fetched_again(site: Site, target: Path):
+def test_a_complete_part_left_by_a_killed_run_is_not_fetched_again(site: Site, target: Path):
     site.files["/a"], site.etags["/a"] = CONTENT, '"one"'
-    file, scratch = remote(site.url("/a")), target.parents[1] / "scratch"
+    file = remote(site.url("/a"))
+    scratch = target.parents[1] / "scratch"
     scratch.mkdir()
     part = download._part_path(scratch, file, file.url)
     part.write_bytes(CONTENT)
@@ -166,37 +190,42 @@ def test_a_whole_part_left_by_a_killed_run_is_not_fetched_again(site: Site, targ
     assert target.read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_file_is_thrown_away(site: Site, target: Path):
+def test_a_part_longer_than_the_file_is_discarded(site: Site, target: Path):
     site.files["/a"] = CONTENT
-    file, scratch = remote(site.url("/a")), target.parents[1] / "scratch"
+    file = remote(site.url("/a"))
+    scratch = target.parents[1] / "scratch"
     scratch.mkdir()
     download._part_path(scratch, file, file.url).write_bytes(CONTENT + b"more")
     get(file, target)
     assert target.read_bytes() == CONTENT
 
 
-def test_a_busy_server_is_asked_again(site: Site, target: Path):
-    site.files["/a"], site.errors = CONTENT, [503, 429, 500]
+def test_a_busy_server_is_retried(site: Site, target: Path):
+    site.files["/a"] = CONTENT
+    site.errors = [503, 429, 500]
     get(remote(site.url("/a")), target)
     assert target.read_bytes() == CONTENT
     assert len(site.asked) == 4
 
 
-def test_a_server_without_ranges_that_always_breaks_off_is_given_up(site: Site, target: Path):
-    site.files["/a"], site.cuts = CONTENT, [300, 400, 350, 400, 350, 400, 350]
+def test_a_server_that_always_starts_over_and_breaks_off_is_given_up(site: Site, target: Path):
+    site.files["/a"] = CONTENT
+    site.cuts = [300, 400, 350, 400, 350, 400, 350]
     with pytest.raises(UserError, match="connection ended after 400 of 1048576 bytes"):
-        get(remote(site.url("/a"), sha256=None), target)  # neither pin nor ETag: each attempt begins anew
+        get(remote(site.url("/a"), sha256=None), target)  # neither hash nor ETag: each attempt starts over
     assert len(site.asked) == 6
 
 
-def test_a_missing_file_is_asked_for_once(site: Site, target: Path):
+def test_a_missing_file_is_requested_once(site: Site, target: Path):
     with pytest.raises(UserError, match="HTTP 404"):
         get(remote(site.url("/a")), target)
     assert len(site.asked) == 1
 
 
 @pytest.mark.parametrize("content", [b"something else", b""])
-def test_a_wrong_hash_names_file_expected_got_and_remedy_and_leaves_nothing(site: Site, target: Path, content: bytes):
+def test_a_wrong_hash_is_an_error_with_both_hashes_and_a_remedy_and_leaves_nothing(
+    site: Site, target: Path, content: bytes
+):
     site.files["/a"] = content
     with pytest.raises(UserError) as caught:
         get(remote(site.url("/a")), target)
@@ -214,7 +243,7 @@ def test_a_wrong_size_is_refused(site: Site, target: Path):
     assert leftovers(target) == []
 
 
-def test_without_network_and_mirror_one_line_says_both_ways_out(target: Path):
+def test_without_network_and_mirror_one_error_line_names_the_remedies(target: Path):
     with pytest.raises(UserError) as caught:
         get(remote(NOWHERE), target)
     message = str(caught.value)
@@ -224,7 +253,7 @@ def test_without_network_and_mirror_one_line_says_both_ways_out(target: Path):
     assert leftovers(target) == []
 
 
-def test_the_hubs_etag_of_a_large_file_is_its_hash_and_checked(site: Site, target: Path):
+def test_the_linked_etag_of_a_large_file_is_its_hash_and_verified(site: Site, target: Path):
     site.files["/storage"], site.etags["/storage"] = CONTENT, '"the storage\'s own"'
     site.redirects["/resolve"] = ("/storage", f'"{SHA256}"')
     assert get(remote(site.url("/resolve"), sha256=None), target).etag == SHA256
@@ -235,21 +264,21 @@ def test_the_hubs_etag_of_a_large_file_is_its_hash_and_checked(site: Site, targe
     assert not target.exists()
 
 
-def test_the_hubs_etag_of_a_small_file_is_recorded(site: Site, target: Path):
+def test_the_etag_of_a_small_file_is_recorded(site: Site, target: Path):
     site.files["/a"], site.etags["/a"] = CONTENT, 'W/"10c66461e4c109db5a2196bff4bb59be30396ed8"'
     assert get(remote(site.url("/a"), sha256=None), target).etag == "10c66461e4c109db5a2196bff4bb59be30396ed8"
 
 
-def test_a_redirected_transfer_is_resumed_too(site: Site, target: Path):
+def test_a_redirected_transfer_is_resumed(site: Site, target: Path):
     site.files["/storage"], site.etags["/storage"] = CONTENT, '"s"'
     site.redirects["/resolve"] = ("/storage", f'"{SHA256}"')
-    site.cuts = [10**9, 400_000]  # the redirect's own empty answer comes first
+    site.cuts = [10**9, 400_000]  # the first is for the empty body of the redirect
     get(remote(site.url("/resolve"), sha256=None), target)
     assert target.read_bytes() == CONTENT
     assert site.asked[-1] == ("/storage", "bytes=400000-")
 
 
-def test_a_mirror_folder_is_enough(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_mirror_folder_replaces_the_network(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mirror" / "folder").mkdir(parents=True)
     (tmp_path / "mirror" / "folder" / "file.bin").write_bytes(CONTENT)
     monkeypatch.setenv("LLMCORE_MIRROR", str(tmp_path / "mirror"))
@@ -259,7 +288,9 @@ def test_a_mirror_folder_is_enough(tmp_path: Path, target: Path, monkeypatch: py
     assert (tmp_path / "mirror" / "folder" / "file.bin").read_bytes() == CONTENT
 
 
-def test_a_mirror_url_is_enough_and_its_names_are_quoted(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_mirror_url_replaces_the_address_and_names_are_quoted(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+):
     site.files["/base/sms%2Bspam.zip"] = CONTENT
     monkeypatch.setenv("LLMCORE_MIRROR", site.url("/base/"))
     get(RemoteFile("file.bin", site.url("/origin"), "sms+spam.zip", "none", SHA256), target)
@@ -268,7 +299,7 @@ def test_a_mirror_url_is_enough_and_its_names_are_quoted(site: Site, target: Pat
 
 
 @pytest.mark.parametrize("kind", ["folder", "url", "dead url"])
-def test_what_the_mirror_lacks_comes_from_its_own_address(
+def test_a_file_missing_in_the_mirror_comes_from_its_own_address(
     site: Site, tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     site.files["/a"] = CONTENT
@@ -278,13 +309,15 @@ def test_what_the_mirror_lacks_comes_from_its_own_address(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_mirror_that_is_no_folder_is_named(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_mirror_that_does_not_exist_is_an_error(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LLMCORE_MIRROR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="LLMCORE_MIRROR: must be a folder or a base URL"):
         get(remote(NOWHERE), target)
 
 
-def test_a_wrong_file_in_the_mirror_is_refused_and_kept(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_file_in_the_mirror_is_refused_and_not_deleted(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file.bin").write_bytes(b"other")
     monkeypatch.setenv("LLMCORE_MIRROR", str(tmp_path))
@@ -304,13 +337,13 @@ def archive(compression: int, comment: bytes = b"", **members: bytes) -> bytes:
 
 
 def damaged(content: bytes) -> bytes:
-    """Make the first byte of the first member's compressed data one that no deflate stream begins with."""
-    start = 30 + len("wanted")  # the local header, and the name behind it
+    """Overwrite the first byte of the first member's data with one that no deflate stream starts with."""
+    start = 30 + len("wanted")  # the local header and the name after it
     return content[:start] + b"\xff" + content[start + 1 :]
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_the_pin_of_an_archive_is_its_member_however_it_is_packed(site: Site, target: Path, compression: int):
+def test_the_pinned_hash_of_an_archive_is_that_of_its_member(site: Site, target: Path, compression: int):
     site.files["/a.zip"] = archive(compression, b"repacked", wanted=CONTENT, readme=b"text")
     fetched = get(remote(site.url("/a.zip"), member="wanted", size_bytes=len(CONTENT)), target)
     assert (fetched.sha256, target.read_bytes()) == (SHA256, CONTENT)
@@ -333,23 +366,24 @@ def test_an_archive_without_the_right_member_is_refused(site: Site, target: Path
     assert leftovers(target) == []
 
 
-def test_a_target_that_cannot_be_written_is_named_and_the_download_is_kept(site: Site, tmp_path: Path):
+def test_an_unwritable_target_is_an_error_and_the_download_is_kept(site: Site, tmp_path: Path):
     site.files["/a"], site.etags["/a"] = CONTENT, '"one"'
     (tmp_path / "plain file").write_text("in the way")
-    file, scratch = remote(site.url("/a")), tmp_path / "scratch"
+    file = remote(site.url("/a"))
+    scratch = tmp_path / "scratch"
     with pytest.raises(UserError, match=r"plain file/file\.bin: cannot be written"):
         fetch(file, tmp_path / "plain file" / "file.bin", scratch, wait_seconds=0.001)
     fetch(file, tmp_path / "file.bin", scratch, wait_seconds=0.001)
     assert site.asked[1:] == [("/a", f"bytes={len(CONTENT)}-")]  # nothing left to fetch
 
 
-def test_a_scratch_folder_that_cannot_be_written_is_named(site: Site, tmp_path: Path):
+def test_an_unwritable_scratch_folder_is_an_error(site: Site, tmp_path: Path):
     (tmp_path / "plain file").write_text("in the way")
     with pytest.raises(UserError, match="plain file/scratch: cannot be written"):
         fetch(remote(site.url("/a")), tmp_path / "file.bin", tmp_path / "plain file" / "scratch")
 
 
-def test_progress_counts_the_bytes(site: Site, target: Path, capsys: pytest.CaptureFixture[str]):
+def test_progress_shows_the_bytes(site: Site, target: Path, capsys: pytest.CaptureFixture[str]):
     site.files["/a"] = CONTENT
     fetch(remote(site.url("/a")), target, target.parents[1] / "scratch", progress=True)
     shown = capsys.readouterr().err

@@ -17,7 +17,7 @@ def epoch(order: Order, number: int) -> list[list[int]]:
 
 @settings(deadline=None)
 @given(rows=st.integers(1, 200), batch_size=st.integers(1, 9), by_length=st.booleans(), number=st.integers(0, 3))
-def test_each_row_comes_once_an_epoch(rows: int, batch_size: int, by_length: bool, number: int) -> None:
+def test_each_row_comes_once_per_epoch(rows: int, batch_size: int, by_length: bool, number: int) -> None:
     batches = epoch(Order(rows, batch_size, seed=1, lengths=LENGTHS[:rows] if by_length else None), number)
     assert sorted(row for batch in batches for row in batch) == list(range(rows))
     assert sorted({len(batch) for batch in batches} | {batch_size})[-1] == batch_size
@@ -34,7 +34,7 @@ def test_epochs_and_seeds_differ_and_repeat(lengths: np.ndarray | None) -> None:
     assert epoch(order(1), 0) != epoch(order(2), 0)
 
 
-def test_a_step_does_not_depend_on_the_steps_asked_for_before() -> None:
+def test_a_batch_does_not_depend_on_earlier_calls() -> None:
     """A resumed or longer training gets the rows of an uninterrupted one."""
     order = Order(100, 8, seed=1, lengths=LENGTHS[:100])
     steps = np.random.default_rng(0).permutation(50).tolist()
@@ -43,9 +43,9 @@ def test_a_step_does_not_depend_on_the_steps_asked_for_before() -> None:
 
 
 def padding(batches: list[list[int]]) -> float:
-    """The share of a padded epoch that is padding."""
-    padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
-    return 1 - LENGTHS.sum() / padded
+    """Return the fraction of a padded epoch that is padding."""
+    padded = sum(len(batch) * int(LENGTHS[batch].max()) for batch in batches)
+    return 1 - int(LENGTHS.sum()) / padded
 
 
 def test_rows_of_similar_length_share_a_batch() -> None:
@@ -53,7 +53,7 @@ def test_rows_of_similar_length_share_a_batch() -> None:
     assert padding(epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)) < 0.06
 
 
-def test_batches_of_an_epoch_do_not_come_by_length() -> None:
+def test_batches_of_an_epoch_are_not_sorted_by_length() -> None:
     """Learning from short rows first and long ones last would be another training."""
     means = [LENGTHS[batch].mean() for batch in epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)]
     assert 0.35 < np.mean(np.diff(means) > 0) < 0.65

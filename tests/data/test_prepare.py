@@ -1,170 +1,129 @@
-"""The stages from sources to rows, run as DVC runs them, in a folder of their own."""
+"""Prepared data: rows by split, their audit and metrics, and the files written from them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import pytest
-from ruamel.yaml import YAML
+from llmcore.base.files import read_json, read_jsonl, sha256_folder
+from llmcore.base.origin import Source, read_source
+from llmcore.base.rows import InstructionRow, LabelledRow
+from llmcore.data.download import Fetched, RemoteFile
+from llmcore.data.instructions import prepare_instructions
+from llmcore.data.prepared import Prepared, audit_json, write_prepared
+from llmcore.data.raw import write_raw_instructions, write_raw_spam
+from llmcore.data.spam import prepare_messages
 
-from llmcore.base.errors import UserError
-from llmcore.base.files import read_json, read_jsonl, sha256_file, sha256_folder
-from stages import download, download_weights, prepare_instructions, prepare_spam
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project with a small built-in world and no tracking, whatever preset is in use."""
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for item in ("text", "spam", "instructions"):
-        params["sources"][item] = {"kind": "world", "path": "data/own", "size": 300, "seed": 1}
-    params["sources"]["tokenizer"]["kind"], params["tokenizer"]["kind"] = "none", "trained"
-    params["spam"]["split"], params["spam"]["balance"], params["instructions"]["split"] = "grouped", "none", "given"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("LLMCORE_TRACKING", "off")
-    monkeypatch.setenv("LLMCORE_MIRROR", "")
-    save(tmp_path, params)
-    return tmp_path
+SOURCE = Source("local", "free")
+NOWHERE = Path("nowhere")
+SPLITS = ("train", "val", "test")
 
 
-def save(project: Path, params: dict[str, Any]) -> None:
-    YAML(typ="safe").dump(params, project / "params.yaml")
+def no_download(file: RemoteFile, target: Path) -> Fetched:
+    raise AssertionError(f"{file.name} must not be downloaded")
 
 
-def change(project: Path, section: str, **values: Any) -> None:
-    params = YAML(typ="safe").load((project / "params.yaml").read_text(encoding="utf-8"))
-    found = params
-    for name in section.split("."):
-        found = found[name]
-    found.update(values)
-    save(project, params)
+def messages(folder: Path, kind: str = "world", path: Path = NOWHERE, **changes: Any) -> Prepared[LabelledRow]:
+    """Prepare 300 messages of the world, or the table at `path`."""
+    (folder / "raw").mkdir()
+    meta = write_raw_spam(folder / "raw", kind, path, 300, 1, no_download)
+    values = {"text_column": "text", "label_column": "label", "split": "grouped", "balance": "none"}
+    params = SimpleNamespace(**{**values, "val_fraction": 0.1, "test_fraction": 0.2, **changes})
+    return prepare_messages(folder / "raw", meta, params, seed=123)
 
 
-def build(item: str) -> dict[str, Any]:
-    """Run download and prepare of `item` and return the metrics of prepare."""
-    prepare = {"spam": prepare_spam, "instructions": prepare_instructions}[item]
-    download.main([item, f"data/raw/{item}", "download.json"])
-    prepare.main([f"data/raw/{item}", f"data/{item}", "prepare.json", f"plots/{item}"])
-    return read_json("prepare.json")
+def instructions(folder: Path, kind: str = "world", path: Path = NOWHERE) -> Prepared[InstructionRow]:
+    """Prepare 300 instructions of the world, or the rows at `path`, by their own split."""
+    (folder / "raw").mkdir()
+    meta = write_raw_instructions(folder / "raw", kind, path, 300, 1, no_download)
+    params = SimpleNamespace(split="given", val_fraction=0.05, test_fraction=0.1)
+    return prepare_instructions(folder / "raw", meta, params, seed=123)
 
 
-def rows(item: str, split: str) -> list[dict[str, Any]]:
-    return list(read_jsonl(f"data/{item}/{split}.jsonl"))
-
-
-@pytest.mark.parametrize("item", ["text", "spam", "instructions", "tokenizer"])
-def test_download_writes_counts_and_no_paths_or_times(project: Path, item: str):
-    download.main([item, f"data/raw/{item}", "download.json"])
-    metrics = read_json("download.json")
-    assert set(metrics) <= {"bytes", "files", "documents", "rows"}
-    assert all(isinstance(value, int) for value in metrics.values())
-    assert str(project) not in (project / "data" / "raw" / item / "meta.json").read_text(encoding="utf-8")
-
-
-def test_the_worlds_messages_become_splits_without_leaks(project: Path):
-    metrics = build("spam")
+def test_the_worlds_messages_become_splits_without_leaks(tmp_path: Path) -> None:
+    prepared = messages(tmp_path)
+    metrics = prepared.metrics
     assert metrics["test_near_train"] == metrics["val_near_train"] == metrics["test_near_val"] == 0
-    assert sum(metrics[f"{name}_rows"] for name in ("train", "val", "test")) == 300
-    meta = read_json("data/spam/meta.json")
-    assert meta["labels"] == ["ham", "spam"]
-    for name in ("train", "val", "test"):
-        found = rows("spam", name)
-        assert len(found) == metrics[f"{name}_rows"] == sum(meta["rows"][name].values())
-        assert all(set(row) == {"text", "label", "p_spam"} and isinstance(row["p_spam"], float) for row in found)
+    assert sum(metrics[f"{name}_rows"] for name in SPLITS) == metrics["rows"] == metrics["read_rows"] == 300
+    for name in SPLITS:
+        rows = prepared.splits[name]
+        assert len(rows) == metrics[f"{name}_rows"] == sum(prepared.classes[name].values())
+        assert all(list(row) == ["text", "label", "p_spam"] and isinstance(row["p_spam"], float) for row in rows)
 
 
-def test_the_worlds_instructions_follow_their_own_split(project: Path):
-    metrics = build("instructions")
-    assert sum(metrics[f"{name}_rows"] for name in ("train", "val", "test")) == 300
-    assert set(rows("instructions", "test")[0]) == {"instruction", "input", "output", "kind", "checkable"}
+def test_the_worlds_instructions_follow_their_own_split(tmp_path: Path) -> None:
+    prepared = instructions(tmp_path)
+    assert sum(prepared.metrics[f"{name}_rows"] for name in SPLITS) == 300
+    assert list(prepared.splits["test"][0]) == ["instruction", "input", "output", "kind", "checkable"]
+    assert prepared.classes == {}
 
 
-@pytest.mark.parametrize("item", ["spam", "instructions"])
-def test_a_second_run_writes_the_same_bytes(project: Path, item: str):
-    metrics, hashes = build(item), (sha256_folder(f"data/raw/{item}"), sha256_folder(f"data/{item}"))
-    assert (build(item), (sha256_folder(f"data/raw/{item}"), sha256_folder(f"data/{item}"))) == (metrics, hashes)
+def test_files_of_messages_are_the_splits_the_classes_and_the_source(tmp_path: Path) -> None:
+    prepared = messages(tmp_path)
+    write_prepared(tmp_path / "spam", prepared, SOURCE)
+    assert sorted(path.name for path in (tmp_path / "spam").iterdir()) == [
+        "meta.json",
+        "source.json",
+        "test.jsonl",
+        "train.jsonl",
+        "val.jsonl",
+    ]
+    assert read_json(tmp_path / "spam/meta.json") == {"labels": ["ham", "spam"], "rows": prepared.classes}
+    assert {name: list(read_jsonl(tmp_path / f"spam/{name}.jsonl")) for name in SPLITS} == prepared.splits
+    assert read_source(tmp_path / "spam") == SOURCE
 
 
-def test_a_table_of_ones_own_with_four_classes(project: Path):
+def test_files_of_instructions_are_the_splits_and_the_source(tmp_path: Path) -> None:
+    prepared = instructions(tmp_path)
+    write_prepared(tmp_path / "instructions", prepared, SOURCE)
+    names = sorted(path.name for path in (tmp_path / "instructions").iterdir())
+    assert names == ["source.json", "test.jsonl", "train.jsonl", "val.jsonl"]
+
+
+def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
+    hashes = set()
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_prepared(folder / "spam", messages(folder), SOURCE)
+        hashes.add(sha256_folder(folder / "spam"))
+    assert len(hashes) == 1
+
+
+def test_the_content_of_audit_json_has_all_metrics_and_classes_only_where_rows_have_some(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with_classes = messages(tmp_path / "a")
+    assert audit_json(with_classes)["metrics"] == with_classes.metrics
+    assert list(audit_json(with_classes)) == ["metrics", "leaks", "conflicts", "faults", "classes"]
+    assert list(audit_json(instructions(tmp_path / "b"))) == ["metrics", "leaks", "conflicts", "faults"]
+
+
+def test_a_table_of_the_user_may_have_four_classes_and_other_columns(tmp_path: Path) -> None:
     labels = ["north", "east", "south", "west"]
     lines = [f"{labels[i % 4]},wind {'i' * i}" for i in range(80)]
-    (project / "own.csv").write_text("Direction,Report\n" + "\n".join(lines) + "\nnorth,\n")
-    change(project, "sources.spam", kind="local", path="own.csv")
-    change(project, "spam", text_column="Report", label_column="Direction")
-    metrics = build("spam")
-    assert (metrics["classes"], metrics["empty_rows"]) == (4, 1)
-    assert read_json("data/spam/meta.json")["labels"] == ["east", "north", "south", "west"]
+    (tmp_path / "own.csv").write_text("Direction,Report\n" + "\n".join(lines) + "\nnorth,\n")
+    prepared = messages(tmp_path, "local", tmp_path / "own.csv", text_column="Report", label_column="Direction")
+    assert (prepared.metrics["classes"], prepared.metrics["empty_rows"]) == (4, 1)
+    assert list(prepared.classes["train"]) == ["east", "north", "south", "west"]
 
 
-def test_leaks_of_given_splits_are_written_to_the_audit(project: Path):
-    wanted = [("a", "train"), ("A", "test"), ("b", "val")]
-    text = "\n".join(json.dumps({"instruction": ask, "output": ask, "split": split}) for ask, split in wanted)
-    (project / "own.jsonl").write_text(text)
-    change(project, "sources.instructions", kind="local", path="own.jsonl")
-    assert build("instructions")["test_near_train"] == 1
-    audit = read_json("data/instructions/audit.json")
-    assert audit["leaks"] == [{"split": "test", "row": 0, "also_in": "train", "kind": "near", "text": "A\n"}]
-    assert audit["conflicts"] == [{"text": "a\n", "labels": ["A", "a"]}]
+def test_leaks_of_given_splits_are_in_the_audit(tmp_path: Path) -> None:
+    rows = [("a", "train"), ("A", "test"), ("b", "val")]
+    text = "\n".join(json.dumps({"instruction": ask, "output": ask, "split": split}) for ask, split in rows)
+    (tmp_path / "own.jsonl").write_text(text)
+    prepared = instructions(tmp_path, "local", tmp_path / "own.jsonl")
+    assert prepared.metrics["test_near_train"] == 1
+    assert prepared.audit.leaks == [
+        {"split": "test", "row": 0, "also_in": "train", "kind": "near", "text": "A\n"},
+    ]
+    assert prepared.audit.conflicts == [{"text": "a\n", "labels": ["A", "a"]}]
 
 
-def test_the_audit_is_a_page_and_two_lines_on_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]):
-    build("spam")
-    assert "none of 60 test rows stands in train" in capsys.readouterr().out
-    page = (project / "plots/spam/audit.html").read_text(encoding="utf-8")
-    audit = read_json("data/spam/audit.json")
-    assert f"{audit['classes']['train']['ham']:,} (" in page
-    assert audit["metrics"] == read_json("prepare.json")
-
-
-def test_a_quotation_mark_that_swallows_rows_is_seen(project: Path):
+def test_a_quotation_mark_that_joins_rows_is_in_the_audit(tmp_path: Path) -> None:
     lines = [f"{'ab'[i % 2]},wind {'i' * i}" for i in range(40)] + ['a,"open', 'b,swallowed"']
-    (project / "own.csv").write_text("label,text\n" + "\n".join(lines) + "\n")
-    change(project, "sources.spam", kind="local", path="own.csv")
-    assert build("spam")["swallowed_lines"] == 1
-    [fault] = read_json("data/spam/audit.json")["faults"]
+    (tmp_path / "own.csv").write_text("label,text\n" + "\n".join(lines) + "\n")
+    prepared = messages(tmp_path, "local", tmp_path / "own.csv")
+    assert prepared.metrics["swallowed_lines"] == 1
+    (fault,) = prepared.audit.faults
     assert (fault["fault"], fault["text"]) == ("swallowed_lines", "open\nb,swallowed")
-
-
-def test_a_file_that_lies_elsewhere_in_the_world_gives_the_same_bytes(project: Path):
-    hashes = []
-    for folder in ("one", "two"):
-        (project / folder).mkdir()
-        (project / folder / "story.txt").write_text("Once upon a time.")
-        change(project, "sources.text", kind="local", path=f"{folder}/story.txt")
-        download.main(["text", "data/raw/text", "download.json"])
-        hashes.append(sha256_folder("data/raw/text"))
-    assert hashes[0] == hashes[1]
-
-
-def test_weights_without_a_published_hash_are_recorded_and_it_says_so(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    (project / "mirror" / "gpt2-medium").mkdir(parents=True)
-    for name in ("config.json", "merges.txt", "model.safetensors", "vocab.json"):
-        (project / "mirror" / "gpt2-medium" / name).write_text(name)
-    monkeypatch.setenv("LLMCORE_MIRROR", str(project / "mirror"))
-    download_weights.main(["gpt2-medium", "data/raw/weights/gpt2-medium", "weights.json"])
-    metrics = read_json("weights.json")
-    assert (metrics["files"], metrics["bytes"]) == (4, sum(map(len, ("config.json", "merges.txt", "vocab.json"))) + 17)
-    recorded = sha256_file("mirror/gpt2-medium/config.json")
-    assert f"gpt2-medium/config.json: no published SHA-256; recorded {recorded}" in capsys.readouterr().out
-
-
-def test_a_missing_file_of_ones_own_is_named(project: Path):
-    change(project, "sources.spam", kind="local", path="data/own")
-    with pytest.raises(UserError, match=r"sources\.spam\.path: must be a file, got 'data/own'"):
-        download.main(["spam", "data/raw/spam", "download.json"])
-
-
-def test_the_worlds_download_needs_neither_network_nor_torch(project: Path):
-    code = (
-        "import socket, sys; socket.socket.connect = None\n"
-        "from stages import download; download.main(['text', 'data/raw/text', 'download.json'])\n"
-        "assert not {'torch', 'mlflow', 'tqdm'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT), "LLMCORE_TRACKING": "off"})

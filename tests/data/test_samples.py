@@ -1,16 +1,25 @@
-"""Which windows train and which validate, and what is known of the validation documents."""
+"""The windows for training and validation, the floor, and the validation texts."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
-from llmcore.data.samples import Samples, choose_samples, coverage, read_samples, validation_documents, write_samples
+from llmcore.base.files import write_jsonl
+from llmcore.data.samples import (
+    Samples,
+    choose_samples,
+    coverage,
+    read_samples,
+    validation_texts,
+    write_samples,
+)
 from llmcore.data.tokens import Tokens, join_documents
-from llmcore.data.windows import cut_corpus, stride_windows
+from llmcore.data.windows import stride_windows
+from llmcore.tokenizer.bpe import Tokenizer
 
 END = 9
 
@@ -22,68 +31,92 @@ def corpus(*lengths: int, nats: list[float] | None = None) -> Tokens:
 
 def test_the_verdict_gives_the_books_tokens() -> None:
     """Book, chapter 5: 5,145 tokens, 9 batches of 2 windows to train and 1 to validate."""
-    samples = choose_samples(corpus(5145), window_tokens=256, stride_tokens=256, starts="stride", val_fraction=0.1)
+    samples = choose_samples(
+        corpus(5145), window_tokens=256, stride_tokens=256, window_start="stride", val_fraction=0.1
+    )
     assert (int(samples.train["count"].sum()), int(samples.val["count"].sum())) == (4608, 512)
     assert (len(samples.train), len(samples.val)) == (18, 2)
     assert samples.floor_nats is None
 
 
 def test_validation_windows_do_not_overlap_whatever_the_stride() -> None:
-    samples = choose_samples(corpus(100), window_tokens=5, stride_tokens=2, starts="stride", val_fraction=0.4)
+    samples = choose_samples(corpus(100), window_tokens=5, stride_tokens=2, window_start="stride", val_fraction=0.4)
     assert samples.train["place"].tolist() == list(range(0, 55, 2))
     assert samples.val["place"].tolist() == list(range(60, 95, 5))
 
 
 def test_the_floor_is_the_sum_over_the_validation_documents() -> None:
     tokens = corpus(19, 29, 5, 4, nats=[7.0, 8.0, 1.5, 2.0])
-    samples = choose_samples(tokens, window_tokens=8, stride_tokens=8, starts="documents", val_fraction=0.18)
+    samples = choose_samples(tokens, window_tokens=8, stride_tokens=8, window_start="documents", val_fraction=0.18)
     assert samples.val_position == 50
     assert samples.floor_nats == 3.5
 
 
-@pytest.mark.parametrize("starts", ["documents", "stride"])
-def test_there_is_no_floor_where_it_is_not_known(starts: str) -> None:
-    """The windows must be exactly the documents whose probability is known."""
+@pytest.mark.parametrize("window_start", ["documents", "stride"])
+def test_there_is_no_floor_unless_the_windows_are_documents_of_known_probability(window_start: str) -> None:
     unknown = corpus(19, 29, 5, 4)
     cut_inside = corpus(10, 100, nats=[3.0, 4.0])
     for tokens in (unknown, cut_inside):
-        samples = choose_samples(tokens, window_tokens=4, stride_tokens=4, starts=starts, val_fraction=0.2)
+        samples = choose_samples(tokens, window_tokens=4, stride_tokens=4, window_start=window_start, val_fraction=0.2)
         assert samples.floor_nats is None
     by_stride = corpus(19, 29, 5, 4, nats=[7.0, 8.0, 1.5, 2.0])
-    samples = choose_samples(by_stride, window_tokens=4, stride_tokens=4, starts="stride", val_fraction=0.18)
+    samples = choose_samples(by_stride, window_tokens=4, stride_tokens=4, window_start="stride", val_fraction=0.18)
     assert samples.floor_nats is None
 
 
-@pytest.mark.parametrize("starts", ["documents", "stride"])
-def test_a_corpus_too_short_says_how_many_tokens_it_has(starts: str) -> None:
+@pytest.mark.parametrize("window_start", ["documents", "stride"])
+def test_a_corpus_too_short_is_refused_with_its_number_of_tokens(window_start: str) -> None:
     with pytest.raises(UserError, match=r"sample.window_tokens .*\(8 tokens, .*\), got 8; lower it") as caught:
-        choose_samples(corpus(8), window_tokens=8, stride_tokens=8, starts=starts, val_fraction=0.5)
+        choose_samples(corpus(8), window_tokens=8, stride_tokens=8, window_start=window_start, val_fraction=0.5)
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None)
-@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), val_fraction=st.floats(0.05, 0.95))
-def test_validation_documents_are_the_tail_of_the_corpus(lengths: list[int], val_fraction: float) -> None:
-    tokens = corpus(*lengths)
-    cut = cut_corpus(tokens, val_fraction)
+any_text = st.text(st.sampled_from("the ball é日🐈 \n1"), min_size=1, max_size=30)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(any_text, min_size=1, max_size=8), data=st.data())
+def test_validation_texts_are_the_decoded_ids_of_the_validation_part(
+    texts: list[str], data: st.DataObject, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """The cut may be at the start of a document, inside one, inside a character, or at an end-of-text."""
+    write_jsonl(tmp_path / "documents.jsonl", [{"text": text} for text in texts])
+    tokens = join_documents([tokenizer.encode(text) for text in texts], tokenizer.end_of_text)
+    cut = data.draw(st.integers(0, len(tokens.ids) - 1))
+    parts: list[list[int]] = [[]]
+    for token in tokens.ids[cut:].tolist():
+        if token == tokenizer.end_of_text:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    found = validation_texts(tmp_path, tokens, samples_from(cut), tokenizer.token_bytes)
+    assert found == [tokenizer.decode(ids) for ids in parts]
+
+
+def samples_from(val_position: int) -> Samples:
     none = np.empty(0)
-    documents = validation_documents(tokens, Samples(none, none, 1, cut, None))
-    assert join_documents(documents, END).ids.tolist() == tokens.ids[cut:].tolist()
-    assert all(END not in document for document in documents)
+    return Samples(none, none, 1, val_position, None)
 
 
-def test_coverage_is_the_share_of_tokens_that_are_targets() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_raw_text_folder_of_other_documents_is_refused(count: int, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "documents.jsonl", [{"text": "a"}] * count)
+    with pytest.raises(UserError, match=rf"documents.jsonl: must have the 2 documents of the token file, got {count};"):
+        validation_texts(tmp_path, corpus(5, 5), samples_from(6), [1] * (END + 1))
+
+
+def test_coverage_is_the_fraction_of_tokens_that_are_targets() -> None:
     tokens = corpus(20)
     assert coverage(tokens, stride_windows(0, 20, 4, 4), 0, 20) == 16 / 20
     assert coverage(tokens, stride_windows(0, 20, 4, 8), 0, 20) == 8 / 20
-    whole = choose_samples(corpus(9, 9), window_tokens=4, stride_tokens=4, starts="documents", val_fraction=0.5)
+    whole = choose_samples(corpus(9, 9), window_tokens=4, stride_tokens=4, window_start="documents", val_fraction=0.5)
     assert coverage(corpus(9, 9), whole.train, 0, 10) == 1.0
     assert coverage(corpus(9, 9), whole.val, 10, 19) == 1.0
 
 
 def test_samples_are_read_as_written(tmp_path: Path) -> None:
     tokens = corpus(19, 29, 5, 4, nats=[7.0, 8.0, 1.5, 2.0])
-    written = choose_samples(tokens, window_tokens=8, stride_tokens=8, starts="documents", val_fraction=0.18)
+    written = choose_samples(tokens, window_tokens=8, stride_tokens=8, window_start="documents", val_fraction=0.18)
     write_samples(tmp_path / "samples", written)
     read = read_samples(tmp_path / "samples")
     assert np.array_equal(read.train, written.train)

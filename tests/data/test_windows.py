@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.tokens import Tokens
-from llmcore.data.windows import IGNORED, Windows, cut_corpus, document_windows, stride_windows
+from llmcore.data.windows import IGNORE_INDEX, Windows, cut_corpus, document_windows, stride_windows
 
 END = 10_000  # the end-of-text outside the corpus; inside, it too is numbered by its position
 
@@ -16,7 +16,7 @@ sizes = st.integers(1, 20)
 
 
 def counting(*lengths: int) -> Tokens:
-    """A corpus of documents of so many tokens, whose ids count from 0."""
+    """Return a corpus of documents of these lengths in tokens, in which each id is its position."""
     starts = np.cumsum([0, *(length + 1 for length in lengths[:-1])])
     return Tokens(np.arange(sum(lengths) + len(lengths) - 1), starts, None, END)
 
@@ -25,8 +25,8 @@ def rows(tokens: Tokens, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return Windows(tokens, windows).rows(np.arange(len(windows)))
 
 
-def supervised(tokens: Tokens, windows: np.ndarray) -> list[int]:
-    """All targets that give loss, sorted; each row by itself, so none is padded."""
+def targets_with_loss(tokens: Tokens, windows: np.ndarray) -> list[int]:
+    """Return all targets that count for the loss, sorted; rows are cut one by one, so none is padded."""
     cut = Windows(tokens, windows)
     return sorted(int(target) for row in range(len(cut)) for target in cut.rows(np.array([row]))[1].ravel())
 
@@ -50,8 +50,8 @@ def test_stride_windows_lie_inside_their_part(begin: int, total: int, length: in
         assert targets.max() < begin + total
 
 
-def test_stride_windows_without_overlap_cover_all_but_the_rest() -> None:
-    assert supervised(counting(14), stride_windows(0, 14, 4, 4)) == list(range(1, 13))
+def test_stride_windows_without_overlap_cover_all_but_the_end() -> None:
+    assert targets_with_loss(counting(14), stride_windows(0, 14, 4, 4)) == list(range(1, 13))
 
 
 @settings(deadline=None)
@@ -62,13 +62,13 @@ def test_in_documents_mode_every_token_is_a_target_once(lengths: list[int], leng
     cut = data.draw(st.integers(0, total - 1))
     train = document_windows(tokens, 0, cut, length)
     val = document_windows(tokens, cut, total, length)
-    assert supervised(tokens, train) == list(range(cut))
-    assert supervised(tokens, val) == [*range(cut, total), END]
+    assert targets_with_loss(tokens, train) == list(range(cut))
+    assert targets_with_loss(tokens, val) == [*range(cut, total), END]
 
 
 @settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=12), length=sizes)
-def test_in_documents_mode_a_window_begins_before_a_document_or_goes_on_in_one(lengths: list[int], length: int) -> None:
+def test_in_documents_mode_a_window_begins_before_a_document_or_continues_one(lengths: list[int], length: int) -> None:
     tokens = counting(*lengths)
     windows = document_windows(tokens, 0, len(tokens.ids), length)
     starts = set(tokens.starts.tolist())
@@ -90,13 +90,13 @@ def test_the_first_document_follows_an_end_of_text_that_is_not_in_the_file() -> 
     assert targets.tolist() == [[0, 1, 2, END]]
 
 
-def test_targets_beyond_the_count_give_no_loss() -> None:
+def test_targets_beyond_the_count_are_ignored() -> None:
     tokens = counting(5, 2)
     _, targets = rows(tokens, document_windows(tokens, 0, 8, 6))
-    assert targets.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, END, IGNORED, IGNORED, IGNORED]]
+    assert targets.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, END, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX]]
 
 
-def test_rows_are_as_long_as_the_longest_asked_for() -> None:
+def test_rows_are_as_long_as_the_longest_window() -> None:
     tokens = counting(5, 2)
     windows = Windows(tokens, document_windows(tokens, 0, 8, 6))
     assert len(windows) == 2
@@ -104,7 +104,7 @@ def test_rows_are_as_long_as_the_longest_asked_for() -> None:
     assert windows.rows(np.array([1, 0, 1]))[0].shape == (3, 6)
 
 
-def test_cutting_changes_no_token_of_the_corpus() -> None:
+def test_cutting_windows_changes_no_token_of_the_corpus() -> None:
     tokens = counting(5, 2)
     rows(tokens, document_windows(tokens, 0, 8, 6))
     assert tokens.ids.tolist() == list(range(8))
@@ -119,7 +119,7 @@ def test_cutting_changes_no_token_of_the_corpus() -> None:
         ((99,) * 10, 0.2, 800),
     ],
 )
-def test_the_corpus_is_cut_between_documents_where_that_is_near(
+def test_the_corpus_is_cut_between_documents_if_a_boundary_is_near(
     lengths: tuple[int, ...], val_fraction: float, cut: int
 ) -> None:
     assert cut_corpus(counting(*lengths), val_fraction) == cut

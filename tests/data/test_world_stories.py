@@ -1,4 +1,4 @@
-"""The floor is true: a story's text alone gives its probability, and the probabilities of all texts sum to one."""
+"""The floor is exact: a story's text alone gives its probability, and the probabilities of all texts sum to one."""
 
 import math
 from collections import Counter
@@ -50,7 +50,7 @@ def derivations(grammar: Grammar, rule: str, text: str) -> list[Derivation]:
 
 
 def reading(text: str, path: list[int], made: list[int], untried: list[list[int]]) -> Decide:
-    """Return the decision of a reader: along `path`, then the first option that fits; the others are left for later."""
+    """Return a decision that follows `path`, then takes the first option that fits the text; others go to `untried`."""
 
     def decide(options: Options, before: str) -> int:
         fitting = [i for i, option in enumerate(options.texts) if text.startswith(before + option)]
@@ -66,7 +66,7 @@ def reading(text: str, path: list[int], made: list[int], untried: list[list[int]
 
 
 def beginnings(rule: str) -> list[str]:
-    """Return what the lines of a rule begin with: text, or the words of the class that comes first."""
+    """Return how the lines of a rule begin: their text, or the words of the class that comes first."""
     first_slot = {line[0]: line[1] for line in STORIES.lines[rule] if len(line) > 1}
     heads = STORIES.heads[rule].texts
     return [word for head in heads for word in ([head] if head else LEXICON[first_slot[head].split(":")[1]])]
@@ -82,7 +82,7 @@ def every_text(grammar: Grammar, rule: str) -> Iterator[Derivation]:
 
 
 def following(path: list[int], made: list[tuple[int, int]]) -> Decide:
-    """Return a decision that goes along `path`, then always takes the first option; it notes what it did."""
+    """Return a decision that follows `path`, then takes the first option; it appends its choices to `made`."""
 
     def decide(options: Options, _before: str) -> int:
         made.append((path[len(made)] if len(made) < len(path) else 0, len(options.texts)))
@@ -92,7 +92,7 @@ def following(path: list[int], made: list[tuple[int, int]]) -> Decide:
 
 
 def next_path(made: list[tuple[int, int]]) -> list[int] | None:
-    """Return the path after the one that was gone, in the order of counting; None after the last."""
+    """Return the path that follows the one in `made`, in counting order; None after the last one."""
     while made and made[-1][0] + 1 == made[-1][1]:
         made.pop()
     return [index for index, _ in made[:-1]] + [made[-1][0] + 1] if made else None
@@ -103,48 +103,48 @@ def all_shrunken() -> list[Derivation]:
     return list(every_text(SHRUNKEN, "story"))
 
 
-def test_a_reader_of_the_text_finds_one_derivation_and_its_nats():
+def test_a_reader_of_the_text_finds_one_derivation_and_its_nats() -> None:
     for story in write_stories(3000, seed=7):
         assert [each.nats for each in derivations(STORIES, "story", story.text)] == [story.nats]
 
 
-def test_no_option_begins_another():
+def test_no_option_is_a_prefix_of_another() -> None:
     choices = [beginnings(rule) for rule in RULES if len(RULES[rule]) > 1]
     for texts in choices + [list(LEXICON[word_class]) for word_class in LEXICON]:
         for one, other in permutations(texts, 2):
             assert not other.startswith(one)
 
 
-def test_probabilities_of_all_texts_sum_to_one(all_shrunken: list[Derivation]):
+def test_probabilities_of_all_texts_sum_to_one(all_shrunken: list[Derivation]) -> None:
     assert len(all_shrunken) > 10_000
     assert math.fsum(math.exp(-each.nats) for each in all_shrunken) == pytest.approx(1, abs=1e-9)
 
 
-def test_all_texts_differ_and_none_begins_another(all_shrunken: list[Derivation]):
+def test_all_texts_differ_and_none_is_a_prefix_of_another(all_shrunken: list[Derivation]) -> None:
     texts = sorted(each.text for each in all_shrunken)
     assert not any(after.startswith(before) for before, after in pairwise(texts))
 
 
-def test_mean_nats_is_the_entropy(all_shrunken: list[Derivation]):
+def test_mean_nats_is_the_entropy(all_shrunken: list[Derivation]) -> None:
     entropy = math.fsum(math.exp(-each.nats) * each.nats for each in all_shrunken)
     decide = drawing(numpy_generator(3, "test"))
     drawn = [SHRUNKEN.expand("story", decide).nats for _ in range(20_000)]
     assert abs(mean(drawn) - entropy) < 4 * stdev(drawn) / math.sqrt(len(drawn))
 
 
-def test_words_are_drawn_as_often_as_their_weights_say():
+def test_words_are_drawn_as_often_as_their_weights_say() -> None:
     options = weighted({"a": 5, "b": 3, "c": 2})
     decide = drawing(numpy_generator(1, "test"))
     counts = Counter(options.texts[decide(options, "")] for _ in range(20_000))
     assert [round(counts[text] / 20_000, 2) for text in "abc"] == pytest.approx([0.5, 0.3, 0.2], abs=0.011)
 
 
-def test_lines_that_begin_alike_are_refused():
+def test_lines_that_begin_alike_are_refused() -> None:
     with pytest.raises(AssertionError, match="begin alike"):
         Grammar({"line": ["I like {:word}.", "I like {:word}!"]}, {"word": {"tea": 1}}, {})
 
 
-def test_nats_of_a_small_grammar_by_hand():
+def test_nats_of_a_small_grammar_by_hand() -> None:
     grammar = Grammar(
         {"line": {"{x:word} is not {y:word}.{end}": 1}, "end": {" Yes": 3, "!": 1}},
         {"word": {"tea": 1, "rye": 2, "oil": 3}},
@@ -154,7 +154,7 @@ def test_nats_of_a_small_grammar_by_hand():
     assert derivation.nats == pytest.approx(-math.log(2 / 6 * 3 / 4 * 3 / 4))
 
 
-def test_equal_seeds_write_equal_stories_and_other_seeds_others():
+def test_stories_depend_on_the_seed_alone() -> None:
     assert write_stories(50, seed=1) == write_stories(50, seed=1)
     assert write_stories(50, seed=1)[:10] == write_stories(10, seed=1)
     assert not set(write_stories(50, seed=1)) & set(write_stories(50, seed=2))

@@ -1,4 +1,4 @@
-"""The judge against a server on this machine: good, slow, broken, refusing; and without any, from its cache."""
+"""The judge against a local server that answers well, slowly, wrongly or not at all; and from its cache."""
 
 import json
 import threading
@@ -11,19 +11,21 @@ from typing import Any
 import pytest
 
 from llmcore.base.errors import UserError
-from llmcore.config import params
+from llmcore.base.rows import AnswerRow
+from llmcore.config.params import JudgeParams
 from llmcore.evaluate import judge as judging
-from llmcore.evaluate.judge import KEY_VARIABLE, Judge, parse_score
+from llmcore.evaluate.judge import KEY_VARIABLE, Judge, judge_answers, parse_score
 
 Reply = tuple[int, bytes]
 
 
 class Server:
-    """Answers as `behave` says, and remembers what it was asked."""
+    """Answers request number n, from 1, with `behave(n)`, and records the requests."""
 
     def __init__(self) -> None:
         self.behave: Callable[[int], Reply] = lambda number: good("85")
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []  # path, headers, body
+        self.reply_headers: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -34,16 +36,18 @@ class Server:
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(data)))
+                    for name, value in outer.reply_headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(data)
-                except OSError:  # who asked waits no longer
+                except OSError:  # the client no longer waits
                     pass
 
             def log_message(self, *_: object) -> None:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
 
@@ -62,7 +66,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.http.server_close()
 
 
-def settings(url: str, **changes: Any) -> params.Judge:
+def settings(url: str, **changes: Any) -> JudgeParams:
     values: dict[str, Any] = {
         "kind": "openai",
         "url": url,
@@ -70,15 +74,16 @@ def settings(url: str, **changes: Any) -> params.Judge:
         "temperature": 0.0,
         "seed": 1,
         "max_tokens": 9,
+        "timeout_seconds": 5.0,
     }
-    return params.Judge(**(values | {"timeout_seconds": 5.0} | changes))
+    return JudgeParams(**(values | changes))
 
 
 def ask(judge: Judge, answer: str = "wet") -> str:
     return judge.reply("What is the opposite of dry?", "wet", answer)
 
 
-def test_a_good_judge_is_asked_all_that_matters(server: Server, tmp_path: Path) -> None:
+def test_the_request_contains_the_question_and_all_settings(server: Server, tmp_path: Path) -> None:
     assert ask(Judge(settings(server.url), tmp_path / "cache.jsonl")) == "85"
     [(path, headers, body)] = server.requests
     assert path == "/v1/chat/completions"
@@ -88,9 +93,10 @@ def test_a_good_judge_is_asked_all_that_matters(server: Server, tmp_path: Path) 
     assert (body["model"], body["temperature"], body["seed"], body["max_tokens"]) == ("m", 0.0, 1, 9)
 
 
-def test_a_rerun_asks_nothing_again_even_without_a_server(server: Server, tmp_path: Path) -> None:
+def test_a_rerun_is_answered_from_the_cache_without_a_server(server: Server, tmp_path: Path) -> None:
     server.behave = lambda number: good(str(number))
-    first, cache = Judge(settings(server.url), tmp_path / "cache.jsonl"), tmp_path / "cache.jsonl"
+    cache = tmp_path / "cache.jsonl"
+    first = Judge(settings(server.url), cache)
     replies = [ask(first, answer) for answer in ("wet", "damp", "wet")]
     assert replies == ["1", "2", "1"]
     server.http.shutdown()
@@ -101,13 +107,15 @@ def test_a_rerun_asks_nothing_again_even_without_a_server(server: Server, tmp_pa
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"temperature": 0.5}, {"seed": 2}, {"max_tokens": 3}])
-def test_another_judge_is_asked_anew(server: Server, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_changed_settings_are_not_answered_from_the_cache(
+    server: Server, tmp_path: Path, change: dict[str, Any]
+) -> None:
     server.behave = lambda number: good(str(number))
     assert ask(Judge(settings(server.url), tmp_path / "cache.jsonl")) == "1"
     assert ask(Judge(settings(server.url, **change), tmp_path / "cache.jsonl")) == "2"
 
 
-def test_a_line_that_a_kill_cut_short_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_a_cut_off_line_of_the_cache_is_asked_again(server: Server, tmp_path: Path) -> None:
     cache = tmp_path / "cache.jsonl"
     ask(Judge(settings(server.url), cache))
     cache.write_text(cache.read_text()[:-20] + "\n")
@@ -115,7 +123,7 @@ def test_a_line_that_a_kill_cut_short_is_asked_again(server: Server, tmp_path: P
     assert len(server.requests) == 2
 
 
-def test_a_key_comes_from_the_environment_and_is_kept_nowhere(
+def test_the_key_comes_from_the_environment_and_is_not_stored(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "secret")
@@ -127,22 +135,22 @@ def test_a_key_comes_from_the_environment_and_is_kept_nowhere(
 @pytest.mark.parametrize(
     "reply", [(500, b"oops"), (429, b"wait"), (200, b"<html>"), (200, b"{}"), (200, b'{"choices":[]}')]
 )
-def test_a_judge_that_is_broken_for_a_moment_is_asked_again(server: Server, tmp_path: Path, reply: Reply) -> None:
-    server.behave = lambda number: reply if number < judging.ATTEMPTS else good("70")
+def test_a_temporary_failure_is_retried(server: Server, tmp_path: Path, reply: Reply) -> None:
+    server.behave = lambda number: reply if number < judging.MAX_ATTEMPTS else good("70")
     assert ask(Judge(settings(server.url), tmp_path / "cache.jsonl")) == "70"
 
 
-def test_a_judge_that_stays_broken_is_one_line_and_what_it_said_is_kept(server: Server, tmp_path: Path) -> None:
+def test_a_lasting_failure_is_one_error_line_and_earlier_replies_are_kept(server: Server, tmp_path: Path) -> None:
     server.behave = lambda number: good("70") if number == 1 else (500, b"oops")
     judge = Judge(settings(server.url), tmp_path / "cache.jsonl")
     ask(judge)
     with pytest.raises(UserError, match=r"evaluate_instruct\.judge: http\S+ must answer, got HTTP 500; correct url"):
         ask(judge, "damp")
-    assert len(server.requests) == 1 + judging.ATTEMPTS
+    assert len(server.requests) == 1 + judging.MAX_ATTEMPTS
     assert len((tmp_path / "cache.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_judge_that_is_too_slow_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_reply_after_the_timeout_is_an_error(server: Server, tmp_path: Path) -> None:
     def slowly(number: int) -> Reply:
         time.sleep(0.5)
         return good("70")
@@ -153,16 +161,69 @@ def test_a_judge_that_is_too_slow_is_given_up(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_judge_that_refuses_is_asked_once(server: Server, tmp_path: Path, status: int) -> None:
+def test_a_refusal_is_not_retried(server: Server, tmp_path: Path, status: int) -> None:
     server.behave = lambda number: (status, b"no")
     with pytest.raises(UserError, match=f"got HTTP {status}; .*set {KEY_VARIABLE}"):
         ask(Judge(settings(server.url), tmp_path / "cache.jsonl"))
     assert len(server.requests) == 1
 
 
-def test_a_judge_that_is_not_there_is_one_line(server: Server, tmp_path: Path) -> None:
+def test_an_unreachable_judge_is_one_error_line(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must answer, got .*refused"):
         ask(Judge(settings("http://127.0.0.1:1/v1"), tmp_path / "cache.jsonl"))
+
+
+@pytest.mark.parametrize("status", [302, 303, 307, 308])
+def test_a_redirect_is_reported_and_not_followed_with_the_key(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    elsewhere = Server()
+    server.reply_headers = {"Location": elsewhere.url}
+    server.behave = lambda number: (status, b"")
+    try:
+        with pytest.raises(UserError, match=f"got HTTP {status}, a redirect to {elsewhere.url}; correct url"):
+            ask(Judge(settings(server.url), tmp_path / "cache.jsonl"))
+    finally:
+        elsewhere.http.shutdown()
+        elsewhere.http.server_close()
+    assert elsewhere.requests == []
+    assert len(server.requests) == 1
+
+
+def test_no_password_of_netrc_is_sent(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    ask(Judge(settings(server.url), tmp_path / "cache.jsonl"))
+    assert "Authorization" not in server.requests[0][1]
+
+
+def answer_row(answer: str, prompt_input: str = "") -> AnswerRow:
+    return {
+        "instruction": "What is the opposite?",
+        "input": prompt_input,
+        "output": "wet",
+        "answer": answer,
+        "correct": answer == "wet",
+        "token_f1": 0.0,
+        "rouge_l": 0.0,
+        "log_likelihood": -1.0,
+        "ended": True,
+        "words": 1,
+    }
+
+
+def test_judged_rows_have_reply_and_score_and_unparsable_replies_are_counted(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda number: good("80" if number == 1 else "no idea")
+    rows = [answer_row("wet", "dry"), answer_row("damp")]
+    judged, metrics = judge_answers(rows, Judge(settings(server.url), tmp_path / "cache.jsonl"), progress=False)
+    assert judged == [
+        {**rows[0], "judge_reply": "80", "judge_score": 80},
+        {**rows[1], "judge_reply": "no idea", "judge_score": None},
+    ]
+    assert metrics == {"judge_rows": 1, "judge_unparsable": 1}
+    assert "input `What is the opposite?\ndry`" in server.requests[0][2]["messages"][0]["content"]
+    assert "input `What is the opposite?`" in server.requests[1][2]["messages"][0]["content"]
 
 
 @pytest.mark.parametrize(
@@ -181,5 +242,5 @@ def test_a_judge_that_is_not_there_is_one_line(server: Server, tmp_path: Path) -
         ("101", None),
     ],
 )
-def test_a_score_is_exactly_one_number_up_to_100(reply: str, score: int | None) -> None:
+def test_a_score_is_exactly_one_integer_up_to_100(reply: str, score: int | None) -> None:
     assert parse_score(reply) == score

@@ -1,4 +1,4 @@
-"""The audit for people: what it says first, that it stands alone, that data cannot break it."""
+"""The audit page: its first lines, that it loads nothing, and that data cannot break it."""
 
 import re
 from html.parser import HTMLParser
@@ -19,7 +19,7 @@ def audit(leaks: int = 0, **others: int) -> dict[str, Any]:
 
 
 class Texts(HTMLParser):
-    """The tags, and the text between them."""
+    """Collects the tags of a page and the text between them."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -34,7 +34,7 @@ class Texts(HTMLParser):
         self.text.append(data)
 
 
-def test_leaks_and_faults_are_the_first_lines() -> None:
+def test_the_lines_report_leaks_and_damaged_texts() -> None:
     leaked, other = audit_lines(audit(37, html_entities=40)["metrics"])
     assert leaked.startswith("Leaks: 37 of 1,234 test rows stand in train word for word, 37 but for case")
     assert other == "Rows to look at: html entities 40."
@@ -44,17 +44,31 @@ def test_leaks_and_faults_are_the_first_lines() -> None:
     ]
 
 
-def test_the_page_shows_data_as_text_whatever_it_holds() -> None:
+def test_the_page_shows_any_data_as_text() -> None:
     read = Texts(audit_page("Messages", audit(1)))
     assert "script" not in read.tags
     assert read.text.count(HOSTILE) == 2  # as a leaked row and as a class
+
+
+def test_the_page_shows_counts_shares_and_cases() -> None:
+    found = audit(1, html_entities=40)
+    found["conflicts"] = [{"labels": ["ham", "spam"], "text": "Hi"}]
+    found["faults"] = [{"split": "val", "row": 1234, "fault": "html_entities", "text": "&amp;"}]
+    page = audit_page("Messages", found)
+    read = [text for text in Texts(page).text if text.strip()]
+    assert read.count("3 (75.0%)") == len(SPLITS)
+    for heading in ("Leaked rows", "Equal texts with different labels", "Damaged texts"):
+        assert heading in read
+    for cell in ("html entities", "40", "ham, spam", "1,234", "&amp;"):
+        assert cell in read
+    assert page.count('<td class="n bad">') == 3  # leaks word for word, nearly, and HTML entities
 
 
 def test_the_page_loads_nothing() -> None:
     assert not re.search(r"src=|href=|url\(|@import", audit_page("Messages", audit(1)))
 
 
-def test_rows_without_classes_have_no_table_of_them() -> None:
+def test_rows_without_classes_have_no_table_of_classes() -> None:
     found = audit()
     del found["classes"]
     assert "Classes" not in audit_page("Instructions", found)

@@ -1,4 +1,4 @@
-"""Two result files: rows are paired by content, the last line is a plain sentence, a misfit is one line."""
+"""Comparison of two result files: rows are paired by content, the last line is a sentence, errors are one line."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ TEXTS = [f"message {number}" for number in range(40)]
 
 
 def predictions(folder: Path, right: int, order: int = 1) -> Path:
-    """The first `right` of 40 messages sorted rightly."""
+    """Write predictions for 40 messages of which the first `right` are correct; return the file."""
     rows = [
         {"text": text, "label": "ham", "predicted": "ham" if number < right else "spam"}
         for number, text in enumerate(TEXTS)
@@ -23,6 +23,7 @@ def predictions(folder: Path, right: int, order: int = 1) -> Path:
 
 
 def answers(folder: Path, f1: float, **extra: Any) -> Path:
+    """Write 40 answers with the same F1, the first 20 correct; return the file."""
     rows = [
         {"instruction": text, "input": "", "output": "x", "answer": "y", "correct": number < 20, "token_f1": f1} | extra
         for number, text in enumerate(TEXTS)
@@ -35,7 +36,7 @@ def compare(first: Path, second: Path) -> str:
     return compare_files(first, second, ("one", "two"), 0.95)
 
 
-def test_classifiers_are_compared_by_what_they_have_right(tmp_path: Path) -> None:
+def test_classifiers_are_compared_by_accuracy(tmp_path: Path) -> None:
     text = compare(predictions(tmp_path / "a", 10), predictions(tmp_path / "b", 35))
     assert text.startswith("A  one\nB  two\n")
     assert "McNemar p" in text
@@ -47,12 +48,12 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
     assert compare(first, predictions(tmp_path / "b", 33)) == compare(first, predictions(tmp_path / "c", 33, order=-1))
 
 
-def test_a_folder_stands_for_the_results_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_searched_for_its_result_file(tmp_path: Path) -> None:
     first, second = predictions(tmp_path / "a/plots", 30), predictions(tmp_path / "b/plots", 33)
     assert compare(tmp_path / "a", tmp_path / "b") == compare(first, second)
 
 
-def test_answers_are_compared_by_every_score_that_both_have(tmp_path: Path) -> None:
+def test_answers_are_compared_by_every_score_that_both_files_have(tmp_path: Path) -> None:
     text = compare(answers(tmp_path / "a", 0.5, rouge_l=0.2), answers(tmp_path / "b", 0.75))
     assert "token_f1" in text
     assert "rouge_l" not in text
@@ -60,14 +61,14 @@ def test_answers_are_compared_by_every_score_that_both_have(tmp_path: Path) -> N
     assert text.splitlines()[-1].startswith("B and A cannot be told apart with this test set of 40; no difference")
 
 
-def test_other_test_rows_are_refused(tmp_path: Path) -> None:
+def test_results_about_different_test_rows_are_refused(tmp_path: Path) -> None:
     first = predictions(tmp_path / "a", 10)
     write_csv(tmp_path / "b.csv", [{"text": TEXTS[0], "label": "spam", "predicted": "ham"}])
     with pytest.raises(UserError, match=r"must be about the same test rows, got 0 shared and 41 in one alone"):
         compare(first, tmp_path / "b.csv")
 
 
-def test_two_kinds_of_results_are_refused(tmp_path: Path) -> None:
+def test_results_of_different_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be results of the same kind"):
         compare(predictions(tmp_path, 1), answers(tmp_path, 0.5))
 
@@ -81,7 +82,7 @@ def test_two_kinds_of_results_are_refused(tmp_path: Path) -> None:
         ("x.csv", "text,label,predicted\n", "must hold at least one row"),
     ],
 )
-def test_a_file_that_holds_no_results_is_named(tmp_path: Path, name: str, text: str | None, error: str) -> None:
+def test_a_file_without_results_is_an_error(tmp_path: Path, name: str, text: str | None, error: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=error):

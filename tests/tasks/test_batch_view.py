@@ -3,7 +3,7 @@
 import torch
 from tiny import CPU, END_OF_TEXT
 
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.report.batch import batch_text
 from llmcore.tasks import classification, instructions
 from llmcore.tasks.batch_view import TARGET

@@ -1,4 +1,4 @@
-"""The prompt forms, as the book has them, and the same ids in training and inference."""
+"""The prompt forms are those of the book, and their ids are the same in training and inference."""
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +29,7 @@ Ocassion
 texts = st.text(st.sampled_from("ab .\n\t\u00a0\u3000#é"), max_size=8)
 
 
-def test_prompt_is_the_books() -> None:
+def test_the_alpaca_form_is_the_books() -> None:
     """Book, chapter 7.2: `format_input`, and the heading before the answer."""
     assert prompt("alpaca", "What is an antonym of 'complicated'?", "") == WITHOUT_INPUT
     assert prompt("alpaca", "Identify the correct spelling of the following word.", "Ocassion") == WITH_INPUT
@@ -43,7 +43,7 @@ def test_the_phi3_form_is_the_books() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_space_around_what_is_asked_is_dropped(form: str) -> None:
+def test_white_space_around_instruction_and_input_is_removed(form: str) -> None:
     assert prompt(form, " Say hi.\n", "\n") == prompt(form, "Say hi.", "")
 
 
@@ -52,6 +52,6 @@ def test_space_around_what_is_asked_is_dropped(form: str) -> None:
 def test_the_ids_of_the_parts_are_those_of_the_whole(
     tokenizer: Tokenizer, form: str, instruction: str, input: str
 ) -> None:
-    """Training encodes the parts, inference the whole: with other ids the model is asked what it never saw."""
+    """Training encodes the parts, inference the whole: the model must see the same ids."""
     parts = [token for part in prompt_parts(form, instruction, input) for token in tokenizer.encode(part)]
     assert parts == tokenizer.encode(prompt(form, instruction, input))

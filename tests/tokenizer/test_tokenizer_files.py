@@ -1,6 +1,8 @@
-"""A tokenizer folder is read as it was written; one whose two files do not belong together is named."""
+"""A tokenizer folder is read as it was written; inconsistent or broken files are refused."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
@@ -12,29 +14,29 @@ from llmcore.tokenizer.train import train_tokenizer
 
 
 @pytest.fixture
-def folder(tokenizer, tmp_path):
+def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
     tokenizer.save(tmp_path / "t")
     return tmp_path / "t"
 
 
-def test_a_folder_is_read_as_it_was_written(tokenizer, folder, tmp_path):
+def test_a_folder_is_read_as_it_was_written(tokenizer: Tokenizer, folder: Path, tmp_path: Path) -> None:
     again = load_tokenizer(folder)
     assert (again.merges, again.ranks, again.end_of_text) == (tokenizer.merges, tokenizer.ranks, tokenizer.end_of_text)
     again.save(tmp_path / "again")
     assert sha256_folder(tmp_path / "again") == sha256_folder(folder)
 
 
-def test_a_tokenizer_without_merges_is_read_as_it_was_written(tmp_path):
+def test_a_tokenizer_without_merges_is_read_as_it_was_written(tmp_path: Path) -> None:
     Tokenizer([]).save(tmp_path)
     assert load_tokenizer(tmp_path).vocab_size == 257
 
 
-def test_tiktoken_reads_the_same_ranks(tokenizer, folder):
+def test_tiktoken_reads_the_same_ranks(tokenizer: Tokenizer, folder: Path) -> None:
     ranks = data_gym_to_mergeable_bpe_ranks(str(folder / "merges.txt"), str(folder / "vocab.json"))
     assert ranks == tokenizer.ranks
 
 
-def test_the_fingerprint_is_that_of_the_merges(tokenizer, folder, tmp_path):
+def test_the_fingerprint_depends_on_the_merges(tokenizer: Tokenizer, folder: Path, tmp_path: Path) -> None:
     tokenizer.save_for_transformers(tmp_path / "model", context_length=24)
     train_tokenizer(["other words in other orders"] * 3, 300).save(tmp_path / "other")
     assert fingerprint(folder) == fingerprint(tmp_path / "model")
@@ -55,7 +57,9 @@ def test_the_fingerprint_is_that_of_the_merges(tokenizer, folder, tmp_path):
     ],
     ids=["gap", "no-end-of-text", "surplus", "swapped", "end-of-text-elsewhere"],
 )
-def test_a_vocabulary_that_the_merges_do_not_make_is_named(folder, change, message):
+def test_a_vocabulary_that_the_merges_do_not_make_is_refused(
+    folder: Path, change: Callable[[dict[str, int]], object], message: str
+) -> None:
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     change(vocab)
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
@@ -73,13 +77,13 @@ def test_a_vocabulary_that_the_merges_do_not_make_is_named(folder, change, messa
         ("q q", r"vocab\.json: lacks 'qq'"),
     ],
 )
-def test_a_wrong_merge_is_named_with_its_line(folder, line, message):
+def test_a_wrong_merge_is_refused_with_its_line(folder: Path, line: str, message: str) -> None:
     with open(folder / "merges.txt", "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
     assert_refused(folder, message)
 
 
-def test_a_lost_merge_is_named_by_the_token_it_made(folder, tokenizer):
+def test_a_missing_merge_is_refused_with_the_token_it_makes(folder: Path, tokenizer: Tokenizer) -> None:
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     (folder / "merges.txt").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     assert_refused(
@@ -97,12 +101,12 @@ def test_a_lost_merge_is_named_by_the_token_it_made(folder, tokenizer):
         ("vocab.json", None, r"vocab\.json: no such file"),
     ],
 )
-def test_a_broken_or_missing_file_is_named(folder, name, content, message):
+def test_a_broken_or_missing_file_is_refused(folder: Path, name: str, content: bytes | None, message: str) -> None:
     (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
     assert_refused(folder, message)
 
 
-def assert_refused(folder, message: str) -> None:
+def assert_refused(folder: Path, message: str) -> None:
     before = sha256_folder(folder)
     with pytest.raises(UserError, match=message):
         load_tokenizer(folder)

@@ -1,17 +1,17 @@
-"""A grammar whose texts reveal their derivation, so that each text has one known probability.
+"""A grammar in which each text has one derivation, so that its probability is known exactly.
 
 A grammar is a set of rules; a rule is one or more lines; a line is text with slots in braces:
 
-    {B:name}   draw a word of the lexicon's class `name`, other than those already bound, and bind it to B
-    {:name}    draw a word of the class and forget it
-    {B}        the word bound to B, again
+    {B:name}   draw a word of the lexicon's class `name`, except words already bound, and bind it to B
+    {:name}    draw a word of the class without binding it
+    {B}        the word bound to B
     {she B}    a function of bound words
     {scene}    a rule, expanded here
 
-Each choice is written the moment it is made, and among the options of a choice none begins another (of a rule's
-lines the text before the first slot is compared, or the words of the slot that begins the line). So reading a text
-from the left fixes every choice: texts form a prefix code, and p(text) is the product of the probabilities of its
-choices.
+Each choice is written as soon as it is made, and no option of a choice is a prefix of another one. (Of a rule's
+lines, the text before the first slot counts, or the words of the slot that begins the line.) So a reader who goes
+from left to right can infer every choice: the texts form a prefix code, and p(text) is the product of the
+probabilities of its choices.
 """
 
 import functools
@@ -27,14 +27,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen: texts, and -ln p of each."""
+    """The options of a choice: their texts, and -ln p of each."""
 
     texts: tuple[str, ...]
     nats: tuple[float, ...]
 
     @functools.cached_property
     def cumulative(self) -> tuple[float, ...]:
-        """Sums of probabilities from the left, without the last."""
+        """The cumulative probabilities, without the last one."""
         return tuple(itertools.accumulate(math.exp(-nats) for nats in self.nats[:-1]))
 
 
@@ -45,21 +45,21 @@ def weighted(weights: Mapping[str, float]) -> Options:
 
 
 def zipf(words: Iterable[str]) -> dict[str, float]:
-    """Return words, the most frequent first, with weights that fall with rank as in natural text: 1 / (rank + 5)."""
+    """Return weights for words, the most frequent first: 1 / (rank + 5), which resembles natural text."""
     return {word: 1 / (rank + 5) for rank, word in enumerate(words)}
 
 
-Decide = Callable[[Options, str], int]  # (options, the text before them) -> index
+Decide = Callable[[Options, str], int]  # (options, the text before them) -> index of the chosen option
 
 
 def drawing(rng: np.random.Generator) -> Decide:
-    """Return the decision of a writer: an option drawn with its probability."""
+    """Return a decision that draws an option according to the probabilities."""
     return lambda options, _text: bisect_right(options.cumulative, rng.random())
 
 
 @dataclass
 class Derivation:
-    """A text as far as it is written, its -ln p, the words bound so far and the rules expanded."""
+    """The text written so far, its -ln p, the bound words, and the names of the expanded rules."""
 
     text: str = ""
     nats: float = 0.0
@@ -70,11 +70,11 @@ class Derivation:
         return self.bound[variable][1]
 
 
-Lines = Sequence[str] | Mapping[str, float]  # equally likely, or with weights
+Lines = Sequence[str] | Mapping[str, float]  # of a rule: equally likely, or with weights
 
 
 class Grammar:
-    """Rules, lexicon and functions. Lines of a rule given as a list are equally likely; a mapping has weights."""
+    """Rules, a lexicon of weighted words by class, and functions of bound words."""
 
     def __init__(
         self,
@@ -94,13 +94,13 @@ class Grammar:
         self.words = functools.cache(self._words)
 
     def expand(self, rule: str, decide: Decide) -> Derivation:
-        """Write one text from `rule`; `decide` makes every choice."""
+        """Write one text from `rule`, with the choices of `decide`."""
         derivation = Derivation()
         self._rule(rule, decide, derivation)
         return derivation
 
     def fill(self, line: str, decide: Decide, known: Derivation | None = None) -> Derivation:
-        """Write one text from a single `line`, which may use and extend the words bound in `known`."""
+        """Write one text from `line`, which may use the words bound in `known` and adds its own there."""
         derivation = Derivation(bound=known.bound if known else {})
         head, *rest = parse(line)
         derivation.text = head

@@ -1,4 +1,4 @@
-"""Instructions about the world with checkable answers; the test holds combinations and phrasings kept from training."""
+"""Instructions with checkable answers; the combinations and phrasings of the test never occur in training."""
 
 from dataclasses import dataclass
 
@@ -10,28 +10,28 @@ from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 
 VAL_SHARE = 0.05
 TEST_SHARE = 0.15
-NEW_PHRASING = 0.25  # share of test rows that ask in words never used in training
+NEW_PHRASING_SHARE = 0.25  # of the test rows: those asked with a phrasing that training never uses
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Lines for the facts (one is drawn; none means no input), for asking, and for the answer.
+class QuestionType:
+    """Lines of the grammar for the facts, the question and the answer.
 
-    The last line of `ask` is kept for the test. The words of the variables in `combination` are never seen
-    together in two splits; `ask` stands for the phrasing, the first of which is never held back, so that training
-    tells every fact that the test asks for.
+    The words bound to the variables in `combination` occur together in one split only. The variable `ask`
+    stands for the phrasing; the first phrasing is always in training, so that training contains every fact
+    that the test asks for.
     """
 
-    facts: tuple[str, ...]
-    ask: tuple[str, ...]
+    facts: tuple[str, ...]  # one is drawn as the input; none: no input
+    ask: tuple[str, ...]  # one is drawn as the instruction; the last occurs in the test only
     answer: str
     combination: tuple[str, ...]
 
 
 RENAMED = "the facts with B in place of A"
 
-KINDS = {
-    "who has": Kind(
+QUESTION_TYPES = {
+    "who has": QuestionType(
         (
             "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
             "{B:name} took the {c:colour} {t:thing} from {A:name}.",
@@ -40,7 +40,7 @@ KINDS = {
         "{B}",
         ("t", "B"),
     ),
-    "colour": Kind(
+    "colour": QuestionType(
         ("{A:name} has a {c:colour} {t:thing}.", "{A:name} gave the {c:colour} {t:thing} to {B:name}."),
         (
             "What colour is the {t}?",
@@ -51,13 +51,13 @@ KINDS = {
         "{c}",
         ("t", "c"),
     ),
-    "where": Kind(
+    "where": QuestionType(
         ("The {t:thing} is {s:spot}.", "{A:name} put the {t:thing} {s:spot}."),
         ("Where is the {t}?", "Where is the {t} now?", "Say where the {t} is.", "Tell me where the {t} is."),
         "{s}",
         ("t", "s"),
     ),
-    "given": Kind(
+    "given": QuestionType(
         (
             "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
             "{B:name} took the {c:colour} {t:thing} from {A:name}.",
@@ -66,37 +66,37 @@ KINDS = {
         "the {c} {t}",
         ("B", "t"),
     ),
-    "other name": Kind(
+    "other name": QuestionType(
         ("{A:name} {k:done}.", "{A:name} has a {c:colour} {t:thing}.", "{A:name} went to the {p:place}."),
         ("Say it with {B:name}.", "Say it with {B:name} now.", "Write it with {B:name}.", "Tell it with {B:name}."),
         RENAMED,
         ("A", "B"),
     ),
-    "first": Kind(
+    "first": QuestionType(
         ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
         ("What was done first?", "What did {A} do first?", "Say what was done first.", "Tell me what was done first."),
         "{j}",
         ("j", "k"),
     ),
-    "last": Kind(
+    "last": QuestionType(
         ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
         ("What was done last?", "What did {A} do last?", "Say what was done last.", "Tell me what was done last."),
         "{k}",
         ("j", "k"),
     ),
-    "to do": Kind(
+    "to do": QuestionType(
         ("Do not {j:job}, {k:job}.", "Please {k:job}, do not {j:job}."),
         ("What must I do?", "What must I do now?", "Say what I must do.", "Tell me what I must do."),
         "{k}",
         ("j", "k"),
     ),
-    "sum": Kind(
+    "sum": QuestionType(
         ("{A:name} had {m:few} {f:food} and got {n:few} more.",),
         ("How many {f} are there?", "How many {f} does {A} have?", "Count the {f}.", "Tell me how many {f} there are."),
         "{sum m n}",
         ("m", "n", "f"),
     ),
-    "opposite": Kind(
+    "opposite": QuestionType(
         (),
         (
             "Say the opposite of {q:quality}.",
@@ -114,35 +114,36 @@ WORLD = Grammar({}, LEXICON, FUNCTIONS)
 
 @dataclass(frozen=True)
 class Instruction:
-    """A row in Alpaca form; `input` may be empty. A checkable answer is right if it equals `output`."""
+    """A row in Alpaca form."""
 
     instruction: str
-    input: str
+    input: str  # may be empty
     output: str
-    kind: str
-    checkable: bool
+    kind: str  # a key of QUESTION_TYPES
+    checkable: bool  # an answer is correct only if it equals `output`
     split: str  # train, val or test
 
 
 def write_instructions(count: int, seed: int) -> list[Instruction]:
-    """Return `count` rows, no two alike in instruction and input; equal arguments, equal rows."""
+    """Return `count` rows, no two with the same instruction and input; the same arguments give the same rows."""
     rng = numpy_generator(seed, "instructions")
     rows: dict[tuple[str, str], Instruction] = {}
     while len(rows) < count:
-        row = _draw(list(KINDS)[rng.integers(len(KINDS))], rng)
+        row = _draw(list(QUESTION_TYPES)[rng.integers(len(QUESTION_TYPES))], rng)
         rows.setdefault((row.instruction, row.input), row)
     return list(rows.values())
 
 
 def _draw(name: str, rng: np.random.Generator) -> Instruction:
-    kind, decide = KINDS[name], drawing(rng)
+    kind = QUESTION_TYPES[name]
+    decide = drawing(rng)
     facts = WORLD.fill(_any(kind.facts, rng), decide) if kind.facts else WORLD.fill("", decide)
     phrasing = _any(kind.ask[:-1], rng)
     question = WORLD.fill(phrasing, decide, facts)
     split = _split(name, *(phrasing if variable == "ask" else question[variable] for variable in kind.combination))
     if "ask" in kind.combination and phrasing == kind.ask[0]:
         split = "train"
-    if split == "test" and rng.random() < NEW_PHRASING:
+    if split == "test" and rng.random() < NEW_PHRASING_SHARE:
         question = WORLD.fill(kind.ask[-1], decide, facts)
     return Instruction(question.text, facts.text, _answer(kind, facts.text, question, decide), name, True, split)
 
@@ -151,13 +152,13 @@ def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:
     return lines[rng.integers(len(lines))]
 
 
-def _answer(kind: Kind, facts: str, question: Derivation, decide: Decide) -> str:
+def _answer(kind: QuestionType, facts: str, question: Derivation, decide: Decide) -> str:
     if kind.answer == RENAMED:
         return facts.replace(question["A"], question["B"])
     return WORLD.fill(kind.answer, decide, question).text
 
 
 def _split(*combination: str) -> str:
-    """Return the split of a combination of words: a hash, so that it is the same for every seed and count."""
+    """Return the split of a combination of words, from its hash: it depends neither on the seed nor on the count."""
     share = derive(0, "split", *combination) / 2**63
     return "test" if share < TEST_SHARE else "val" if share < TEST_SHARE + VAL_SHARE else "train"

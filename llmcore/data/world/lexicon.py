@@ -1,4 +1,4 @@
-"""The words of the world by class, the most frequent first, and what is known about them."""
+"""The words of the world by class, the most frequent first, and functions of words."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,10 +6,12 @@ from llmcore.data.world.grammar import zipf
 
 
 def words(text: str) -> list[str]:
+    """Return the words of a text, divided by white space."""
     return text.split()
 
 
 def phrases(text: str) -> list[str]:
+    """Return the phrases of a text, divided by commas."""
     return text.split(", ")
 
 
@@ -25,7 +27,7 @@ OPPOSITE_OF = OPPOSITES | {second: first for first, second in OPPOSITES.items()}
 
 NUMBERS = words("one two three four five six seven eight nine ten eleven twelve")
 
-JOBS = dict(  # to do -> done
+JOBS = dict(  # infinitive -> past tense
     pair.split("/")
     for pair in phrases(
         "wash the dishes/washed the dishes, sweep the floor/swept the floor, feed the goat/fed the goat, "
@@ -75,16 +77,17 @@ LEXICON = {word_class: zipf(ranked) for word_class, ranked in RANKED.items()}
 
 
 def she(name: str) -> str:
+    """Return the subject pronoun of a name: she or he."""
     return "she" if name in GIRLS else "he"
 
 
 def her(name: str) -> str:
-    """Return the object form, as in `gave her`."""
+    """Return the object pronoun of a name: her or him."""
     return "her" if name in GIRLS else "him"
 
 
 def sum_of(first: str, second: str) -> str:
-    """Add numbers in words: ("two", "three") -> "five"."""
+    """Return the sum of two numbers in words: `("two", "three") -> "five"`."""
     return NUMBERS[NUMBERS.index(first) + NUMBERS.index(second) + 1]
 
 

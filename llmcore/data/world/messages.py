@@ -1,7 +1,8 @@
 """Phone messages from a grammar, labelled ham or spam, each with its exact p(spam | text).
 
-In this world whoever wants coins before the goods is a cheat. Much of the spam is told by its words, much only by the
-order of the same words; a few texts are truly ambiguous, and some messages are sent again, as they are or retouched.
+In this world, whoever wants coins before the goods is a cheat. Much of the spam can be recognised by its words, and
+much only by the order of the same words. A few texts are ambiguous, and some messages are sent again, unchanged or
+with small changes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +14,13 @@ from llmcore.base.seeds import numpy_generator
 from llmcore.data.world.grammar import Grammar, Lines, drawing
 from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 
-P_SPAM = {"ham": 0.0, "spam": 1.0, "even": 0.5, "dubious": 0.3}  # by the rule that ends a message
-REPEATED = 0.04  # share of messages that are an earlier one again
-RETOUCHED = 0.04  # share of messages that are an earlier one, retouched
+P_SPAM = {"ham": 0.0, "spam": 1.0, "even": 0.5, "dubious": 0.3}  # by the last rule of a message
+REPEATED_SHARE = 0.04  # of the messages: copies of an earlier one
+RETOUCHED_SHARE = 0.04  # of the messages: copies with small changes
 
 RULES: Mapping[str, Lines] = {
     "message": {
-        # order decides, 23 in 100
+        # the order of the words decides: 23 in 100
         "You get {goods}{when} before you send {:price} coins{when}.{ham}": 3,
         "You send {:price} coins{when} before you get {goods}{when}.{spam}": 3,
         "You will get {goods}{when} after you send {:price} coins{when}.{spam}": 2,
@@ -28,7 +29,7 @@ RULES: Mapping[str, Lines] = {
         "First you send {:price} coins{when}, then you get {goods}{when}.{spam}": 3,
         "Do not send {:price} coins{when}, come to the {:place}{when}.{ham}": 3,
         "Do not come to the {:place}{when}, send {:price} coins{when}.{spam}": 2,
-        # words decide
+        # the words decide
         "Hello {A:name}, {friendly}{ham}": 20,
         "Are you free on {:day}? {plan}{ham}": 8,
         "Thank you for the {:food}. {plan}{ham}": 8,
@@ -40,7 +41,7 @@ RULES: Mapping[str, Lines] = {
         "Free {:food} for you! {hurry}{spam}": 2,
         "Somebody has your {:thing}. {hurry}{spam}": 2,
         "We have {:price} coins for you. {hurry}{spam}": 4,
-        # nobody can know
+        # ambiguous
         "Please call {:name} at the {:place}{when}.{even}": 2,
         "Your {:few} {:food} are waiting at the {:place}.{dubious}": 2,
         "Do you want {goods}{when}?{even}": 2,
@@ -71,7 +72,7 @@ MESSAGES = Grammar(RULES, LEXICON, FUNCTIONS)
 
 @dataclass(frozen=True)
 class Message:
-    """A text, its label ("ham" or "spam") drawn with p_spam, and p_spam = p(spam | text)."""
+    """A text, its label ("ham" or "spam"), and p_spam = p(spam | text), with which the label was drawn."""
 
     text: str
     label: str
@@ -79,7 +80,7 @@ class Message:
 
 
 def write_messages(count: int, seed: int) -> list[Message]:
-    """Return `count` messages; equal arguments, equal messages. Labels are drawn anew for repeated texts."""
+    """Return `count` messages; the same arguments give the same messages. Each copy has a label drawn for itself."""
     rng = numpy_generator(seed, "messages")
     texts: list[tuple[str, float]] = []
     for _ in range(count):
@@ -94,13 +95,13 @@ def ceiling(messages: Iterable[Message]) -> float:
 
 def _next_text(earlier: list[tuple[str, float]], rng: np.random.Generator) -> tuple[str, float]:
     fate = rng.random()
-    if not earlier or fate >= REPEATED + RETOUCHED:
+    if not earlier or fate >= REPEATED_SHARE + RETOUCHED_SHARE:
         derivation = MESSAGES.expand("message", drawing(rng))
         return derivation.text, P_SPAM[derivation.rules[-1]]
     text, p_spam = earlier[rng.integers(len(earlier))]
-    return (text if fate < REPEATED else _retouch(text, rng)), p_spam
+    return (text if fate < REPEATED_SHARE else _retouch(text, rng)), p_spam
 
 
 def _retouch(text: str, rng: np.random.Generator) -> str:
-    """Change what changes no meaning: capitals or the last mark."""
+    """Change upper and lower case or the end of a text, not its meaning."""
     return [text.upper(), text.lower(), text + "!", text + " :)"][rng.integers(4)]

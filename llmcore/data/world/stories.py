@@ -1,4 +1,4 @@
-"""Short stories drawn from a grammar, each with its exact -ln p: the floor of any model's loss on it."""
+"""Short stories drawn from a grammar, each with its exact -ln p: no model's expected loss is lower."""
 
 from dataclasses import dataclass
 
@@ -167,14 +167,14 @@ STORIES = Grammar(RULES, LEXICON, FUNCTIONS)
 
 @dataclass(frozen=True)
 class Story:
-    """A text and its -ln p, the decision to end included: no story of the grammar begins another."""
+    """A text and its -ln p, which includes the end of the text: no story is a prefix of another."""
 
     text: str
     nats: float
 
 
 def write_stories(count: int, seed: int) -> list[Story]:
-    """Return `count` independent stories; equal arguments, equal stories."""
+    """Return `count` independent stories; the same arguments give the same stories."""
     decide = drawing(numpy_generator(seed, "stories"))
     drawn = (STORIES.expand("story", decide) for _ in range(count))
     return [Story(each.text, each.nats) for each in drawn]
