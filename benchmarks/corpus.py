@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
 from llmcore.data.samples import choose_samples, write_samples
-from llmcore.data.tokens import open_tokens, write_tokens
+from llmcore.data.tokens import Document, open_tokens, write_tokens
 from llmcore.data.world.stories import write_stories
 from llmcore.tokenizer.train import train_tokenizer
 
@@ -100,10 +100,10 @@ def first_batch() -> list[Row]:
 def write_corpus(folder: Path, tokens: int) -> None:
     """Write random documents as `tokenize` does, and as `sample` does a window at each token."""
     draw = np.random.default_rng(0)
-    documents = (draw.integers(0, 511, 1000).tolist() for _ in range(tokens // 1001 + 1))
-    write_tokens(folder, documents, None, end_of_text=511, tokenizer="none")
+    documents = (Document(draw.integers(0, 511, 1000).tolist()) for _ in range(tokens // 1001 + 1))
+    write_tokens(folder, documents, end_of_text=511, tokenizer="none")
     chosen = choose_samples(
-        open_tokens(folder), window_tokens=ROW_TOKENS, stride_tokens=1, starts="stride", val_fraction=0.05
+        open_tokens(folder), window_tokens=ROW_TOKENS, stride_tokens=1, window_start="stride", val_fraction=0.05
     )
     write_samples(folder / "samples", chosen)
 

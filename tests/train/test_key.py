@@ -49,5 +49,5 @@ def test_the_code_is_that_named_in_dvc_yaml(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(UserError, match=r"^dvc.yaml: no such file"):
         code_hashes("pretrain")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    with pytest.raises(UserError, match="must name the deps of stage pretrain"):
+    with pytest.raises(UserError, match="must have the deps of stage pretrain"):
         code_hashes("pretrain")
