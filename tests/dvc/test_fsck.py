@@ -47,7 +47,7 @@ def test_an_undamaged_cache_is_reported_as_such(project: Path, capsys: pytest.Ca
     (project / ".dvc/cache/files/md5/ab").mkdir(exist_ok=True)
     (project / ".dvc/cache/files/md5/ab/leftover.tmp").write_text("of an interrupted write")
     assert main(["fsck"]) == 0
-    assert "every object has the bytes that its name says" in capsys.readouterr().out
+    assert "every object matches its hash" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llmcore.model import loss as loss_module
 from llmcore.model.loss import chunked_cross_entropy
 
-N, C, V = 23, 8, 50
+N = 23
+C = 8
+V = 50
 
 
 def inputs(dtype: torch.dtype, trained: tuple[bool, bool] = (True, True)) -> tuple[Tensor, Tensor, Tensor]:
