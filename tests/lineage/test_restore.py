@@ -15,8 +15,7 @@ from llmcore.base.git import changed_files, git
 from llmcore.dvc.files import hash_of
 from llmcore.lineage.restore import known_commit, refuse_uncommitted_edits, restore
 from llmcore.lineage.runs import Run
-from llmcore.tracking.mlflow_store import TAG_CHARACTERS
-from llmcore.tracking.provenance import changed_tag, git_tags
+from llmcore.tracking.provenance import MAX_TAG_CHARACTERS, changed_tag, git_tags
 
 PIPELINE = """
 stages:
@@ -209,5 +208,5 @@ def test_a_run_whose_commit_is_not_here_is_refused(root: Path) -> None:
 
 def test_a_tag_of_many_files_stays_within_its_limit() -> None:
     tag = changed_tag({f"folder/file{number}.py": "0" * 40 for number in range(500)})
-    assert len(tag) <= TAG_CHARACTERS
+    assert len(tag) <= MAX_TAG_CHARACTERS
     assert '"...": "' in tag

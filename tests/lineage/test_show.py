@@ -9,7 +9,7 @@ from structure import ROOT
 
 from llmcore.base.files import write_text
 from llmcore.cli import main
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.dvc.files import hash_of
 from llmcore.lineage.runs import Run, Runs, open_runs
 from llmcore.tracking import tracker as tracking

@@ -5,7 +5,7 @@ import json
 import pytest
 from ruamel.yaml import YAML
 
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.world.instructions import Kind
 from llmcore.report.card import ABOUT, model_card
 

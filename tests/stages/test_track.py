@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmcore.base.files import sha256_file, write_bytes, write_json
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.tracking import mlflow_store
 from llmcore.tracking import tracker as tracking
 from stages import track

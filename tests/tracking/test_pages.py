@@ -18,7 +18,8 @@ import pytest
 from browser import Page, browsing, chromium
 from structure import ROOT
 
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.report.figures import loss_curves
 from llmcore.tracking import tracker as tracking
 from llmcore.tracking.mlflow_store import open_store

@@ -6,7 +6,7 @@ import pytest
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.evaluate.compare import RESULTS_FOLDER
 from llmcore.tracking import tracker as tracking
 from llmcore.tracking.mlflow_store import open_store

@@ -114,7 +114,7 @@ def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: s
 RUN = """
 import sys
 from llmcore.tracking import tracker as tracking
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 with tracking.run("pretrain", read_params(sys.argv[1]), ["pretrain"]) as tracker:
     tracker.log_metrics({"loss/train": 2.0}, step=1)
 """

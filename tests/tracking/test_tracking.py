@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from llmcore.base import credentials
-from llmcore.config.params import Params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
 from llmcore.dvc import parent
 from llmcore.tracking import mlflow_store
 from llmcore.tracking import tracker as tracking
@@ -599,7 +600,7 @@ SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
 from llmcore.tracking import tracker as tracking
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 with tracking.run("pretrain", read_params(sys.argv[1]), ["pretrain"]) as tracker:
     tracker.log_metrics({"loss/train": 2.0}, step=1)
     print("inside", flush=True)
