@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcore.model.gpt2 import TENSORS
-from llmcore.train.checkpoint import FACTS, MARKER, Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
+from llmcore.train.checkpoint import (
+    FACTS,
+    MARKER,
+    TENSORS,
+    Checkpoint,
+    checkpoint_folders,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def example(step: int = 7) -> Checkpoint:

@@ -11,8 +11,7 @@ from tiny import CPU, equal_bits, instruction_tuning, lora_classification, pretr
 from torch import nn
 
 from llmcore.config.params import RuntimeParams, TrainingParams
-from llmcore.model.gpt2 import TENSORS
-from llmcore.train.checkpoint import Checkpoint, checkpoint_folders
+from llmcore.train.checkpoint import TENSORS, Checkpoint, checkpoint_folders
 from llmcore.train.compute import Compute
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps
