@@ -89,7 +89,9 @@ def machine() -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    begin, rows, commands = time.perf_counter(), [], scripts()
+    begin = time.perf_counter()
+    rows = []
+    commands = scripts()
     for command in commands:
         found, seconds = run(command)
         print(f"{' '.join(command)}: {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -33,7 +33,8 @@ class Counting(DiskCheckpointer):
 
 def measure(steps: int, folder: Path | None) -> tuple[float, int]:
     """Return the seconds of a training, and how often it was saved."""
-    params, history = read_params(), History()
+    params = read_params()
+    history = History()
     model, task, section, compute = quickstart(steps, params)
     checkpointer: Checkpointer = Counting(folder, history, params.runtime) if folder else NullCheckpointer()
     begin = time.perf_counter()

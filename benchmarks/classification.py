@@ -48,7 +48,8 @@ def messages() -> list[LabelledText]:
         get = functools.partial(fetch, scratch=Path(folder))
         write_raw_spam(spam, "sms-spam", Path(), 0, 0, get)
         write_raw_tokenizer(vocabulary, "gpt2", Path(), get)
-        table, tokenizer = read_table(spam / "SMSSpamCollection", quoting=False), load_tokenizer(vocabulary)
+        table = read_table(spam / "SMSSpamCollection", quoting=False)
+        tokenizer = load_tokenizer(vocabulary)
         kept = table.groupby("label").sample(747, random_state=123).sample(1045, random_state=123)
         return [
             LabelledText(tokenizer.encode(t), int(n == "spam"))

@@ -60,7 +60,8 @@ def tokenizing() -> Row:
     tokenizer = train_tokenizer(iter(stories), 512)
     size = sum(len(story) for story in stories)
     texts = list(islice(cycle(stories), MEGABYTES * 1_000_000 * len(stories) // size))
-    encoding, cores = tokenizer._encoding, os.cpu_count() or 1
+    encoding = tokenizer._encoding
+    cores = os.cpu_count() or 1
 
     def ours() -> None:
         for ids in tokenizer.encode_stream(iter(texts)):
@@ -90,7 +91,8 @@ def first_batch() -> list[Row]:
         write_corpus(small, BOOK_TOKENS)
         seconds, megabytes = measured(OURS, large)
         book_seconds, book_megabytes = measured(THE_BOOK, small)
-    ours, book = f"{CORPUS_TOKENS:,} tokens, stride 1", f"the book's lists, {BOOK_TOKENS:,} tokens"
+    ours = f"{CORPUS_TOKENS:,} tokens, stride 1"
+    book = f"the book's lists, {BOOK_TOKENS:,} tokens"
     return [
         Row(f"first batch, {ours}", "seconds", seconds, {book: book_seconds}, more_is_better=False, goal="below 0.1"),
         Row(f"memory of it, {ours}", "MB", megabytes, {book: book_megabytes}, more_is_better=False, goal="below 50"),

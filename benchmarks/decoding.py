@@ -66,7 +66,8 @@ def prompts_of(lengths: list[int]) -> list[list[int]]:
 
 def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
     """Return the row of ours in `dtype`; of one prompt in fp32, that of int8 too, measured in the same rounds."""
-    prompts, model = prompts_of(lengths), our_model(dtype)
+    prompts = prompts_of(lengths)
+    model = our_model(dtype)
     work = {"ours": ours(model, prompts)}
     if lengths == ONE and dtype == torch.float32:
         rounded = our_model(dtype)

@@ -55,7 +55,8 @@ def measure(steps: int, deaths: list[int]) -> tuple[float, int]:
                 )
                 return seconds + time.perf_counter() - begin, done + counter.n_steps
             except Killed:
-                seconds, done = seconds + time.perf_counter() - begin, done + counter.n_steps
+                seconds = seconds + time.perf_counter() - begin
+                done = done + counter.n_steps
                 checkpointer.wait()
 
 

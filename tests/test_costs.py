@@ -40,8 +40,8 @@ def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
 @pytest.mark.parametrize(
     ("prompts", "limit"),
     [
-        # Counted: 65, of which 9 are matmuls. Each costs microseconds, and so many that decoding a small model spends
-        # its time on them. Eight more per layer exceed the limit.
+        # Counted: 65, of which 9 are matmuls. Each has a fixed cost of microseconds, which is most of the time of a
+        # small model. Eight more per layer exceed the limit.
         ([[1, 2, 3]], 80),
         # Three prompts of different lengths. Counted: 81, the same once for the batch, its mask, and the choice of each
         # row's token. Reading the rows one after the other would take three times 65.
@@ -59,7 +59,8 @@ def test_the_tensors_that_a_training_step_creates_stay_below_a_limit() -> None:
     Counted: 1,050 elements per token, for two layers of width 16. One more copy of the MLPs' hidden states, 128
     elements, exceeds the limit.
     """
-    model, task = tiny_gpt(), language_task(4, 4)
+    model = tiny_gpt()
+    task = language_task(4, 4)
     optimizer = make_optimizer(model, training())
     train_step(model, task, optimizer, 0, lr=0.1, grad_clip=1.0, seed=0, compute=CPU)  # creates the optimizer's state
     with Counted() as counted:

@@ -22,7 +22,9 @@ THEIRS = {"n_layer": 12, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_parameter_count_equals_the_formula(config, qkv_bias, tied_head):
     model = new_model(replace(config, qkv_bias=qkv_bias, tied_head=tied_head))
-    wide, layers, words = config.n_embd, config.n_layer, config.vocab_size
+    wide = config.n_embd
+    layers = config.n_layer
+    words = config.vocab_size
     block = 12 * wide**2 + (13 if qkv_bias else 10) * wide  # 4 + 8 matrices; biases 3 + 1 + 4 + 1, two norms 2 + 2
     expected = (words + config.context_length) * wide + layers * block + 2 * wide + (0 if tied_head else words * wide)
     assert parameter_counts(model) == {"parameters": expected, "trained_parameters": expected}

@@ -9,6 +9,8 @@ from llmcore.generate.decode import decode
 from llmcore.model.int8 import Int8Linear, to_int8
 from llmcore.model.layers import Linear
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per")  # deprecated, in a torch that is pinned
+
 
 def test_a_layer_whose_weights_fit_eight_bits_is_exact_except_for_its_inputs() -> None:
     layer = nn.Linear(4, 3)

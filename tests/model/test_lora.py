@@ -67,7 +67,8 @@ def test_training_changes_the_updates_and_not_the_base(gpt):
 def test_merged_equals_unmerged_in_evaluation(gpt, config):
     adapt(gpt, dropout=0.3)
     move_updates(gpt)
-    state, before = merged_state(gpt), {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    state = merged_state(gpt)
+    before = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
     merged = new_model(config).eval()
     merged.load_state_dict(state)
     with torch.no_grad():
@@ -268,7 +269,8 @@ def test_frozen_weights_in_bf16_change_no_number_under_autocast_and_are_fp32_aft
         loss.backward()
         return [loss.detach(), *(p.grad.clone() for p in gpt.parameters() if p.requires_grad)]
 
-    before, merged = loss_and_gradients(), merged_state(gpt)
+    before = loss_and_gradients()
+    merged = merged_state(gpt)
     with frozen_in_bf16(gpt, lambda: base):
         assert {layer.weight.dtype for layer in lora_layers(gpt).values()} == {torch.bfloat16}
         lowered = loss_and_gradients()

@@ -156,7 +156,8 @@ def test_pretraining_lowers_its_loss(tokenizer: Tokenizer, optimizer: str) -> No
 
 
 def test_no_logit_depends_on_a_later_token(tokenizer: Tokenizer) -> None:
-    model, ids = toy(tokenizer), some_ids(tokenizer)
+    model = toy(tokenizer)
+    ids = some_ids(tokenizer)
     changed = ids.clone()
     changed[:, 10] += 1 - 2 * (changed[:, 10] > 0).long()
     with torch.no_grad():
@@ -189,7 +190,8 @@ def test_attention_maps_have_a_row_of_weights_for_each_token(tokenizer: Tokenize
 def test_lora_trains_only_its_updates_and_merged_equals_unmerged(
     tokenizer: Tokenizer, randomised: Callable[..., LanguageModel]
 ) -> None:
-    model, history = randomised(toy(tokenizer)), History()
+    model = randomised(toy(tokenizer))
+    history = History()
     base = weights(model)
     adapt(model)
     fit(model, language_task(), training(lr=0.05, min_lr=0.05, epochs=5.0), seed=0, compute=CPU, callback=history)
@@ -271,7 +273,8 @@ def test_the_first_blocks_can_be_frozen_and_their_output_reused(tokenizer: Token
     model.requires_grad_(False)
     model.body.blocks[-1].requires_grad_(True)
     assert model.n_frozen_blocks == 1
-    ids, read = some_ids(tokenizer), torch.tensor([23, 5, 0])
+    ids = some_ids(tokenizer)
+    read = torch.tensor([23, 5, 0])
     with torch.no_grad():
         assert torch.equal(model(ids, read, model.frozen_prefix(ids)), model(ids, read))
 

@@ -90,7 +90,8 @@ def test_read_at_the_last_position_padding_changes_the_probabilities() -> None:
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 4])
 def test_metrics_are_means_over_rows(model: SequenceClassifier, micro_batch_size: int) -> None:
-    logits, labels = one_by_one(model), torch.tensor([row.label for row in ROWS])
+    logits = one_by_one(model)
+    labels = torch.tensor([row.label for row in ROWS])
     metrics = task(micro_batch_size).evaluate(model)
     assert metrics["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert metrics["accuracy"] == (logits.argmax(-1) == labels).float().mean().item()

@@ -78,7 +78,8 @@ class Sampler(History):
 
 def test_generating_text_between_the_steps_changes_no_weight() -> None:
     plain, _ = trained()
-    model, sampler = tiny_gpt(dropout=0.1), Sampler()
+    model = tiny_gpt(dropout=0.1)
+    sampler = Sampler()
     sampler.model = model
     fit(model, language_task(4, 2), training(eval_interval_steps=2), seed=1, compute=CPU, callback=sampler)
     assert equal_bits(weights(model), plain)
@@ -100,7 +101,8 @@ def test_one_more_epoch_changes_no_earlier_step() -> None:
 
 def test_the_second_epoch_differs_from_the_first_and_repeats_under_the_same_seed() -> None:
     """Batches and dropout masks differ; the learning rate is so low that only they change the loss."""
-    task, still = language_task(4, 2), training(lr=1e-30, min_lr=0.0)
+    task = language_task(4, 2)
+    still = training(lr=1e-30, min_lr=0.0)
     per_epoch = task.loader.steps_per_epoch
 
     def losses() -> list[float]:
@@ -191,7 +193,9 @@ def test_a_step_returns_its_learning_rate_and_the_numbers_of_tokens_and_targets(
 
 def test_a_training_equals_a_plain_loop() -> None:
     """The loop of the book's chapter 5, with AdamW, clipping and the schedule written out."""
-    task, model, reference = language_task(8, 3), tiny_gpt(), tiny_gpt()
+    task = language_task(8, 3)
+    model = tiny_gpt()
+    reference = tiny_gpt()
     section = training(lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.3, grad_clip=0.5)
     fit(model, task, section, seed=0, compute=CPU, callback=History())
 
@@ -226,7 +230,9 @@ def test_a_training_is_evaluated_before_the_first_step_at_intervals_and_after_th
 
 
 def test_fit_returns_the_last_evaluation_and_leaves_the_model_in_evaluation_mode() -> None:
-    model, task, history = tiny_gpt(dropout=0.5), language_task(), History()
+    model = tiny_gpt(dropout=0.5)
+    task = language_task()
+    history = History()
     last = fit(model, task, training(), seed=0, compute=CPU, callback=history)
     assert not model.training
     assert len(history.steps) == 2 * task.loader.steps_per_epoch
@@ -268,7 +274,8 @@ def scripted(losses: list[float], **changes: Any) -> tuple[LanguageModel, Best, 
     task.__class__ = Scripted
     assert isinstance(task, Scripted)
     task.losses = list(losses)
-    model, history = tiny_gpt(), History()
+    model = tiny_gpt()
+    history = History()
     section = training(eval_interval_steps=1, epochs=(len(losses) - 1) / task.loader.steps_per_epoch, **changes)
     return model, fit(model, task, section, seed=0, compute=CPU, callback=history), history
 

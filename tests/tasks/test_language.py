@@ -35,7 +35,8 @@ def batch_of(windows: Windows, *rows: int) -> TokenBatch:
 
 def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
     """Masking before the output head saves work and changes neither loss nor gradient."""
-    batch, model = batch_of(tiny_windows(), *range(len(tiny_windows()))), model.double()
+    batch = batch_of(tiny_windows(), *range(len(tiny_windows())))
+    model = model.double()
     assert 0 < batch.n_targets < batch.targets.numel()
 
     loss = next_token_loss(model, batch)

@@ -175,7 +175,8 @@ def test_packing_changes_neither_loss_nor_gradient(micro_batch_size: int) -> Non
     examples = random_examples(30)
 
     def learn(rows: Sequence[Example | Packed]) -> tuple[float, torch.Tensor]:
-        model, learning = tiny_gpt(), task(micro_batch_size, rows)
+        model = tiny_gpt()
+        learning = task(micro_batch_size, rows)
         loss = torch.stack([learning.loss_sum(model, batch) for batch in learning.loader.micro_batches(0)]).sum()
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -187,7 +188,8 @@ def test_packing_changes_neither_loss_nor_gradient(micro_batch_size: int) -> Non
 
 def test_other_texts_in_a_packed_row_change_no_hidden_state() -> None:
     """Other texts beside it, another place in the row, the same hidden states."""
-    model, (first, second, third) = tiny_gpt().eval(), random_examples(3, longest=4, seed=1)
+    model = tiny_gpt().eval()
+    first, second, third = random_examples(3, longest=4, seed=1)
 
     def states(examples: list[Example], number: int) -> torch.Tensor:
         row = Packed(examples)
@@ -201,7 +203,8 @@ def test_other_texts_in_a_packed_row_change_no_hidden_state() -> None:
 
 def test_without_segments_other_texts_in_the_row_change_the_hidden_states() -> None:
     """So the test above can fail."""
-    model, (first, second) = tiny_gpt().eval(), random_examples(2, longest=4, seed=1)
+    model = tiny_gpt().eval()
+    first, second = random_examples(2, longest=4, seed=1)
     ids = torch.from_numpy(Packed([first, second]).inputs)[None]
     alone = model.body(torch.from_numpy(second.inputs)[None])[0]
     assert (model.body(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
