@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-SECONDS = 60.0  # that a page may take on a busy compute
+TIMEOUT_SECONDS = 60.0  # of a page on a busy machine
 
 
 def chromium() -> str | None:
@@ -27,7 +27,8 @@ class Page:
     """One tab."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse):
-        self._socket, self._number = socket, 0
+        self._socket = socket
+        self._number = 0
 
     async def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
@@ -40,7 +41,7 @@ class Page:
                 return answer["result"]
 
     async def value(self, script: str) -> Any:
-        """Return what a JavaScript expression gives."""
+        """Return the value of a JavaScript expression."""
         result = await self.send("Runtime.evaluate", expression=script, returnByValue=True)
         return result["result"].get("value")
 
@@ -52,8 +53,8 @@ class Page:
         return str(await self.value("document.body.innerText"))
 
     async def wait_for(self, script: str) -> Any:
-        """Return the expression's value as soon as it counts as true; fail with the page's text after a minute."""
-        end = time.monotonic() + SECONDS
+        """Return the expression's value as soon as it is true; fail with the page's text after a minute."""
+        end = time.monotonic() + TIMEOUT_SECONDS
         while not (value := await self.value(script)):
             assert time.monotonic() < end, f"{script} is never true in\n{await self.text()}"
             await asyncio.sleep(0.2)

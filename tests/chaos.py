@@ -4,7 +4,6 @@ python tests/chaos.py --kills 50 --seed 0
 """
 
 import argparse
-import hashlib
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from typing import Any
 import psutil
 from workspace import SMALL, Workspace
 
-# small, but trained long enough that many kills fall into a training
+# Small, but trained long enough that many kills fall into a training.
 NUMBERS = SMALL | {
-    "compute.threads": 1,
+    "runtime.tracking": True,
     "model.dropout": 0.1,
     "pretrain.epochs": 8,
     "pretrain.eval_interval_steps": 50,
@@ -32,7 +32,7 @@ NUMBERS = SMALL | {
     "instruct.eval_interval_steps": 20,
     "runtime.checkpoint_interval_steps": 10,
 }
-KILLS_IN_A_BUILD = 25  # about as many as leave it time to be built
+KILLS_PER_BUILD = 25  # about as many as leave it time to be built
 TRAININGS = ("pretrain", "finetune-classifier", "finetune-instruct")
 MADE = ("data", "models", "reports", "dvc.lock")
 
@@ -40,32 +40,37 @@ Killed = Counter[str]  # what was killed -> how often
 
 
 class Chaos:
-    """A workspace that is built again and again; the first time in peace."""
+    """A workspace that is built again and again up to a target, all of it by default; the first time undisturbed."""
 
-    def __init__(self, folder: Path, seed: int):
-        self.workspace, self.random = Workspace(folder), random.Random(seed)
+    def __init__(self, folder: Path, seed: int, target: str = "", numbers: Mapping[str, Any] = NUMBERS):
+        self.workspace = Workspace(folder)
+        self.random = random.Random(seed)
+        self.repro = f"dvc repro {target}".strip()
         self.log = folder / "chaos.log"
-        self.workspace.set_params(NUMBERS)
-        self.workspace.run("rm dvc.lock && git add -A && git commit -qm small && git status")
+        self.workspace.set_params(dict(numbers))
+        self.workspace.run("rm -f dvc.lock && git add -A && git commit -qm small && git status")
         begin = time.monotonic()
-        self.workspace.run("dvc repro")
+        self.workspace.run(self.repro)
         self.build_seconds = time.monotonic() - begin
-        self.files, self.points = self.made(), self.tracked()
+        self.files = self.workspace.hashes(*MADE)
+        self.points = self.tracked()
 
     def disturbed_build(self, kills: int) -> Killed:
-        """Build from nothing, killed so many times; AssertionError where the result differs from the first one."""
+        """Build from nothing with that many kills; AssertionError where the result differs from the first one."""
         self.workspace.run("git clean -xdfq && git checkout -q .")
         killed: Killed = Counter()
-        while killed.total() < kills and not self.build(self.random.uniform(0.1, self.build_seconds / 10), killed):
+        while killed.total() < kills and not self.build(
+            self.random.uniform(0.1, self.build_seconds / min(kills, 10)), killed
+        ):
             pass
-        self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log} && dvc repro >> {self.log} 2>&1")
+        self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log} && {self.repro} >> {self.log} 2>&1")
         self.compare()
         return killed
 
     def build(self, seconds: float, killed: Killed) -> bool:
-        """Do what `make repro` does for so long, then kill; True if it was built before."""
+        """Do what `make repro` does for that long, then kill; True if it was built before."""
         self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log}")
-        process = self.workspace.start("dvc repro", self.log)
+        process = self.workspace.start(self.repro, self.log)
         try:
             return process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
@@ -74,7 +79,7 @@ class Chaos:
             return False
 
     def kill(self, dvc: int) -> str:
-        """Kill the stage, dvc, or both, in one of the ways that happen; return which."""
+        """Kill the stage, dvc, or both, by a signal or Ctrl-C; return the way."""
         way = self.random.choice(["stage -9", "dvc -9", "both -9", "stage TERM", "dvc TERM", "Ctrl-C"])
         who, _, how = way.partition(" ")
         stages = [child.pid for child in psutil.Process(dvc).children(recursive=True)]
@@ -87,8 +92,8 @@ class Chaos:
         return way
 
     def compare(self) -> None:
-        """Every file, every tracked point, no process and no run left over."""
-        made = self.made()
+        """Compare every file and every tracked point; no process and no run may be left over."""
+        made = self.workspace.hashes(*MADE)
         assert made.keys() == self.files.keys(), made.keys() ^ self.files.keys()
         differing = [name for name in made if made[name] != self.files[name]]
         assert not differing, f"{differing} differ; see {self.log}"
@@ -96,18 +101,6 @@ class Chaos:
         assert not self.running_runs(), self.running_runs()
         assert not (leftover := self.processes()), leftover
         assert not list((self.workspace.folder / ".ckpt").glob("*/*/step-*"))
-
-    def made(self) -> dict[str, str]:
-        """Return the hash of every file that the pipeline made."""
-        folder = self.workspace.folder
-        paths = [
-            p for name in MADE for p in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
-        ]
-        return {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in paths
-            if path.is_file()
-        }
 
     def tracked(self) -> list[tuple[Any, ...]]:
         """Return every point of every training but its speed, and how its run ended.
@@ -150,9 +143,10 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="llmcore-chaos-"))
     print(f"building undisturbed in {folder}", flush=True)
-    chaos, total = Chaos(folder, arguments.seed), Counter[str]()
+    chaos = Chaos(folder, arguments.seed)
+    total: Killed = Counter()
     while (left := arguments.kills - total.total()) > 0:
-        total += chaos.disturbed_build(min(left, KILLS_IN_A_BUILD))
+        total += chaos.disturbed_build(min(left, KILLS_PER_BUILD))
         print(f"after {total.total()} kills 0 bytes differ: {dict(total)}", flush=True)
 
 

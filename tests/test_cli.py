@@ -18,6 +18,7 @@ from llmcore.cli import EXAMPLES, main, parser
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import save_classifier, save_language_model
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
 
@@ -31,17 +32,10 @@ def folders(
     length = len(tokenizer.encode(prompt("alpaca", "Say hi.", "")))
     roomy = GPT2Config(**{**vars(config), "context_length": length + 30})
     for name, shape in (("pretrain", config), ("instruct", roomy)):
-        state = randomised(new_model(shape)).state_dict()
-        save_language_model(root / "models" / name, shape, state, tokenizer=tokenizer, origin={}, card="")
-    classifier = randomised(SequenceClassifier(config, ["ham", "spam"], "last_real", 20))
-    save_classifier(
-        root / "models/classifier",
-        classifier,
-        classifier.state_dict(),
-        tokenizer=tokenizer,
-        origin={},
-        card="",
-    )
+        save_language_model(root / "models" / name, randomised(new_model(shape)), tokenizer=tokenizer, origin={})
+    classifier = randomised(SequenceClassifier(new_model(config).body, ["ham", "spam"], "last_real", 20))
+    state = classifier.state_dict()
+    save_classifier(root / "models/classifier", classifier, state, tokenizer=tokenizer, origin={})
     return root
 
 
@@ -80,8 +74,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
-    """`llmcore preset | head -1` ends as if all had been read."""
+def test_closed_pipe_is_no_error(unbuffered: str) -> None:
+    """`llmcore preset | head -1` ends with exit code 0 and no message."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "llmcore.cli", "preset"]
@@ -123,17 +117,17 @@ def test_examples_of_the_help_are_commands() -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["generate", "ask"])
-def test_an_option_out_of_range_is_one_line(llmcore: Command, command: str, options: str, line: str) -> None:
+def test_option_out_of_range_is_one_error_line(llmcore: Command, command: str, options: str, line: str) -> None:
     assert llmcore(command, "Anna", *options.split()) == (2, "", f"error: {line}\n")
 
 
-def test_all_options_out_of_range_are_told_at_once(llmcore: Command) -> None:
+def test_all_options_out_of_range_are_reported_at_once(llmcore: Command) -> None:
     code, _, errors = llmcore("generate", "--top-k", "-1", "--top-p", "2")
     assert (code, len(errors.splitlines())) == (2, 2)
 
 
 @pytest.mark.parametrize("arguments", [[], ["write"], ["generate", "--top-k", "many"], ["ask"], ["info"]])
-def test_a_command_that_is_none_exits_with_2(llmcore: Command, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2(llmcore: Command, arguments: list[str]) -> None:
     code, out, errors = llmcore(*arguments)
     assert (code, out) == (2, "")
     assert errors.startswith("usage: llmcore")
@@ -155,13 +149,13 @@ def test_generate_repeats_itself_under_the_same_seed(llmcore: Command) -> None:
 
 
 @pytest.mark.parametrize("command", [["generate", "Anna"], ["ask", "Say yes."]])
-def test_int8_writes_as_well(llmcore: Command, command: list[str]) -> None:
+def test_generation_with_int8_weights(llmcore: Command, command: list[str]) -> None:
     code, out, errors = llmcore(*command, "--int8", "--max-new-tokens", "5", "--temperature", "0")
     assert (code, errors) == (0, "")
     assert out.strip()
 
 
-def test_generate_begins_with_nothing(llmcore: Command) -> None:
+def test_generate_works_without_a_prompt(llmcore: Command) -> None:
     assert llmcore("generate")[0] == 0
 
 
@@ -217,7 +211,7 @@ def test_classify_refuses_empty_texts(llmcore: Command, monkeypatch: pytest.Monk
     assert errors.startswith("error: TEXT: must not be empty; ")
 
 
-def test_classify_refuses_bytes_that_are_no_text(llmcore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classify_refuses_bytes_that_are_not_utf8(llmcore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, b"Only \xa3 5!\n")
     code, out, errors = llmcore("classify")
     assert (code, out) == (2, "")
@@ -236,7 +230,7 @@ def test_compare_ends_with_a_plain_sentence(llmcore: Command, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("confidence", ["0", "1", "95"])
-def test_compare_refuses_a_confidence_that_is_none(llmcore: Command, confidence: str) -> None:
+def test_compare_refuses_a_confidence_outside_0_and_1(llmcore: Command, confidence: str) -> None:
     code, _, errors = llmcore("compare", "a", "b", "--confidence", confidence)
     assert (code, errors.startswith("error: --confidence: must be between 0 and 1")) == (2, True)
 
@@ -245,7 +239,7 @@ def test_compare_refuses_a_confidence_that_is_none(llmcore: Command, confidence:
 
 
 @pytest.mark.parametrize("task", ["classifier", "instruct"])
-def test_show_batch_shows_what_is_learned(llmcore: Command, folders: Path, task: str) -> None:
+def test_show_batch_marks_the_targets(llmcore: Command, folders: Path, task: str) -> None:
     rows = [{"text": "Call now!", "label": "spam", "instruction": "Say hi.", "input": "", "output": "Hi!"}]
     (folders / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for split in ("train", "val"):
@@ -276,7 +270,7 @@ def test_info_describes_a_folder(llmcore: Command) -> None:
         "register base --model none",
     ],
 )
-def test_a_missing_folder_is_one_line(llmcore: Command, arguments: str) -> None:
+def test_missing_folder_is_one_error_line(llmcore: Command, arguments: str) -> None:
     code, out, errors = llmcore(*arguments.split())
     assert (code, out) == (2, "")
     assert errors == "error: none: no such model folder; run `dvc repro` to build it, or correct the path\n"

@@ -1,5 +1,7 @@
 """A copy of the project in a folder of its own, with small numbers, for tests that run the pipeline."""
 
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -9,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 from structure import ROOT
 
-# the quickstart, small enough for a test: everything runs, nothing is learned well
+# The quickstart, small enough for a test: everything runs, nothing is learned well, nothing is tracked.
 SMALL = {
     "sources.text.stories": 300,
     "sources.spam.rows": 300,
@@ -24,14 +28,22 @@ SMALL = {
     "classifier.epochs": 1,
     "instruct.epochs": 0.5,
     "evaluate_instruct.max_new_tokens": 4,
+    "compute.threads": 1,  # tiny work is slower on two, and tests run side by side
+    "runtime.tracking": False,
 }
 
 
 class Workspace:
-    """A clone of the files that git tracks or would track, as they are in the working tree."""
+    """A folder with the project in it, in which a test runs commands as a user does."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, clone: bool = True):
+        """Copy the files that git tracks or would track, as they are in the working tree, and commit them.
+
+        Without `clone`, the folder is taken as it is.
+        """
         self.folder = folder
+        if not clone:
+            return
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=ROOT,
@@ -43,8 +55,12 @@ class Workspace:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
-        for command in ("git init -q", "git add -A", "git commit -qm start"):
-            self.run(command)
+        self.run("git init -q && git add -A && git commit -qm start")
+
+    def copy(self, folder: Path) -> "Workspace":
+        """Copy everything into an empty folder, the repository and DVC's cache too."""
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        return Workspace(folder, clone=False)
 
     def environment(self) -> dict[str, str]:
         """Return the variables of a user's shell with this environment on its path, and nothing that is set here."""
@@ -108,6 +124,36 @@ class Workspace:
         with open(path, "w", encoding="utf-8") as file:
             yaml.dump(params, file)
 
+    def changed_stages(self) -> list[str]:
+        """Return the stages that `dvc status` lists as changed."""
+        return sorted(json.loads(self.run("dvc status --json").splitlines()[-1]))
+
+    def hashes(self, *names: str) -> dict[str, str]:
+        """Return the SHA-256 of each named file and of all files below each named folder, by path."""
+        named = [self.folder / name for name in names]
+        paths = [path for start in named for path in ([start] if start.is_file() else sorted(start.rglob("*")))]
+        files = {path.relative_to(self.folder).as_posix(): path for path in paths if path.is_file()}
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
     def repro(self, arguments: str = "") -> list[str]:
         """Run `dvc repro` and return the stages that ran, in order; those restored from the cache did not run."""
         return re.findall(r"^Running stage '(.*)'", self.run(f"dvc repro {arguments}"), re.MULTILINE)
+
+
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return the whole small pipeline, built with tracking and committed; tests change copies of it, never itself.
+
+    It is built once per session: the workers of pytest-xdist share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small-build"
+    with FileLock(f"{folder}.lock"):
+        if Path(f"{folder}.done").exists():
+            return Workspace(folder, clone=False)
+        workspace = Workspace(folder)
+        workspace.set_params(SMALL | {"runtime.tracking": True})
+        workspace.run("rm -f dvc.lock && dvc repro")
+        workspace.set_params(SMALL)
+        workspace.run("git add -A && git commit -qm built")
+        Path(f"{folder}.done").touch()
+        return workspace

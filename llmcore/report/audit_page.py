@@ -1,14 +1,14 @@
-"""The audit of a data set for people: a self-contained HTML page, and the lines that a stage prints."""
+"""The audit of a data set for people: a self-contained HTML page."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-SPLITS = ("train", "val", "test")
+from llmcore.report.audit_lines import SPLITS, audit_lines, problem_counts, words
+
 COLUMNS = ("rows", "duplicates", "near_duplicates", "chars_p50", "chars_p95", "chars_max")
 LEAKS = (("val", "train"), ("test", "train"), ("test", "val"))  # rows of the first that are also in the second
-SIZES = ("rows", "read_rows", "classes")  # metrics of the whole data set that are not problems
 CASE_TABLES = (  # heading, key of the audit, columns
     ("Leaked rows", "leaks", ("split", "row", "also_in", "kind", "text")),
     ("Equal texts with different labels", "conflicts", ("labels", "text")),
@@ -112,18 +112,6 @@ chars are the characters of a row.</p>
 """
 
 
-def audit_lines(metrics: Mapping[str, float]) -> list[str]:
-    """Return two lines that a person must read before trusting a test score: leaks, and other problems."""
-    rows, exact, near = (metrics[f"test_{key}"] for key in ("rows", "in_train", "near_train"))
-    leak = (
-        f"{exact:,} of {rows:,} test rows stand in train word for word, {near:,} but for case, spacing and numbers"
-        if near
-        else f"none of {rows:,} test rows stands in train"
-    )
-    problems = [f"{_words(key)} {count:,}" for key, count in _problem_counts(metrics).items() if count]
-    return [f"Leaks: {leak}.", f"Rows to look at: {', '.join(problems) or 'nothing'}."]
-
-
 def audit_page(title: str, audit: Mapping[str, Any]) -> str:
     """Return an HTML page about an audit: its `metrics`, the listed cases, and `classes` if its rows have any.
 
@@ -132,13 +120,13 @@ def audit_page(title: str, audit: Mapping[str, Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters["words"] = _words
+    environment.filters["words"] = words
     return environment.from_string(PAGE).render(
         title=title,
         lines=audit_lines(audit["metrics"]),
         audit=audit,
         metrics=audit["metrics"],
-        problems=_problem_counts(audit["metrics"]),
+        problems=problem_counts(audit["metrics"]),
         classes=audit.get("classes", {}),
         splits=SPLITS,
         columns=COLUMNS,
@@ -146,13 +134,3 @@ def audit_page(title: str, audit: Mapping[str, Any]) -> str:
         case_tables=CASE_TABLES,
         bar_rem=BAR_REM,
     )
-
-
-def _problem_counts(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the counts over all splits that should be zero."""
-    per_split = tuple(f"{split}_" for split in SPLITS)
-    return {key: value for key, value in metrics.items() if not key.startswith(per_split) and key not in SIZES}
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")

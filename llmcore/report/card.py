@@ -38,7 +38,7 @@ def model_card(kind: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]) 
         _section("Licence", [f"That of {about.licence_source}: {licence}."]),
         _section("Good to know", [f"- {line}" for line in notes]),
         _section("How to open it", _snippet(about, adapter=params.get("trainable") == "lora")),
-        _section("Results", _table("metric", metrics)),
+        _section("Results", _table("metric", metrics) if metrics else []),
         _section("Parameters", _table("parameter", flat(params)) if params else []),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -9,7 +9,7 @@ from llmcore.base.origin import read_source
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
 from llmcore.data.prepared import Prepared, audit_json, write_prepared
-from llmcore.report.audit_page import audit_lines
+from llmcore.report.audit_lines import audit_lines
 from llmcore.tracking.run import tracked_run
 
 

@@ -11,7 +11,7 @@ from llmcore.base.credentials import masked
 Event = dict[str, Any]
 
 NOTE_TAG = "mlflow.note.content"  # a run's description, in Markdown
-LINK_TAG = "run."  # before a stage: the run of that stage which this one builds on
+LINK_TAG = "run."  # before a stage (`download_text`): the run of that stage which this one builds on
 CHANGED_TAG = "git.changed"  # files that differ from the commit, new code among them
 READ_TAG = "in."  # before a path: DVC's hash of what the stage read there
 WROTE_TAG = "out."  # before a path: DVC's hash of what the stage wrote there

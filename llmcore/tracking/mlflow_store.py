@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from llmcore.base.project import project_root
-from llmcore.config.stages import stage_info
+from llmcore.config.stages import report_folder, stage_info
 from llmcore.tracking.events import LINK_TAG, NOTE_TAG, READ_TAG, WROTE_TAG, Event
 from llmcore.tracking.store_location import database_file, load_mlflow, store_uri
 
@@ -180,7 +180,7 @@ class Store:
                 query = f"tags.`{WROTE_TAG}{tag.removeprefix(READ_TAG)}` = '{value}'"
                 for run in self.client.search_runs(experiments, query, max_results=1):
                     stage, found = run.data.tags["dvc.stage"], run.info
-                    self.client.set_tag(run_id, LINK_TAG + stage, found.run_id)
+                    self.client.set_tag(run_id, LINK_TAG + report_folder(stage), found.run_id)  # MLflow refuses an @
                     links[stage] = f"[{stage}](#/experiments/{found.experiment_id}/runs/{found.run_id})"
         note = tags.get(NOTE_TAG, "")
         if links and "Builds on" not in note:

@@ -1,6 +1,5 @@
-"""What disks and people do to a training under DVC: a line tells it, and the next run ends as if nothing had been."""
+"""Full disks, kills and edits during a training: one line reports each, and the next run ends as if undisturbed."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,38 +18,30 @@ from workspace import SMALL, Workspace
 pytestmark = pytest.mark.slow
 
 NUMBERS = SMALL | {
-    "compute.threads": 1,
-    "runtime.tracking": False,
     "runtime.checkpoint_interval_steps": 1,
-    "pretrain.epochs": 12,
+    "pretrain.epochs": 4,  # long enough to be killed between a checkpoint and the end
     "pretrain.eval_interval_steps": 50,
 }
-OUTS = ("models/pretrain", "reports/pretrain")
+MADE = ("models/pretrain", "reports/pretrain/tables", "reports/pretrain/metrics.json", "dvc.lock")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, str]]:
-    """The pipeline up to pretraining, and the hashes of what pretraining made."""
-    workspace = Workspace(tmp_path_factory.mktemp("faults"))
-    workspace.set_params(NUMBERS)
-    workspace.run("dvc repro pretrain && git add -A && git commit -qm built")
-    return workspace, made(workspace)
+def trained(built: Workspace) -> tuple[Workspace, dict[str, str]]:
+    """The small pipeline with a longer pretraining, and the hashes of what that made."""
+    built.set_params(NUMBERS)
+    built.run("dvc repro pretrain && git add -A && git commit -qm trained")
+    return built, built.hashes(*MADE)
 
 
 @pytest.fixture(autouse=True)
-def undone(built: tuple[Workspace, dict[str, str]]) -> None:
+def undone(trained: tuple[Workspace, dict[str, str]]) -> None:
     """Pretraining is to be done again, from its first step."""
-    folder = built[0].folder
-    built[0].run("git checkout -q . && rm -rf models .ckpt .dvc/cache/runs")
+    workspace, _ = trained
+    folder = workspace.folder
+    workspace.run("git checkout -q . && rm -rf models .ckpt .dvc/cache/runs reports/pretrain/tables")
     outs = YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"]["pretrain"]["outs"]
     for digest in (out["md5"] for out in outs):
         (folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
-
-
-def made(workspace: Workspace) -> dict[str, str]:
-    paths = [path for name in OUTS for path in sorted((workspace.folder / name).rglob("*")) if path.is_file()]
-    names = {path.relative_to(workspace.folder).as_posix(): path for path in [*paths, workspace.folder / "dvc.lock"]}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in names.items()}
 
 
 def wait_for_checkpoint(folder: Path, seconds: float = 120) -> None:
@@ -61,9 +52,9 @@ def wait_for_checkpoint(folder: Path, seconds: float = 120) -> None:
 
 
 @pytest.fixture
-def full_disk(built: tuple[Workspace, dict[str, str]]) -> Iterator[Path]:
+def full_disk(trained: tuple[Workspace, dict[str, str]]) -> Iterator[Path]:
     """`models/` on a file system of 16 kB, which holds no model."""
-    folder = built[0].folder / "models"
+    folder = trained[0].folder / "models"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("needs the right to mount a file system")
@@ -72,10 +63,10 @@ def full_disk(built: tuple[Workspace, dict[str, str]]) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_for_an_out_is_one_line_and_costs_no_step(
-    built: tuple[Workspace, dict[str, str]], full_disk: Path
+def test_full_disk_for_an_out_is_one_error_line_and_costs_no_step(
+    trained: tuple[Workspace, dict[str, str]], full_disk: Path
 ) -> None:
-    workspace, expected = built
+    workspace, expected = trained
     printed = workspace.run("dvc repro pretrain", code=255)
     assert "No space left on device" in printed
     assert "error: " in printed
@@ -83,16 +74,16 @@ def test_a_full_disk_for_an_out_is_one_line_and_costs_no_step(
     subprocess.run(["umount", str(full_disk)], check=True)
     steps = expected_steps(workspace)
     assert f"pretrain: resumes after step {steps}, from its last checkpoint" in workspace.run("dvc repro pretrain")
-    assert made(workspace) == expected
+    assert workspace.hashes(*MADE) == expected
 
 
 def expected_steps(workspace: Workspace) -> int:
     return int(json.loads(workspace.run("git show HEAD:reports/pretrain/metrics.json"))["steps"])
 
 
-def test_a_full_cache_is_told_by_dvc_and_costs_no_step(built: tuple[Workspace, dict[str, str]]) -> None:
+def test_full_cache_is_reported_by_dvc_and_costs_no_step(trained: tuple[Workspace, dict[str, str]]) -> None:
     """The stage has finished when DVC fails; its last checkpoint is still there."""
-    workspace, expected = built
+    workspace, expected = trained
     cache = workspace.folder / ".dvc/cache/files/md5"
     kept = workspace.folder / "kept"
     shutil.copytree(cache, kept)
@@ -111,53 +102,55 @@ def test_a_full_cache_is_told_by_dvc_and_costs_no_step(built: tuple[Workspace, d
         subprocess.run(["umount", str(cache)], check=True)
         shutil.rmtree(kept)
     assert f"resumes after step {expected_steps(workspace)}" in workspace.run("dvc repro pretrain")
-    assert made(workspace) == expected
+    assert workspace.hashes(*MADE) == expected
 
 
-def test_two_at_once_the_second_says_so_and_the_first_is_not_disturbed(
-    built: tuple[Workspace, dict[str, str]], tmp_path: Path
+def test_second_repro_is_refused_and_does_not_disturb_the_first(
+    trained: tuple[Workspace, dict[str, str]], tmp_path: Path
 ) -> None:
-    workspace, expected = built
+    workspace, expected = trained
     first = workspace.start("dvc repro pretrain", tmp_path / "log")
     wait_for_checkpoint(workspace.folder)
     assert "busy, it is being blocked by" in workspace.run("dvc repro pretrain", code=255)
     assert first.wait(300) == 0
-    assert made(workspace) == expected
+    assert workspace.hashes(*MADE) == expected
 
 
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
-def test_killed_in_training_it_goes_on_from_its_checkpoint(
-    built: tuple[Workspace, dict[str, str]], tmp_path: Path, victim: str
+def test_killed_training_resumes_from_its_checkpoint(
+    trained: tuple[Workspace, dict[str, str]], tmp_path: Path, victim: str
 ) -> None:
-    workspace, expected = built
+    workspace, expected = trained
     process = workspace.start("dvc repro pretrain", tmp_path / "log")
     wait_for_checkpoint(workspace.folder)
     stages = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid if victim == "dvc" else stages[-1].pid, signal.SIGKILL)
     process.wait(60)
     assert "pretrain: resumes after step " in workspace.run("dvc repro pretrain")
-    assert made(workspace) == expected
+    assert workspace.hashes(*MADE) == expected
     assert not any(stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE for stage in stages)
 
 
-def test_another_number_does_not_resume_and_says_why(built: tuple[Workspace, dict[str, str]], tmp_path: Path) -> None:
-    workspace, _ = built
+def test_training_with_another_number_does_not_resume_and_says_why(
+    trained: tuple[Workspace, dict[str, str]], tmp_path: Path
+) -> None:
+    workspace, _ = trained
     process = workspace.start("dvc repro pretrain", tmp_path / "log")
     wait_for_checkpoint(workspace.folder)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
     workspace.set(pretrain__lr=0.001)
     printed = workspace.run("dvc repro pretrain")
-    assert "pretrain: an unfinished training is not continued: pretrain.lr 0.004 -> 0.001; training begins" in printed
-    assert "goes on after" not in printed
+    assert "pretrain: an unfinished training is not resumed: pretrain.lr 0.004 -> 0.001; training starts" in printed
+    assert "resumes after" not in printed
 
 
-def test_forced_again_it_trains_again(built: tuple[Workspace, dict[str, str]]) -> None:
-    """What is kept until DVC has recorded the outs must not make a rebuild a copy."""
-    workspace, expected = built
+def test_forced_repro_trains_again(trained: tuple[Workspace, dict[str, str]]) -> None:
+    """The checkpoint that is kept until DVC has recorded the outs must not replace a training."""
+    workspace, expected = trained
     for arguments in ("", "-f -s", "-f -s"):
-        assert "goes on after" not in workspace.run(f"dvc repro {arguments} pretrain")
-    assert made(workspace) == expected
+        assert "resumes after" not in workspace.run(f"dvc repro {arguments} pretrain")
+    assert workspace.hashes(*MADE) == expected
 
 
 BROKEN_MLFLOW = """
@@ -167,17 +160,17 @@ class MlflowClient:
 """
 
 
-def test_a_tracker_that_raises_at_every_call_changes_no_byte(
-    built: tuple[Workspace, dict[str, str]], tmp_path: Path
+def test_tracker_that_raises_at_every_call_changes_no_byte(
+    trained: tuple[Workspace, dict[str, str]], tmp_path: Path
 ) -> None:
-    workspace, expected = built
+    workspace, expected = trained
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow/__init__.py").write_text(BROKEN_MLFLOW)
     (tmp_path / "mlflow/exceptions.py").write_text("class MlflowException(Exception): pass")
     workspace.set(runtime__tracking=True)
     printed = workspace.run("dvc repro pretrain", PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:1")
-    assert made(workspace) == expected
-    told = [line for line in printed.splitlines() if line.startswith("tracking: ")]
-    assert len(told) == 1
-    assert "is broken" in told[0]
+    assert workspace.hashes(*MADE) == expected
+    warnings = [line for line in printed.splitlines() if line.startswith("tracking: ")]
+    assert len(warnings) == 1
+    assert "is broken" in warnings[0]
     assert list(workspace.folder.glob(".mlflow-spool/*.jsonl"))

@@ -1,38 +1,25 @@
-"""The pipeline as a user runs it: all stages at reduced size, a number changed, the change taken back."""
+"""What the pipeline leaves behind: runs in MLflow, folders that other libraries open, nothing of this machine."""
 
 import json
-import os
 import re
 import sqlite3
-import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from structure import ROOT, stages
+from structure import stages
 from workspace import SMALL, Workspace
 
+from llmcore.base.files import read_csv, read_json, read_jsonl
+from llmcore.config.kinds import MODEL_KINDS
+from llmcore.config.stages import report_folder
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.model.folder import fingerprint
 
 pytestmark = pytest.mark.slow
-
-MODELS = ("pretrain", "base", "classifier", "instruct")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The pipeline, built once; the tests below go on from there, in order."""
-    workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
-    workspace.set_params(SMALL)
-    ran = workspace.repro()
-    assert {name.split("@")[0] for name in ran} == set(stages()) - {"download_weights"}
-    workspace.run("git add -A && git commit -qm built")
-    return workspace
-
-
-# commands of the README that other tests run: this suite itself, servers and who asks them
-ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
 
 
 def metrics(workspace: Workspace, stage: str) -> dict[str, float]:
@@ -48,23 +35,26 @@ def runs(workspace: Workspace) -> dict[str, list[str]]:
     return {name: [status for experiment, status in rows if experiment == name] for name, _ in rows}
 
 
-def linked(workspace: Workspace, tag: str) -> list[str]:
-    """Return what the rows of the ledger say under a tag."""
-    with sqlite3.connect(workspace.folder / "mlflow.db") as database:
-        query = "select t.value from tags t join runs r using (run_uuid) join experiments e using (experiment_id)"
-        return [row[0] for row in database.execute(f"{query} where e.name = 'pipeline' and t.key = '{tag}'")]
+def test_every_stage_is_built(built: Workspace) -> None:
+    locked = re.findall(r"^  ([\w@]+):$", (built.folder / "dvc.lock").read_text(), re.MULTILINE)
+    assert {name.split("@")[0] for name in locked} == set(stages()) - {"download_weights"}
 
 
 def test_nothing_to_do_runs_nothing_and_adds_no_run(built: Workspace) -> None:
+    built.set_params({"runtime.tracking": True})
     before = runs(built)
     assert built.repro() == []
     assert runs(built) == before
+    built.set_params(SMALL)
 
 
 def test_git_sees_neither_data_nor_models(built: Workspace) -> None:
     assert built.run("git status --porcelain") == ""
     tracked = built.run("git ls-files data models reports").split()
     assert not [path for path in tracked if not path.endswith(("README.md", "metrics.json"))]
+
+
+# ---- tracking
 
 
 def test_every_stage_logged_a_finished_run(built: Workspace) -> None:
@@ -82,16 +72,110 @@ def test_every_stage_logged_a_finished_run(built: Workspace) -> None:
     assert {status for statuses in found.values() for status in statuses} == {"FINISHED"}
 
 
-def test_no_absolute_path_and_no_time_in_what_is_versioned(built: Workspace) -> None:
-    for file in sorted(built.folder.glob("reports/*/metrics.json")) + sorted(built.folder.glob("models/*/*.json")):
-        assert str(built.folder) not in file.read_text()
+def test_every_run_is_linked_to_the_stages_that_made_its_inputs(built: Workspace) -> None:
+    with sqlite3.connect(built.folder / "mlflow.db") as database:
+        rows = database.execute("select run_uuid, key, value from tags").fetchall()
+    stage_of = {run: value for run, key, value in rows if key == "dvc.stage"}
+    links: dict[str, set[str]] = {}
+    for run, key, value in rows:
+        if key.startswith("run."):
+            assert report_folder(stage_of[value]) == key.removeprefix("run.")
+            links.setdefault(stage_of[run], set()).add(stage_of[value])
+    assert links == {
+        "tokenize": {"download@text", "download@tokenizer"},
+        "sample": {"tokenize"},
+        "pretrain": {"tokenize", "sample"},
+        "load_gpt2": {"pretrain", "download@text", "tokenize", "sample"},
+        "prepare_spam": {"download@spam"},
+        "prepare_instructions": {"download@instructions"},
+        "finetune_classifier": {"load_gpt2", "prepare_spam"},
+        "evaluate_classifier": {"finetune_classifier", "prepare_spam"},
+        "finetune_instruct": {"load_gpt2", "prepare_instructions"},
+        "evaluate_instruct": {"finetune_instruct", "prepare_instructions"},
+        "track": set(stage_of.values()) - {"track"},
+    }
+
+
+def test_pictures_are_artifacts_of_the_run_that_wrote_their_tables(built: Workspace) -> None:
+    artifacts = built.folder / "mlartifacts"
+    drawn = {
+        (path.parents[3].name, path.name)
+        for path in artifacts.glob("*/*/artifacts/figures/*")
+        if path.suffix in (".png", ".html", ".md")
+    }
+    assert {("pretrain", "loss.png"), ("pretrain", "card.md"), ("data", "audit.html")} <= drawn
+    assert ("evaluate-classifier", "confusion.png") in drawn
+    assert not [experiment for experiment, _ in drawn if experiment == "pipeline"]
+
+
+def test_metrics_have_one_name_from_the_training_to_mlflow(built: Workspace) -> None:
+    with sqlite3.connect(built.folder / "mlflow.db") as database:
+        query = """select e.name, m.key from metrics m join runs r using (run_uuid)
+            join experiments e using (experiment_id)"""
+        keys: dict[str, set[str]] = {}
+        for experiment, key in database.execute(query):
+            keys.setdefault(experiment, set()).add(key)
+    for stage, curves in (("pretrain", ("steps", "evaluations")), ("finetune_classifier", ("steps", "evaluations"))):
+        columns = {key for name in curves for key in read_csv(built.folder / f"reports/{stage}/tables/{name}.csv")[0]}
+        assert columns - {"step"} | metrics(built, stage).keys() <= keys[stage.replace("_", "-")]
+        ledger = {f"{stage}/{key}" for key in metrics(built, stage)}
+        assert ledger <= keys["pipeline"]
+
+
+# ---- what is written
+
+
+KEY_OF_A_TIME = re.compile(r"(^|[_./ ])(date|time|timestamp|created|modified|duration|seconds|host|user)s?($|[_./ ])")
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """Yield every key in a value of JSON."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from keys_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys_of(inner)
+
+
+def keys_in(file: Path) -> set[str]:
+    """Return the keys of a JSON file, of the rows of a JSON lines file, or the columns of a table."""
+    if file.suffix == ".jsonl":
+        return {key for row in read_jsonl(file) for key in keys_of(row)}
+    if file.suffix == ".json" and file.name != "vocab.json":
+        return set(keys_of(read_json(file)))
+    return set(read_csv(file)[0]) if file.suffix == ".csv" else set()
+
+
+def test_no_absolute_path_and_no_time_in_what_is_made(small: Workspace) -> None:
+    """The build is of today, and in the folder of the session's build, from which it was copied nowhere yet."""
+    days = {time.strftime(form, time.localtime(now)) for now in (time.time(), time.time() - 3600) for form in DAYS}
+    here = [str(small.folder), str(Path.home()) + "/", *sorted(days)]
+    files = [path for name in ("data", "models", "reports") for path in (small.folder / name).rglob("*")]
+    files = [path for path in files if path.is_file()] + [small.folder / "dvc.lock"]
+    assert len(files) > 80
+    assert [(path, word) for path in files for word in here if word.encode() in path.read_bytes()] == []
+    timed = {(path.name, key) for path in files for key in keys_in(path) if KEY_OF_A_TIME.search(key)}
+    assert timed <= {("card.json", "judge.timeout_seconds")}
+
+
+DAYS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%a %b %d")
+
+
+def test_a_time_or_a_date_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text('{"rows": [{"training_seconds": 3, "steps_time": 1, "timely": 2}]}')
+    assert {key for key in keys_in(tmp_path / "meta.json") if KEY_OF_A_TIME.search(key)} == {
+        "training_seconds",
+        "steps_time",
+    }
 
 
 TEXTS = ["Mia and Tom went to the market.", "You won! Send 20 coins <|endoftext|>\n\n", "naïve 日本"]
 
 
 @pytest.mark.parametrize("name", ["pretrain", "base", "instruct"])
-def test_a_language_model_has_the_same_ids_and_logits_in_transformers(built: Workspace, name: str) -> None:
+def test_language_model_has_the_same_ids_and_logits_in_transformers(built: Workspace, name: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = built.folder / "models" / name
@@ -104,7 +188,7 @@ def test_a_language_model_has_the_same_ids_and_logits_in_transformers(built: Wor
             torch.testing.assert_close(ours(torch.tensor([ids])), theirs(torch.tensor([ids])).logits, rtol=0, atol=1e-5)
 
 
-def test_the_classifier_has_the_same_labels_and_logits_in_transformers_and_as_an_adapter_in_peft(
+def test_classifier_has_the_same_labels_and_logits_in_transformers_and_as_an_adapter_in_peft(
     built: Workspace,
 ) -> None:
     from peft import PeftModel
@@ -123,121 +207,20 @@ def test_the_classifier_has_the_same_labels_and_logits_in_transformers_and_as_an
     assert [theirs.config.id2label[number] for number in range(2)] == ours.labels == ["ham", "spam"]
 
 
-def test_a_card_names_data_params_metrics_and_licence(built: Workspace) -> None:
-    for name in MODELS:
-        card = (built.folder / "models" / name / "README.md").read_text()
+def test_card_names_data_params_metrics_and_licence(built: Workspace) -> None:
+    cards = {
+        name: (built.folder / "reports" / kind.stage / "plots/card.md").read_text()
+        for name, kind in MODEL_KINDS.items()
+    }
+    for card in cards.values():
         assert "generated here; no rights reserved" in card
         assert "sha256 `" in card
         assert "| parameters | " in card
     for name, number in (("pretrain", "pretrain.lr"), ("classifier", "lora.rank"), ("instruct", "max_tokens")):
-        assert f"| {number} | " in (built.folder / "models" / name / "README.md").read_text()
+        assert f"| {number} | " in cards[name]
 
 
-def test_the_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> None:
+def test_base_is_the_pretrained_model_and_has_its_loss(built: Workspace) -> None:
     base, pretrained = metrics(built, "load_gpt2"), metrics(built, "pretrain")
-    assert base["val_nats_per_byte"] == pytest.approx(pretrained["val_nats_per_byte"], rel=1e-4)
-    assert pretrained["val_nats_per_byte"] > pretrained["floor_nats_per_byte"] > 0
-
-
-def test_a_lora_number_reruns_the_classifier_alone_and_reverting_trains_nothing(built: Workspace) -> None:
-    classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
-    built.set(classifier__lora__rank=4, classifier__lora__targets=["attn.c_attn"])
-    assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
-    assert (built.folder / "models/classifier/model.safetensors").read_bytes() != classifier
-    built.run("git checkout -q params.yaml")
-    before = runs(built)
-    assert built.repro() == ["track"]  # the ledger notes the return; everything else comes from the cache
-    assert runs(built) == before | {"pipeline": ["FINISHED", *before["pipeline"]]}
-    assert len(set(linked(built, "run.finetune_classifier"))) == 2  # of three rows, the first and the last are the same
-    assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
-    assert built.run("git status --porcelain") == ""
-
-
-def test_the_learning_rate_of_pretraining_reruns_it_and_what_follows(built: Workspace) -> None:
-    built.set(pretrain__lr=0.001)
-    after = ["pretrain", "load_gpt2", "finetune_classifier", "evaluate_classifier"]
-    assert set(built.repro()) == {*after, "finetune_instruct", "evaluate_instruct", "track"}
-    assert "pretrain.lr" in built.run("dvc params diff")
-    assert "val_loss" in built.run("dvc metrics diff")
-    built.run("git checkout -q params.yaml")
-    assert built.repro() == ["track"]
-
-
-def test_a_number_that_does_not_fit_the_base_is_one_line_and_loses_nothing(built: Workspace) -> None:
-    classifier = (built.folder / "models/classifier/model.safetensors").read_bytes()
-    built.set(classifier__max_tokens=100_000)
-    printed = built.run("dvc repro", code=255)
-    assert "error: classifier.max_tokens must be at most the base's context of" in printed
-    assert "Traceback" not in printed
-    built.run("git checkout -q params.yaml")
-    assert "finetune_classifier" not in built.repro()
-    assert (built.folder / "models/classifier/model.safetensors").read_bytes() == classifier
-
-
-def test_every_command_of_the_readme_works(built: Workspace) -> None:
-    """As a user types them, in one shell, in a clone whose .venv is this environment."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if not line.startswith(ELSEWHERE)]
-    venv = built.folder / ".venv"
-    venv.symlink_to(sys.prefix)
-    for marker in ("installed", "installed-dev"):
-        (venv / marker).touch()
-    built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
-    page = (built.folder / "dvc_plots/index.html").read_text()
-    assert "vegaEmbed" in page
-    assert "<script src" not in page  # it draws without a network
-    built.run("git checkout -q params.yaml")
-
-
-def test_the_python_of_the_readme_works(built: Workspace) -> None:
-    [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
-    assert {"ham", "spam"} & set(printed.splitlines())
-
-
-def test_from_scratch_again_gives_the_same_bytes(built: Workspace) -> None:
-    lock = (built.folder / "dvc.lock").read_bytes()
-    built.run("dvc repro -f")
-    assert (built.folder / "dvc.lock").read_bytes() == lock
-    assert built.run("git status --porcelain") == ""
-
-
-def test_tracking_switched_off_changes_no_byte(built: Workspace) -> None:
-    before = runs(built)
-    lock = (built.folder / "dvc.lock").read_bytes()
-    built.run("dvc repro -f -s pretrain", LLMCORE_TRACKING="off")
-    assert (built.folder / "dvc.lock").read_bytes() == lock
-    assert runs(built) == before
-
-
-def test_a_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) -> None:
-    """Made by transformers: no `transformer.` prefix, attention masks stored as weights."""
-    from peft import PeftModel
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
-
-    tokens = metrics(built, "tokenize")["vocab_size"]
-    config = GPT2Config(vocab_size=int(tokens), n_positions=256, n_embd=32, n_layer=2, n_head=4)
-    foreign = built.folder / "foreign"
-    GPT2Model(config).save_pretrained(foreign)
-    weights = load_file(foreign / "model.safetensors")
-    assert "wte.weight" in weights
-    weights |= {f"h.{layer}.attn.bias": torch.ones(1, 1, 256, 256).tril() for layer in range(2)}
-    save_file(weights, foreign / "model.safetensors", metadata={"format": "pt"})
-    for name in ("vocab.json", "merges.txt"):
-        (foreign / name).write_bytes((built.folder / "data/tokenizer" / name).read_bytes())
-    built.set(weights__path="foreign", instruct__trainable="lora")
-    expected = ["load_gpt2", "finetune_classifier", "evaluate_classifier", "finetune_instruct", "evaluate_instruct"]
-    assert set(built.repro()) == {*expected, "track"}
-    base = json.loads((built.folder / "models/base/origin.json").read_text())
-    assert base == {
-        "inputs": {"weights": fingerprint(foreign)},
-        "source": {"kind": "local", "licence": "not stated"},
-    }
-    merged = AutoModelForCausalLM.from_pretrained(built.folder / "models/instruct")
-    whole = AutoModelForCausalLM.from_pretrained(built.folder / "models/base")
-    adapted = PeftModel.from_pretrained(whole, built.folder / "models/instruct/adapter").eval()
-    ids = torch.arange(200)[None]
-    with torch.no_grad():
-        torch.testing.assert_close(adapted(ids).logits, merged(ids).logits, rtol=0, atol=1e-5)
-    built.run("git checkout -q params.yaml")
+    assert base["val/nats_per_byte"] == pytest.approx(pretrained["val/nats_per_byte"], rel=1e-4)
+    assert pretrained["val/nats_per_byte"] > pretrained["floor_nats_per_byte"] > 0

@@ -4,7 +4,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from llmcore.report.audit_page import COLUMNS, LEAKS, SPLITS, audit_lines, audit_page
+from llmcore.report.audit_lines import SPLITS, audit_lines
+from llmcore.report.audit_page import COLUMNS, LEAKS, audit_page
 
 HOSTILE = "</td><script>alert('1')</script>&\n\u202e\u4f60\u597d"
 

@@ -1,4 +1,4 @@
-"""Each figure really draws, twice the same bytes, whatever text is in it."""
+"""Every figure is drawn, twice with the same bytes, whatever text it shows."""
 
 import struct
 import subprocess
@@ -12,8 +12,8 @@ import pytest
 
 from llmcore.report import figures
 
-STEPS = [{"step": i, "loss_train": 4 / (1 + i / 30), "lr": 1e-3 * i / 200} for i in range(1, 201)]
-VALIDATIONS = [{"step": i, "loss_val": 4.2 / (1 + i / 30)} for i in range(25, 201, 25)]
+STEPS = [{"step": i, "train/loss": 4 / (1 + i / 30), "train/lr": 1e-3 * i / 200} for i in range(1, 201)]
+VALIDATIONS = [{"step": i, "val/loss": 4.2 / (1 + i / 30)} for i in range(25, 201, 25)]
 TOKENS = [
     "One",
     " day",
@@ -38,7 +38,7 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "lr": lambda path: figures.learning_rate(path, STEPS),
     "confusion": lambda path: figures.confusion_matrix(path, [[480, 5], [12, 103]], ["ham", "spam"]),
     "batch": lambda path: figures.batch_rows(
-        path, [("spam", [("Call\n", "masked"), (" now", "supervised"), *[("", "padding")] * 9])] * 3
+        path, [("spam", [("Call\n", "masked"), (" now", "target"), *[("", "padding")] * 9])] * 3
     ),
     "lengths": lambda path: figures.length_histogram(path, {"train": [5, 9, 40] * 9, "val": [7, 70]}, limit=64),
     "attention": lambda path: figures.attention_map(path, WEIGHTS, TOKENS, title="Layer 1, head 2"),
@@ -63,14 +63,14 @@ def chunks(png: bytes) -> dict[bytes, bytes]:
     return parts
 
 
-def test_a_figure_is_the_same_bytes_twice_and_holds_only_the_picture(draw, tmp_path):
+def test_figure_has_the_same_bytes_twice_and_no_metadata(draw, tmp_path):
     draw(tmp_path / "a.png")
     draw(tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert set(chunks((tmp_path / "a.png").read_bytes())) == {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
 
 
-def test_a_figure_is_not_empty(draw, tmp_path):
+def test_figure_is_not_empty(draw, tmp_path):
     draw(tmp_path / "a.png")
     pixels = zlib.decompress(chunks((tmp_path / "a.png").read_bytes())[b"IDAT"])
     assert len(set(pixels)) > 20
@@ -82,14 +82,14 @@ def test_figures_differ_where_their_values_do(tmp_path):
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
-def test_empty_inputs_still_draw(tmp_path):
+def test_empty_inputs_are_drawn(tmp_path):
     figures.loss_curves(tmp_path / "a.png", [], [])
     figures.length_histogram(tmp_path / "b.png", {"train": []})
     figures.token_probabilities(tmp_path / "c.png", [], [])
     assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in "abc")
 
 
-def test_another_process_with_settings_of_its_own_draws_the_same_bytes(tmp_path):
+def test_process_with_other_matplotlib_settings_draws_the_same_bytes(tmp_path):
     (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\nfont.size: 20\n", encoding="utf-8")
     call = (
         "from llmcore.report import figures; figures.confusion_matrix('a.png', [[480, 5], [12, 103]], ['ham', 'spam'])"
@@ -100,5 +100,5 @@ def test_another_process_with_settings_of_its_own_draws_the_same_bytes(tmp_path)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_tokens_are_drawn_so_that_spaces_and_line_ends_show():
+def test_spaces_and_line_ends_of_tokens_are_visible():
     assert figures.visible(" the\n\t") == "·the⏎\N{REPLACEMENT CHARACTER}"

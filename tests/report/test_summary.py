@@ -1,4 +1,4 @@
-"""The last screen of `make repro`: complete, narrow, and never an error because something is not built."""
+"""The last screen of `make repro`: complete, narrow, and no error where something is not built."""
 
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from llmcore.report.summary import summary
 @pytest.fixture
 def built(tmp_path) -> Path:
     reports = tmp_path / "reports"
-    write_json(reports / "pretrain/metrics.json", {"val_loss": 1.23456789, "parameters": 1234567, "above_floor": 0.12})
+    write_json(reports / "pretrain/metrics.json", {"val/loss": 1.23456789, "parameters": 1234567, "above_floor": 0.12})
+    write_json(reports / "download_text/metrics.json", {"documents": 12000, "bytes": 1})
     interval = {"accuracy": 0.95667, "accuracy_low": 0.9273, "accuracy_high": 0.9746, "shown_low": 1}
     write_json(reports / "evaluate_classifier/metrics.json", interval)
-    write_text(reports / "pretrain/plots/sample.txt", "One day " + "Ann lost a ball. " * 60 + "\n\nSecond.\n")
+    write_text(reports / "pretrain/tables/sample.txt", "One day " + "Ann lost a ball. " * 60 + "\n\nSecond.\n")
     rows = [
         {
             "text": "You won\x1b[31m!\nCall " + "now " * 60,
@@ -26,7 +27,7 @@ def built(tmp_path) -> Path:
         {"text": "second spam", "label": "spam", "predicted": "spam", "p_ham": 0.02, "p_spam": 0.98},
         {"text": "See you", "label": "ham", "predicted": "spam", "p_ham": 0.4, "p_spam": 0.6},
     ]
-    write_csv(reports / "evaluate_classifier/plots/predictions.csv", rows)
+    write_csv(reports / "evaluate_classifier/tables/predictions.csv", rows)
     answers = [
         {
             "instruction": "Who has it?",
@@ -40,14 +41,15 @@ def built(tmp_path) -> Path:
         {"instruction": "Add up.", "input": "", "output": "3", "answer": "4", "kind": "sum", "correct": False},
         {"instruction": "Tell.", "input": "", "output": "x", "answer": "y", "kind": "free", "correct": False},
     ]
-    write_jsonl(reports / "evaluate_instruct/plots/answers.jsonl", [row | {"checkable": True} for row in answers])
+    write_jsonl(reports / "evaluate_instruct/tables/answers.jsonl", [row | {"checkable": True} for row in answers])
     return tmp_path
 
 
-def test_it_shows_metrics_intervals_and_examples(built):
+def test_metrics_intervals_and_examples_are_shown(built):
     text = summary(built)
-    assert "val_loss 1.235" in text
+    assert "val/loss 1.235" in text
     assert "parameters 1,234,567" in text
+    assert "  download_text         documents 12,000   bytes 1\n" in text
     assert "accuracy 0.9567 [0.9273, 0.9746]" in text
     assert "accuracy_low" not in text
     assert "One day Ann lost a ball." in text
@@ -60,14 +62,14 @@ def test_it_shows_metrics_intervals_and_examples(built):
     assert "make ui" in text
 
 
-def test_no_line_is_wider_than_a_terminal_and_no_control_character_reaches_it(built):
+def test_lines_fit_a_terminal_and_hold_no_control_character(built):
     lines = summary(built).splitlines()
     assert max(len(line) for line in lines) <= 100
     assert len(lines) <= 60
     assert all(line.isprintable() for line in lines)
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_what_is_not_built_is_listed_with_its_command(tmp_path):
     text = summary(tmp_path)
     assert text.count("not built yet") == 4
     assert "not built yet: dvc repro pretrain" in text

@@ -1,4 +1,4 @@
-"""Registered models answer as the code does that they were made with, and say what is wrong with a request."""
+"""Registered models answer like the code they were made with, and say what is wrong with a request."""
 
 import ast
 import json
@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,22 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_file
 from llmcore.cli import main
 from llmcore.config.generation import ANSWER, STORY
-from llmcore.data.world.instructions import KINDS
+from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.deps import code_deps
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.generate.settings import Decoding
-from llmcore.generate.texts import answers, continuations
+from llmcore.generate.write import answer_instructions, continue_texts
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import save_classifier, save_language_model
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
 from llmcore.serve.register import REQUIREMENTS, register
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
 from llmcore.tracking import mlflow_store
 
 TRACKING = "MLFLOW_TRACKING_URI"
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this compute has
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
 LABELS = ["ham", "spam", "other"]
 TEXTS = ["Call now!", "Anna had a ball. " * 20, "naïve 日本 <|endoftext|>"]
 
@@ -48,14 +49,16 @@ def project(
 ) -> Iterator[Path]:
     """A project with a model of each kind, the run that made its classifier, and all three registered."""
     root = tmp_path_factory.mktemp("project")
-    room = len(tokenizer.encode(prompt("alpaca", KINDS["instruct"].example[0]["instruction"], ""))) + 30
+    room = len(tokenizer.encode(prompt("alpaca", REGISTERED["instruct"].example[0]["instruction"], ""))) + 30
     roomy = GPT2Config(**{**vars(config), "context_length": room})
     for name, seed in (("base", 0), ("instruct", 1)):
         model = randomised(new_model(roomy), seed)
-        save_language_model(root / "models" / name, roomy, model.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    sorter = randomised(SequenceClassifier(config, LABELS, "last_real", 20))
-    state = sorter.state_dict()
-    save_classifier(root / "models/classifier", sorter, state, tokenizer=tokenizer, origin={}, card="")
+        save_language_model(root / "models" / name, model, tokenizer=tokenizer, origin={})
+    classifier = randomised(SequenceClassifier(new_model(config).body, LABELS, "last_real", 20))
+    state = classifier.state_dict()
+    save_classifier(root / "models/classifier", classifier, state, tokenizer=tokenizer, origin={})
+    (root / "reports/finetune_classifier/plots").mkdir(parents=True)
+    (root / "reports/finetune_classifier/plots/card.md").write_text("# The card\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(TRACKING, raising=False)
         patch.setenv("DVC_ROOT", str(root))
@@ -65,8 +68,8 @@ def project(
         store = mlflow_store.open_store()
         run = store.start({"stage": "finetune_classifier", "time": 1, "name": "made-it"})
         store.client.set_tag(run, "model_sha256", weights_hash(root, "classifier"))
-        for kind, known in KINDS.items():
-            register(kind, Path(known.folder), known.name, "champion")
+        for kind, known in REGISTERED.items():
+            register(kind, Path(known.folder), str(known.registered_name), "champion")
         yield root
 
 
@@ -83,7 +86,7 @@ def load(kind: str) -> Any:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(TRACKING, mlflow_store.store_uri())
-        return load_model(f"models:/{KINDS[kind].name}@champion")
+        return load_model(f"models:/{REGISTERED[kind].registered_name}@champion")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def post(project: Path) -> Callable[..., tuple[int, Any]]:
     from fastapi.testclient import TestClient
     from mlflow.pyfunc import scoring_server
 
-    servers = {kind: TestClient(scoring_server.init(load(kind))) for kind in KINDS}
+    servers = {kind: TestClient(scoring_server.init(load(kind))) for kind in REGISTERED}
 
     def post(kind: str, body: Any) -> tuple[int, Any]:
         content = body if isinstance(body, bytes) else json.dumps(body)
@@ -105,37 +108,39 @@ def post(project: Path) -> Callable[..., tuple[int, Any]]:
 # ---- answers
 
 
-def test_a_registered_classifier_gives_the_probabilities_of_classify_texts(project, post):
+def test_registered_classifier_gives_the_probabilities_of_classify_texts(project, post):
     model, tokenizer = open_classifier("models/classifier")
     expected = classify_texts(model, tokenizer, TEXTS, batch_size=32)
-    sorted_texts = load("classifier").predict(TEXTS)
-    assert [list(text.probabilities.values()) for text in sorted_texts] == expected.tolist()
-    assert [text.label for text in sorted_texts] == [LABELS[best] for best in expected.argmax(-1).tolist()]
-    assert post("classifier", {"inputs": TEXTS}) == (200, {"predictions": [text.model_dump() for text in sorted_texts]})
+    predictions = load("classifier").predict(TEXTS)
+    assert [list(text.probabilities.values()) for text in predictions] == expected.tolist()
+    assert [text.label for text in predictions] == [LABELS[best] for best in expected.argmax(-1).tolist()]
+    assert post("classifier", {"inputs": TEXTS}) == (200, {"predictions": [text.model_dump() for text in predictions]})
 
 
 ASKED = [{"instruction": "Say hi."}, {"instruction": "What is this?", "input": "A ball."}]
 
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 1, "seed": 3, "top_k": 40, "top_p": 0.9, "max_new_tokens": 7}])
-def test_a_registered_follower_gives_the_answers_of_the_command_line(project, post, params):
+def test_registered_instruction_model_answers_like_the_command_line(project, post, params):
     model, tokenizer = open_language_model("models/instruct")
     pairs = [(asked["instruction"], asked.get("input", "")) for asked in ASKED]
-    expected = answers(model, tokenizer, "alpaca", pairs, Decoding(**{**vars(ANSWER), **params}))
+    answers = answer_instructions(model, tokenizer, "alpaca", pairs, replace(ANSWER, **params))
+    expected = [answer.text for answer in answers]
     assert any(expected)
     assert load("instruct").predict(ASKED, params=params) == expected
     assert post("instruct", {"inputs": ASKED, "params": params}) == (200, {"predictions": expected})
 
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.0, "max_new_tokens": 5}])
-def test_a_registered_base_continues_as_the_command_line_does(project, post, params):
+def test_registered_base_continues_texts_like_the_command_line(project, post, params):
     model, tokenizer = open_language_model("models/base")
-    expected = continuations(model, tokenizer, ["Anna had", ""], Decoding(**{**vars(STORY), **params}))
+    continuations = continue_texts(model, tokenizer, ["Anna had", ""], replace(STORY, **params))
+    expected = [continuation.text for continuation in continuations]
     assert post("base", {"inputs": ["Anna had", ""], "params": params}) == (200, {"predictions": expected})
 
 
-def test_nothing_asked_is_nothing_answered(post):
-    for kind in KINDS:
+def test_empty_request_gets_an_empty_answer(post):
+    for kind in REGISTERED:
         assert post(kind, {"inputs": []}) == (200, {"predictions": []})
 
 
@@ -145,7 +150,7 @@ LONG = "ball " * 500
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "sentence"),
+    ("kind", "body", "message"),
     [
         ("classifier", b'{"inputs": [', "valid JSON"),
         ("classifier", b"\xff\xfe", "valid JSON"),
@@ -174,17 +179,17 @@ LONG = "ball " * 500
         ("base", {"inputs": ["a"], "params": [1]}, "Parameters must be a dictionary"),
     ],
 )
-def test_a_bad_request_is_answered_with_400_and_what_is_wrong(post, kind, body, sentence):
+def test_invalid_request_gets_http_400_with_a_message(post, kind, body, message):
     status, answer = post(kind, body)
     assert status == 400
-    assert sentence in answer["message"]
+    assert message in answer["message"]
     assert "unexpected error" not in answer["message"]
 
 
 # ---- the registry
 
 
-def test_a_version_is_linked_to_the_run_that_made_its_weights(project):
+def test_version_is_linked_to_the_run_that_made_its_weights(project):
     found = client().get_model_version_by_alias("spam-classifier", "champion")
     run = client().get_run(found.run_id)
     assert run.info.run_name == "made-it"
@@ -195,13 +200,13 @@ def test_a_version_is_linked_to_the_run_that_made_its_weights(project):
     }
 
 
-def test_a_model_that_no_run_made_is_registered_all_the_same(project):
+def test_model_without_a_run_is_registered_too(project):
     found = client().get_model_version_by_alias("instruction-follower", "champion")
     assert not found.run_id
     assert found.tags == {"model_sha256": weights_hash(project, "instruct"), "llmcore.stage": "finetune_instruct"}
 
 
-def test_the_same_weights_again_move_the_alias_and_make_no_version(project, capsys):
+def test_same_weights_again_move_the_alias_and_make_no_version(project, capsys):
     assert main(["register", "classifier", "--alias", "second"]) == 0
     said, serve = capsys.readouterr().out.splitlines()
     expected = "spam-classifier version 1 already holds these weights; spam-classifier@second is this version"
@@ -217,14 +222,14 @@ def test_other_weights_are_the_next_version_and_take_the_alias(project):
         assert int(client().get_model_version_by_alias("texts", "champion").version) == version
 
 
-def test_a_store_elsewhere_stands_in_the_command(project, tmp_path, monkeypatch):
+def test_store_elsewhere_is_named_in_the_command(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = register("base", project / "models/base", "base-model", "champion")
     assert f" MLFLOW_TRACKING_URI=sqlite:///{project}/mlflow.db mlflow models serve " in printed
 
 
 @pytest.mark.parametrize(
-    ("kind", "folder", "name", "alias", "sentence"),
+    ("kind", "folder", "name", "alias", "message"),
     [
         ("base", "nowhere", "n", "a", "no such model folder"),
         ("base", "models/classifier", "n", "a", "belongs to no part of this model"),
@@ -236,15 +241,15 @@ def test_a_store_elsewhere_stands_in_the_command(project, tmp_path, monkeypatch)
         ("base", "models/base", "it's", "a", "it's: MLflow refuses it"),
     ],
 )
-def test_what_cannot_be_registered_is_one_line(project, kind, folder, name, alias, sentence):
+def test_what_cannot_be_registered_is_one_error_line(project, kind, folder, name, alias, message):
     before = len(stored(project))
-    with pytest.raises(UserError, match=sentence) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         register(kind, Path(folder), name, alias)
     assert len(str(raised.value).splitlines()) == 1
     assert len(stored(project)) == before
 
 
-def test_a_server_that_does_not_answer_is_one_line_without_its_password(project, monkeypatch):
+def test_server_that_does_not_answer_is_one_error_line_without_its_password(project, monkeypatch):
     monkeypatch.setenv(TRACKING, "http://me:secret@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: the server fails or does not answer") as raised:
@@ -254,16 +259,23 @@ def test_a_server_that_does_not_answer_is_one_line_without_its_password(project,
 
 # ---- what is stored
 
+NOT_LOADED = {"ruamel"}  # imported by a function that serving does not call; a test below serves without it
+
 
 def stored(project: Path) -> list[Path]:
     return sorted(path.parent for path in project.rglob("MLmodel"))
 
 
-def test_a_stored_model_brings_its_code_and_holds_no_pickle(project):
+def test_stored_model_brings_its_code_and_holds_no_pickle(project):
     for model in stored(project):
         files = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
         assert {f"code/{path}" for path in code_deps("llmcore/serve/pyfunc.py", ROOT)} <= files
         assert not [file for file in files if file.endswith((".pkl", ".pt", ".pth", ".bin", ".pyc"))]
+
+
+def test_stored_model_folder_has_the_card_as_readme_where_one_was_drawn(project):
+    cards = sorted(path.read_text() for path in project.glob("mlartifacts/**/artifacts/**/README.md"))
+    assert cards == ["# The card\n"]
 
 
 def test_requirements_are_what_serving_imports(project):
@@ -276,7 +288,7 @@ def test_requirements_are_what_serving_imports(project):
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
     foreign = names - set(sys.stdlib_module_names) - {"llmcore"}
-    assert foreign == set(REQUIREMENTS)  # each is installed by the name by which it is imported
+    assert foreign - NOT_LOADED == set(REQUIREMENTS)  # each is installed by the name by which it is imported
     pinned = {line for line in (ROOT / "requirements.lock").read_text().splitlines() if line}
     assert set((stored(project)[0] / "requirements.txt").read_text().splitlines()) <= pinned
 
@@ -284,13 +296,23 @@ def test_requirements_are_what_serving_imports(project):
 # ---- the real server
 
 
+LOAD = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[2].split()))  # as if they were not installed
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+model.predict([])
+import llmcore
+print(llmcore.__file__)
+"""
+
+
 @pytest.mark.slow
-def test_the_code_that_serves_is_the_one_stored_with_the_model(project):
+def test_served_code_is_the_one_stored_with_the_model_and_needs_no_more_than_the_requirements(project):
     """Also where another llmcore is installed, as it is here."""
-    script = "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1]); import llmcore; print(llmcore.__file__)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     model = stored(project)[0]
-    command = [sys.executable, "-c", script, str(model)]
+    command = [sys.executable, "-c", LOAD, str(model), " ".join(NOT_LOADED)]
     printed = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == str(model / "code/llmcore/__init__.py")
 

@@ -1,4 +1,4 @@
-"""DVC's experiments, also those that run in a folder of their own or in a queue, are told to the one store."""
+"""Runs of DVC's experiments, also in a temporary folder or a queue, are recorded in the project's one store."""
 
 import sqlite3
 import time
@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """The ids of a small text, committed."""
+    """A small text, tokenized and committed."""
     workspace = Workspace(tmp_path_factory.mktemp("experiments"))
-    workspace.set_params(SMALL)
+    workspace.set_params(SMALL | {"runtime.tracking": True})
     workspace.run("dvc repro tokenize && git add -A && git commit -qm built")
     yield workspace
     workspace.run("dvc queue stop --kill", code=None)
@@ -33,12 +33,12 @@ def check_one_store(workspace: Workspace, name: str) -> None:
     assert [path.parent for path in workspace.folder.rglob("mlartifacts")] == [workspace.folder]
 
 
-def test_an_experiment_in_a_folder_of_its_own_is_a_run_of_its_name(built: Workspace) -> None:
+def test_experiment_in_a_temporary_folder_is_a_run_of_its_name(built: Workspace) -> None:
     built.run("dvc exp run --temp --name apart -S tokenizer.vocab_size=300 tokenize")
     check_one_store(built, "apart")
 
 
-def test_a_queued_experiment_is_a_run_of_its_name(built: Workspace) -> None:
+def test_queued_experiment_is_a_run_of_its_name(built: Workspace) -> None:
     built.run("dvc exp run --queue --name queued -S tokenizer.vocab_size=310 tokenize")
     built.run("dvc queue start")  # returns at once
     end = time.monotonic() + 300

@@ -1,4 +1,4 @@
-"""The pages that `make ui` opens, looked at in a real browser: runs side by side, what differs, links.
+"""The pages that `make ui` opens, looked at in a real browser: runs side by side, differences, links.
 
 Screenshots go to the folder named by LLMCORE_SCREENSHOTS, if it is set.
 """
@@ -21,30 +21,41 @@ from structure import ROOT
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
 from llmcore.report.figures import loss_curves
-from llmcore.tracking import tracker as tracking
 from llmcore.tracking.mlflow_store import open_store
+from llmcore.tracking.run import tracked_run
+from llmcore.tracking.tracker import OtherRun
 
-pytestmark = [pytest.mark.ui, pytest.mark.skipif(chromium() is None, reason="no Chromium on this compute")]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.ui]
+needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 
-SECTIONS = ["seed", "model", "pretrain", "compute"]
+SENTENCE = "A model of 883,456 parameters after 40 steps"
 RATES = (0.001, 0.002, 0.004)
 STEPS = 40
 
 
-def pretrain(params: Params, lr: float, folder: Path) -> None:
+def pretrain(params: Params, lr: float) -> None:
     """Record a training as `stages/pretrain.py` does, with made-up curves."""
     section = params.pretrain.model_copy(update={"lr": lr})
-    with tracking.run("pretrain", params.model_copy(update={"pretrain": section}), SECTIONS) as tracker:
-        tracker.log_dataset("tokens", "data/tokens", "c" * 64)
-        losses = [{"step": step, "loss_train": 6 / (1 + step * lr * 100)} for step in range(1, STEPS + 1)]
-        for row in losses:
-            tracker.log_metrics({"loss/train": row["loss_train"], "optim/lr": lr}, step=int(row["step"]))
-        tracker.log_metrics({"loss/val": losses[-1]["loss_train"]}, step=STEPS)
-        tracker.log_text("Mia and Tom had a red ball.", "samples/step-000040.txt")
-        loss_curves(folder / "loss.png", losses, [{"step": STEPS, "loss_val": losses[-1]["loss_train"]}])
-        tracker.log_artifact(folder / "loss.png", "figures")
-        tracker.log_metrics({"parameters": 883456, "best_step": STEPS, "val_loss": 0.5, "val_nats_per_byte": 0.2})
-        tracker.set_tags({"model_sha256": f"weights of {lr}"})
+    with tracked_run("pretrain", params.model_copy(update={"pretrain": section})) as tracker:
+        tracker.log_input("tokens", "data/tokens", "c" * 64)
+        losses = [6 / (1 + step * lr * 100) for step in range(1, STEPS + 1)]
+        for step, loss in enumerate(losses, start=1):
+            tracker.log_metrics({"train/loss": loss, "train/lr": lr}, step=step)
+        tracker.log_metrics({"val/loss": losses[-1]}, step=STEPS)
+        tracker.log_artifact(f"samples/step-{STEPS:06d}.txt", "Mia and Tom had a red ball.")
+        tracker.log_metrics({"parameters": 883456, "best_step": STEPS, "val/loss": 0.5, "val/nats_per_byte": 0.2})
+        tracker.set_tags({"model_sha256": f"weights of {lr}", "out.models/pretrain": f"{lr}.dir"})
+
+
+def ledger(params: Params, lr: float, folder: Path) -> None:
+    """Record the ledger over the training with `lr`, with a picture of it, as `stages/track.py` does."""
+    with tracked_run("track", params) as tracker:
+        tracker.log_metrics({"pretrain/val/nats_per_byte": 0.2, "evaluate_classifier/accuracy": 0.96})
+        tracker.set_tags({"in.models/pretrain": f"{lr}.dir"})
+        steps = [{"step": step, "train/loss": 6 / step} for step in range(1, STEPS + 1)]
+        loss_curves(folder / "loss.png", steps, [{"step": STEPS, "val/loss": 6 / STEPS}])
+        made_by = OtherRun("pretrain", "out.models/pretrain", f"{lr}.dir")
+        tracker.log_artifact("figures/loss.png", folder / "loss.png", run=made_by)
 
 
 def commit(folder: Path) -> None:
@@ -55,8 +66,8 @@ def commit(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A store with three pretrainings and a ledger row, and `make ui` over it; the link that it prints."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """`make ui` over a store with three pretrainings and a ledger row."""
     folder = tmp_path_factory.mktemp("ui")
     hidden = ("MLFLOW_", "DVC_", "LLMCORE_T")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,11 +78,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         params = read_params(shutil.copy(ROOT / "params.yaml", folder))
         commit(folder)
         for lr in RATES:
-            pretrain(params, lr, folder)
-        with tracking.run("track", params, SECTIONS) as tracker:
-            tracker.log_metrics({"pretrain.val_nats_per_byte": 0.2, "evaluate_classifier.accuracy": 0.96})
-            tracker.link_run("pretrain", "model_sha256", f"weights of {RATES[-1]}")
-        command = [sys.executable, "-m", "llmcore.serve.ui"]
+            pretrain(params, lr)
+        ledger(params, RATES[-1], folder)
+        command = [sys.executable, "-m", "llmcore.tracking.ui"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             command,
@@ -82,20 +91,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            assert process.stdout
-            yield next(match[0] for line in process.stdout if (match := re.search(r"http://\S+", line)))
-            server = psutil.Process(process.pid)
-            resident = sum(each.memory_info().rss for each in [server, *server.children(recursive=True)])
-            assert resident < 1e9
+            yield process
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 @pytest.fixture(scope="module")
+def served(server: "subprocess.Popen[str]") -> str:
+    """The link that it prints."""
+    assert server.stdout
+    return next(match[0] for line in server.stdout if (match := re.search(r"http://\S+", line)))
+
+
+@pytest.fixture(scope="module")
 def runs(served: str) -> dict[str, tuple[str, str]]:
     """Experiment and id of each run: the trainings by learning rate, and the ledger's row."""
-    client, found = open_store().client, {}
+    client = open_store().client
+    found = {}
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id]):
             key = run.data.params["pretrain.lr"] if experiment.name == "pretrain" else "ledger"
@@ -108,11 +121,17 @@ async def shot(page: Page, name: str) -> None:
         await page.screenshot(Path(folder, f"{name}.png"))
 
 
-def test_the_link_shows_trainings_side_by_side(served: str) -> None:
+def test_server_takes_less_than_a_gigabyte(served: str, server: "subprocess.Popen[str]") -> None:
+    process = psutil.Process(server.pid)
+    assert sum(each.memory_info().rss for each in [process, *process.children(recursive=True)]) < 1e9
+
+
+@needs_chromium
+def test_link_shows_trainings_side_by_side(served: str) -> None:
     async def look() -> None:
         async with browsing() as page:
             await page.open(served)
-            await page.wait_for_text("3 matching runs", "loss/train", "loss/val", "optim/lr")
+            await page.wait_for_text("3 matching runs", "train/loss", "val/loss", "train/lr")
             await page.wait_for("document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line').length >= 6")
             names = set(re.findall(r"^pretrain-[0-9a-f]{8}( lr=[\d.]+)?$", await page.text(), re.MULTILINE))
             assert names == {" lr=0.001", " lr=0.002", ""}  # the third has the committed one
@@ -121,7 +140,8 @@ def test_the_link_shows_trainings_side_by_side(served: str) -> None:
     asyncio.run(look())
 
 
-def test_compare_shows_the_params_that_differ_and_no_other(served: str, runs: dict[str, tuple[str, str]]) -> None:
+@needs_chromium
+def test_compare_shows_only_the_params_that_differ(served: str, runs: dict[str, tuple[str, str]]) -> None:
     async def look() -> None:
         ids = ",".join(f"%22{runs[str(lr)][1]}%22" for lr in RATES)
         url = f"{served.partition('#')[0]}#/compare-runs?runs=[{ids}]&experiments=[%22{runs['0.001'][0]}%22]"
@@ -138,7 +158,8 @@ def test_compare_shows_the_params_that_differ_and_no_other(served: str, runs: di
     asyncio.run(look())
 
 
-def test_a_run_shows_its_sentence_dataset_tags_figures_and_samples(
+@needs_chromium
+def test_run_shows_its_description_dataset_tags_figures_and_samples(
     served: str, runs: dict[str, tuple[str, str]]
 ) -> None:
     experiment, run_id = runs["0.004"]
@@ -147,9 +168,7 @@ def test_a_run_shows_its_sentence_dataset_tags_figures_and_samples(
         url = f"{served.partition('#')[0]}#/experiments/{experiment}/runs/{run_id}"
         async with browsing() as page:
             await page.open(f"{url}?workflowType=machine_learning")
-            await page.wait_for_text(
-                "A GPT of 883,456 parameters after 40 steps", "model_sha256", "tokens", "pretrain.lr"
-            )
+            await page.wait_for_text(SENTENCE, "model_sha256", "tokens", "pretrain.lr")
             await shot(page, "run")
             await page.open(f"{url}/artifacts/figures/loss.png?workflowType=machine_learning")
             await page.wait_for("[...document.images].some(image => image.naturalWidth > 400)")
@@ -160,7 +179,8 @@ def test_a_run_shows_its_sentence_dataset_tags_figures_and_samples(
     asyncio.run(look())
 
 
-def test_the_ledger_links_to_its_training(served: str, runs: dict[str, tuple[str, str]]) -> None:
+@needs_chromium
+def test_ledger_links_to_its_training(served: str, runs: dict[str, tuple[str, str]]) -> None:
     async def look() -> None:
         experiment, run_id = runs["ledger"]
         async with browsing() as page:
@@ -170,6 +190,6 @@ def test_the_ledger_links_to_its_training(served: str, runs: dict[str, tuple[str
             await shot(page, "ledger")
             link = f"a[href*='{runs['0.004'][1]}']"
             await page.open(await page.wait_for(f'document.querySelector("{link}")?.href'))
-            await page.wait_for_text("A GPT of 883,456 parameters after 40 steps")
+            await page.wait_for_text(SENTENCE)
 
     asyncio.run(look())

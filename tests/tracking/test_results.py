@@ -7,17 +7,16 @@ from structure import ROOT
 
 from llmcore.base.errors import UserError
 from llmcore.config.read import read_params
-from llmcore.evaluate.compare import RESULTS_FOLDER
-from llmcore.tracking import tracker as tracking
 from llmcore.tracking.mlflow_store import open_store
-from llmcore.tracking.results import results_of
+from llmcore.tracking.results import RESULTS_FOLDER, results_of
+from llmcore.tracking.run import tracked_run
 
 
-def test_a_path_is_itself(tmp_path: Path) -> None:
+def test_path_is_returned_as_it_is(tmp_path: Path) -> None:
     assert results_of("reports/x.csv", tmp_path) == Path("reports/x.csv")
 
 
-def test_a_run_gives_back_the_results_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_id_is_resolved_to_the_results_in_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LLMCORE_TRACKING", raising=False)
@@ -25,9 +24,9 @@ def test_a_run_gives_back_the_results_it_was_given(tmp_path: Path, monkeypatch: 
     file.write_text("text,label,predicted\n")
     params = read_params(ROOT / "params.yaml")
     for results in ([file], []):
-        with tracking.run("evaluate_classifier", params, ["seed"]) as tracker:
+        with tracked_run("evaluate_classifier", params) as tracker:
             for path in results:
-                tracker.log_artifact(path, RESULTS_FOLDER)
+                tracker.log_artifact(f"{RESULTS_FOLDER}/{path.name}", path)
     client = open_store().client
     [experiment] = [e for e in client.search_experiments() if e.name == "evaluate-classifier"]
     empty, filled = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])

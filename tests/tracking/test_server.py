@@ -18,9 +18,9 @@ import pytest
 from structure import ROOT
 from workspace import SMALL, Workspace
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
-TARGETS = ("load_gpt2", "prepare_spam")  # and what they need: eight stages of each, one a training
+TARGETS = ("load_gpt2", "prepare_spam")  # and what they need: eight stages each, one of them a training
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,14 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, log:
             time.sleep(0.5)
 
 
-def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: str, tmp_path: Path) -> None:
+@pytest.mark.exhaustive
+@pytest.mark.server
+def test_server_takes_the_runs_of_two_pipelines_at_once_without_an_error(database: str, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     pipelines = [Workspace(tmp_path / name) for name in ("one", "two")]
     for workspace in pipelines:
-        workspace.set_params(SMALL | {"compute.threads": 1})
+        workspace.set_params(SMALL | {"runtime.tracking": True})
     with serving(database, tmp_path) as address, ThreadPoolExecutor(2) as pool:
         command = f"dvc repro {' '.join(TARGETS)}"
         printed = list(pool.map(lambda workspace: workspace.run(command, MLFLOW_TRACKING_URI=address), pipelines))
@@ -113,14 +115,14 @@ def test_two_pipelines_at_once_are_told_to_a_server_without_an_error(database: s
 
 RUN = """
 import sys
-from llmcore.tracking import tracker as tracking
+from llmcore.tracking.run import tracked_run
 from llmcore.config.read import read_params
-with tracking.run("pretrain", read_params(sys.argv[1]), ["pretrain"]) as tracker:
-    tracker.log_metrics({"loss/train": 2.0}, step=1)
+with tracked_run("pretrain", read_params(sys.argv[1])) as tracker:
+    tracker.log_metrics({"train/loss": 2.0}, step=1)
 """
 
 
-def test_the_password_in_the_address_of_a_server_is_not_printed(tmp_path: Path) -> None:
+def test_password_in_the_address_of_a_server_is_not_printed(tmp_path: Path) -> None:
     """MLflow itself prints a link to each run that ends."""
     with serving(f"sqlite:///{tmp_path}/mlflow.db", tmp_path) as address:
         variables = {"MLFLOW_TRACKING_URI": address.replace("//", "//mia:hunter2@"), "PYTHONPATH": str(ROOT)}

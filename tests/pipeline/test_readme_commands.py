@@ -1,0 +1,36 @@
+"""Every command and every program of the README works, as a user types it."""
+
+import os
+import re
+import sys
+
+import pytest
+from structure import ROOT
+from workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# commands of the README that other tests run: this suite itself, servers and who asks them
+ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
+
+
+def test_every_command_of_the_readme_works(built: Workspace) -> None:
+    """In one shell, in a clone whose .venv is this environment."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if not line.startswith(ELSEWHERE)]
+    venv = built.folder / ".venv"
+    venv.symlink_to(sys.prefix)
+    for marker in ("installed", "installed-dev"):
+        (venv / marker).touch()
+    built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
+    page = (built.folder / "dvc_plots/index.html").read_text()
+    assert "vegaEmbed" in page
+    assert "<script src" not in page  # it draws without a network
+    built.run("git checkout -q params.yaml")
+
+
+def test_python_of_the_readme_works(built: Workspace) -> None:
+    [block] = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
+    assert {"ham", "spam"} & set(printed.splitlines())
