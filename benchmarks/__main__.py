@@ -1,4 +1,4 @@
-"""Run the comparisons with peers and write them down: `benchmarks/results/<compute>.md`.
+"""Run the comparisons with peers and write them down: `benchmarks/results/<machine>.md`.
 
 make bench
 """
@@ -44,12 +44,12 @@ def run(command: list[str]) -> tuple[list[Row], float]:
 
 
 def page(rows: list[Row], commands: list[list[str]], seconds: float) -> str:
-    """Return the results as Markdown: a table, what binds each, versions and commands."""
+    """Return the results as Markdown: a table, what limits each, versions and commands."""
     lines = [
-        f"# {compute()}",
+        f"# {machine()}",
         "",
         f"{os.cpu_count()} cores, measured in {seconds / 60:.0f} minutes. Medians of rounds in which all take turns;",
-        "only ratios say something about another compute. `benchmarks/README.md` tells what binds.",
+        "only ratios say something about another machine. `benchmarks/README.md` explains what limits each.",
         "",
         "| work | unit | ours | best peer | ratio | goal |",
         "|---|---|---|---|---|---|",
@@ -58,7 +58,7 @@ def page(rows: list[Row], commands: list[list[str]], seconds: float) -> str:
         best = f"{row.peers[row.best_peer]:.4g} ({row.best_peer})" if row.best_peer else ""
         ratio = f"{row.ratio:.2f}" if row.ratio else ""
         lines.append(f"| {row.work} | {row.unit} | {row.ours:.4g} | {best} | {ratio} | {row.goal} |")
-    lines += ["", "All of them, and what binds ours:", ""]
+    lines += ["", "All of them, and what limits ours:", ""]
     for row in rows:
         peers = ", ".join(f"{name} {value:.4g}" for name, value in row.peers.items())
         lines.append(
@@ -80,7 +80,7 @@ def installed(package: str) -> str:
         return ""
 
 
-def compute() -> str:
+def machine() -> str:
     """Return the processor's name, with what decides speed: AVX2 or AVX-512."""
     import torch
 
@@ -89,13 +89,15 @@ def compute() -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    begin, rows, commands = time.perf_counter(), [], scripts()
+    begin = time.perf_counter()
+    rows = []
+    commands = scripts()
     for command in commands:
         found, seconds = run(command)
         print(f"{' '.join(command)}: {seconds:.0f} s", file=sys.stderr, flush=True)
         rows += found
     RESULTS.mkdir(exist_ok=True)
-    name = re.sub(r"[^a-z0-9]+", "-", f"{compute()} {os.cpu_count()} cores".lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine()} {os.cpu_count()} cores".lower()).strip("-")
     target = RESULTS / f"{name}.md"
     target.write_text(page(rows, commands, time.perf_counter() - begin), encoding="utf-8")
     print(f"written: {target}")

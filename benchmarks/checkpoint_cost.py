@@ -13,29 +13,33 @@ import time
 from pathlib import Path
 
 from benchmarks.quickstart import quickstart
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
+from llmcore.train.checkpoint import Checkpoint
 from llmcore.train.history import History
-from llmcore.train.loop import NO_MEMORY, fit
+from llmcore.train.loop import Checkpointer, NullCheckpointer, fit
 from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import scratch_root
 
 
 class Counting(DiskCheckpointer):
+    """Counts the checkpoints that are written."""
+
     saved = 0
 
-    def _write(self, *arguments) -> None:
+    def _write(self, checkpoint: Checkpoint) -> None:
         self.saved += 1
-        super()._write(*arguments)
+        super()._write(checkpoint)
 
 
 def measure(steps: int, folder: Path | None) -> tuple[float, int]:
     """Return the seconds of a training, and how often it was saved."""
-    params, history = read_params(), History()
+    params = read_params()
+    history = History()
     model, task, section, compute = quickstart(steps, params)
-    memory = Counting(folder, history, params.runtime) if folder else NO_MEMORY
+    checkpointer: Checkpointer = Counting(folder, history, params.runtime) if folder else NullCheckpointer()
     begin = time.perf_counter()
-    fit(model, task, section, seed=params.seed, compute=compute, observer=history, memory=memory)
-    return time.perf_counter() - begin, getattr(memory, "saved", 0)
+    fit(model, task, section, seed=params.seed, compute=compute, callback=history, checkpointer=checkpointer)
+    return time.perf_counter() - begin, getattr(checkpointer, "saved", 0)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""LoRA on real messages with a GPT-2 of 124M, beside peft and the book's way, in messages a second.
+"""LoRA on real messages with a GPT-2 of 124M, beside peft and the book's way, in messages per second.
 
     LLMCORE_MIRROR=/path/to/folder python -m benchmarks.classification
 
-The balanced SMS messages, rank 16 on all linear layers, 8 messages a step, fp32. Ours puts messages of similar length
+The balanced SMS messages, rank 16 on all linear layers, 8 messages per step, fp32. Ours puts messages of similar length
 together; peft pads to the longest of a batch in random order, as its examples do; the book pads all to the longest
 of the collection, and puts an update on the head too. A round is five steps of an epoch of
 130, of those with the shortest messages to those with the longest.
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.download import fetch
-from llmcore.data.raw import fill_spam, fill_tokenizer
+from llmcore.data.raw import write_raw_spam, write_raw_tokenizer
 from llmcore.data.reading import read_table
-from llmcore.model.classifier import SequenceClassifier
-from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.classifier import SequenceClassifier, pad_rows
+from llmcore.model.gpt2 import GPT2Config, GPT2Transformer
 from llmcore.model.lora import apply_lora, train_only_lora
-from llmcore.tasks.classification import ClassificationTask, LabelledText, pad
+from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tokenizer.bpe import load_tokenizer
 from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
@@ -46,9 +46,10 @@ def messages() -> list[LabelledText]:
         spam.mkdir()
         vocabulary.mkdir()
         get = functools.partial(fetch, scratch=Path(folder))
-        fill_spam(spam, "sms-spam", Path(), 0, 0, get)
-        fill_tokenizer(vocabulary, "gpt2", Path(), get)
-        table, tokenizer = read_table(spam / "SMSSpamCollection", quoting=False), load_tokenizer(vocabulary)
+        write_raw_spam(spam, "sms-spam", Path(), 0, 0, get)
+        write_raw_tokenizer(vocabulary, "gpt2", Path(), get)
+        table = read_table(spam / "SMSSpamCollection", quoting=False)
+        tokenizer = load_tokenizer(vocabulary)
         kept = table.groupby("label").sample(747, random_state=123).sample(1045, random_state=123)
         return [
             LabelledText(tokenizer.encode(t), int(n == "spam"))
@@ -57,9 +58,8 @@ def messages() -> list[LabelledText]:
 
 
 def ours(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
-    model = SequenceClassifier(
-        GPT2Config(50257, 1024, 12, 12, 768, 0.0, True, True), ["ham", "spam"], "last_real", 1024
-    )
+    config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True)
+    model = SequenceClassifier(GPT2Transformer(config), ["ham", "spam"], "last_real", 1024)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.02, generator=torch_generator(0, "initialise"))
     targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
@@ -145,7 +145,7 @@ def peers_steps(
 
     def steps() -> None:
         for step in chosen:
-            ids, read = pad([row.ids for row in batches[step]], END_OF_TEXT, pad_to)
+            ids, read = pad_rows([row.ids for row in batches[step]], END_OF_TEXT, pad_to)
             loss_of(ids, read, torch.tensor([row.label for row in batches[step]])).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
 from llmcore.data.samples import choose_samples, write_samples
-from llmcore.data.tokens import open_tokens, write_tokens
+from llmcore.data.tokens import Document, open_tokens, write_tokens
 from llmcore.data.world.stories import write_stories
 from llmcore.tokenizer.train import train_tokenizer
 
@@ -60,7 +60,8 @@ def tokenizing() -> Row:
     tokenizer = train_tokenizer(iter(stories), 512)
     size = sum(len(story) for story in stories)
     texts = list(islice(cycle(stories), MEGABYTES * 1_000_000 * len(stories) // size))
-    encoding, cores = tokenizer._encoding, os.cpu_count() or 1
+    encoding = tokenizer._encoding
+    cores = os.cpu_count() or 1
 
     def ours() -> None:
         for ids in tokenizer.encode_stream(iter(texts)):
@@ -90,7 +91,8 @@ def first_batch() -> list[Row]:
         write_corpus(small, BOOK_TOKENS)
         seconds, megabytes = measured(OURS, large)
         book_seconds, book_megabytes = measured(THE_BOOK, small)
-    ours, book = f"{CORPUS_TOKENS:,} tokens, stride 1", f"the book's lists, {BOOK_TOKENS:,} tokens"
+    ours = f"{CORPUS_TOKENS:,} tokens, stride 1"
+    book = f"the book's lists, {BOOK_TOKENS:,} tokens"
     return [
         Row(f"first batch, {ours}", "seconds", seconds, {book: book_seconds}, more_is_better=False, goal="below 0.1"),
         Row(f"memory of it, {ours}", "MB", megabytes, {book: book_megabytes}, more_is_better=False, goal="below 50"),
@@ -100,10 +102,10 @@ def first_batch() -> list[Row]:
 def write_corpus(folder: Path, tokens: int) -> None:
     """Write random documents as `tokenize` does, and as `sample` does a window at each token."""
     draw = np.random.default_rng(0)
-    documents = (draw.integers(0, 511, 1000).tolist() for _ in range(tokens // 1001 + 1))
-    write_tokens(folder, documents, None, end_of_text=511, tokenizer="none")
+    documents = (Document(draw.integers(0, 511, 1000).tolist()) for _ in range(tokens // 1001 + 1))
+    write_tokens(folder, documents, end_of_text=511, tokenizer="none")
     chosen = choose_samples(
-        open_tokens(folder), window_tokens=ROW_TOKENS, stride_tokens=1, starts="stride", val_fraction=0.05
+        open_tokens(folder), window_tokens=ROW_TOKENS, stride_tokens=1, window_start="stride", val_fraction=0.05
     )
     write_samples(folder / "samples", chosen)
 

@@ -15,28 +15,29 @@ from torch import nn
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.generate.decode import decode
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.int8 import to_int8
+from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 from llmcore.train.compute import native_bf16
 
 NEW_TOKENS, ROUNDS = 64, 3
 ONE = [4]
 EIGHT = [16, 24, 37, 48, 64, 80, 96, 128]
-GREEDY = GenerationConfig(temperature=0.0, top_k=0, top_p=1.0)
+GREEDY = GenerationConfig(NEW_TOKENS, temperature=0.0, top_k=0, top_p=1.0)
 
 
 def our_model(dtype: torch.dtype) -> LanguageModel:
-    config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, qkv_bias=True, tied_head=True)
+    config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True)
     model = new_model(config)
     model.initialise(torch_generator(0, "initialise"))
     return model.eval().to(dtype)
 
 
 def ours(model: LanguageModel, prompts: list[list[int]]) -> Callable[[], object]:
-    return lambda: decode(model, prompts, max_new_tokens=NEW_TOKENS, sampling=GREEDY, seed=0, stop_id=None)
+    return lambda: decode(model, prompts, GREEDY, stop_id=None)
 
 
 def with_transformers(dtype: torch.dtype) -> nn.Module:
@@ -65,7 +66,8 @@ def prompts_of(lengths: list[int]) -> list[list[int]]:
 
 def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
     """Return the row of ours in `dtype`; of one prompt in fp32, that of int8 too, measured in the same rounds."""
-    prompts, model = prompts_of(lengths), our_model(dtype)
+    prompts = prompts_of(lengths)
+    model = our_model(dtype)
     work = {"ours": ours(model, prompts)}
     if lengths == ONE and dtype == torch.float32:
         rounded = our_model(dtype)
@@ -100,7 +102,7 @@ def row(
     gigabytes = sum(p.numel() * (weight_bytes or p.element_size()) for p in weights) / 1e9
     read = read_gigabytes_per_second(weights[0].dtype)
     share = rate / (prompts * read / gigabytes)
-    limit = f"{share:.0%} of what reading {gigabytes:.2f} GB of weights a token at {read:.1f} GB/s allows"
+    limit = f"{share:.0%} of what reading {gigabytes:.2f} GB of weights per token at {read:.1f} GB/s allows"
     return Row(title, "tokens/s", rate, peers, goal=goal, limit=f"{limit}, the prompts' time included")
 
 

@@ -11,7 +11,7 @@ import statistics
 import time
 
 from benchmarks.quickstart import quickstart
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.train.compute import setup_compute
 from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.data.samples import read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import IGNORE_INDEX, Windows
@@ -20,20 +20,20 @@ from llmcore.generate.open import open_language_model
 from llmcore.model.int8 import to_int8
 from llmcore.model.transformer import LanguageModel
 
-ROWS_AT_ONCE = 32
+ROWS_PER_BATCH = 32
 
 
 @torch.no_grad()
 def loss(model: LanguageModel, windows: Windows) -> float:
-    """Return the mean loss in nats a token."""
-    total, supervised = 0.0, 0
-    for begin in range(0, len(windows), ROWS_AT_ONCE):
-        rows = np.arange(begin, min(begin + ROWS_AT_ONCE, len(windows)))
+    """Return the mean loss in nats per token."""
+    total, n_targets = 0.0, 0
+    for begin in range(0, len(windows), ROWS_PER_BATCH):
+        rows = np.arange(begin, min(begin + ROWS_PER_BATCH, len(windows)))
         inputs, targets = map(torch.from_numpy, windows.rows(rows))
         logits = model(inputs).flatten(0, 1)
         total += F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum").item()
-        supervised += int((targets != IGNORE_INDEX).sum())
-    return total / supervised
+        n_targets += int((targets != IGNORE_INDEX).sum())
+    return total / n_targets
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     before = loss(model.eval(), windows)
     to_int8(model)
     after = loss(model, windows)
-    print(f"fp32 {before:.4f} nats a token, int8 {after:.4f}: perplexity {np.exp(after - before) - 1:+.2%}")
+    print(f"fp32 {before:.4f} nats per token, int8 {after:.4f}: perplexity {np.exp(after - before) - 1:+.2%}")
 
 
 if __name__ == "__main__":

@@ -14,56 +14,60 @@ import time
 from pathlib import Path
 
 from benchmarks.quickstart import quickstart
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.train.history import History
-from llmcore.train.loop import fit
+from llmcore.train.loop import StepResult, fit
 from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import scratch_root
 from llmcore.train.state import State
 
 
 class Killed(BaseException):
-    """What the loop would not know of: nothing runs after it."""
+    """Stands for kill -9: no code of the loop runs after it."""
 
 
 class Mortal(DiskCheckpointer):
-    """Dies once at a step that is reached, however often the training starts again."""
+    """Dies once at each of the steps in `deaths`."""
 
     deaths: list[int]
 
-    def passed(self, state: State, *, last: bool) -> None:
+    def after_step(self, state: State, *, last: bool) -> None:
         if self.deaths and state.step >= self.deaths[0]:
             self.deaths.pop(0)
             raise Killed
-        super().passed(state, last=last)
+        super().after_step(state, last=last)
 
 
 def measure(steps: int, deaths: list[int]) -> tuple[float, int]:
     """Return the seconds and the steps that a training took, with those done twice."""
-    params, seconds, done = read_params(), 0.0, 0
+    params = read_params()
+    seconds, done = 0.0, 0
     with tempfile.TemporaryDirectory(dir=scratch_root()) as folder:
         while True:
             model, task, section, compute = quickstart(steps, params)
-            memory, counter = Mortal(Path(folder), history := History(), params.runtime), Counter(history)
-            memory.deaths = deaths
+            counter = Counter()
+            checkpointer = Mortal(Path(folder), counter, params.runtime)
+            checkpointer.deaths = deaths
             begin = time.perf_counter()
             try:
-                fit(model, task, section, seed=params.seed, compute=compute, observer=counter, memory=memory)
-                return seconds + time.perf_counter() - begin, done + counter.steps
+                fit(
+                    model, task, section, seed=params.seed, compute=compute, callback=counter, checkpointer=checkpointer
+                )
+                return seconds + time.perf_counter() - begin, done + counter.n_steps
             except Killed:
-                seconds, done = seconds + time.perf_counter() - begin, done + counter.steps
-                memory.wait()
+                seconds = seconds + time.perf_counter() - begin
+                done = done + counter.n_steps
+                checkpointer.wait()
 
 
-class Counter:
-    """Counts the steps of this attempt beside the history."""
+class Counter(History):
+    """A history that counts the steps of this attempt."""
 
-    def __init__(self, history: History):
-        self.evaluated, self._history, self.steps = history.evaluated, history, 0
+    n_steps = 0
 
-    def trained(self, step: int, metrics: dict[str, float]) -> None:
-        self.steps += 1
-        self._history.trained(step, metrics)
+    def on_step_end(self, step: int, result: StepResult) -> None:
+        self.n_steps += 1
+        super().on_step_end(step, result)
 
 
 def main() -> None:

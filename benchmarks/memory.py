@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import classification, training
 from benchmarks.side_by_side import Row, named, tell
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 
 OURS = "ours"
 PEERS = {"training": ("transformers", "litgpt", "llms-from-scratch"), "classification": ("peft", "llms-from-scratch")}

@@ -1,22 +1,24 @@
-"""What the benchmarks train: the quickstart's model on rows of the same length, made up, so nothing need be built."""
+"""What the benchmarks train: the quickstart's model on random rows of one length, so that nothing need be built."""
 
 import numpy as np
 import torch
-from torch import nn
 
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import Params, PretrainParams, read_params
+from llmcore.config.params import Params, PretrainParams
+from llmcore.config.read import read_params
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import Windows, stride_windows
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
+from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.language import LanguageTask
 from llmcore.train.compute import Compute, setup_compute
 
 VOCABULARY, ROWS, VALIDATION_ROWS = 512, 3794, 20  # as in the quickstart, but little validation
 
 
-def quickstart(steps: int, params: Params | None = None) -> tuple[nn.Module, LanguageTask, PretrainParams, Compute]:
-    """Return model, task, numbers for so many steps, and compute of the quickstart's pretraining."""
+def quickstart(steps: int, params: Params | None = None) -> tuple[LanguageModel, LanguageTask, PretrainParams, Compute]:
+    """Return model, task, params for `steps` steps, and compute of the quickstart's pretraining."""
     params = params or read_params()
     compute = setup_compute(params.compute)
     model = new_model(GPT2Config(vocab_size=VOCABULARY, **params.model.model_dump())).to(compute.device)

@@ -1,4 +1,4 @@
-"""What every comparison with peers shares: rounds that take turns, medians, rows of the table, the compute's limits."""
+"""Shared by the comparisons with peers: rounds that take turns, medians, rows of the table, the machine's limits."""
 
 import json
 import statistics
@@ -21,7 +21,7 @@ class Row:
     peers: dict[str, float]  # name with version -> the same measure
     more_is_better: bool = True
     goal: str = ""  # in words, as it was set
-    limit: str = ""  # what binds it, and how near it is
+    limit: str = ""  # what limits it, and how close it is
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -39,9 +39,9 @@ class Row:
 
 
 def take_turns(work: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Return the median seconds of each piece of work: all once to warm up, then so many rounds of all in turn.
+    """Return the median seconds of each piece of work: all once to warm up, then `rounds` rounds of all in turn.
 
-    In turn, so that what else the compute does hits all alike.
+    In turn, so that whatever else the machine does slows all alike.
     """
     for do in work.values():
         do()

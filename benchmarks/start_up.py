@@ -27,7 +27,7 @@ def ui_seconds() -> float:
     """Return how long it takes until MLflow's pages over this project's runs are answered."""
     begin = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "llmcore.serve.ui"],
+        [sys.executable, "-m", "llmcore.tracking.ui"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import Row, named, product_gflops, take_turns, tell
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.next_token import TokenBatch, next_token_loss
 from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
 
-SHAPES = {  # layers, heads, width, vocabulary, rows, tokens a row, rounds
+SHAPES = {  # layers, heads, width, vocabulary, rows, tokens per row, rounds
     "quickstart": (4, 4, 128, 512, 5, 192, 30),
     "gpt2": (12, 12, 768, 50257, 4, 256, 3),
 }
@@ -32,12 +33,16 @@ SEED = 0
 
 
 class OneBatch:
-    """A task whose every step is the same batch."""
+    """A task whose every step is the same batch; its own loader."""
 
     steps_per_epoch = 1
 
     def __init__(self, batch: TokenBatch):
         self.batch = batch
+
+    @property
+    def loader(self) -> "OneBatch":
+        return self
 
     def micro_batches(self, step: int) -> list[TokenBatch]:
         return [self.batch]
@@ -51,10 +56,10 @@ class OneBatch:
 
 def ours(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:
     layers, heads, width, vocabulary, _, time, _ = shape
-    config = GPT2Config(vocabulary, time, layers, heads, width, dropout=0.0, qkv_bias=True, tied_head=True)
+    config = GPT2Config(vocabulary, time, layers, heads, width, dropout=0.0, tied_head=True, qkv_bias=True)
     model = new_model(config)
     model.initialise(torch_generator(SEED, "initialise"))
-    task = OneBatch(TokenBatch(inputs, targets, targets.numel()))
+    task = OneBatch(TokenBatch(inputs, targets, inputs.numel(), targets.numel()))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, compute=compute)
 
@@ -104,7 +109,7 @@ def with_litgpt(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute
     layers, heads, width, vocabulary, _, time, _ = shape
     sizes = {"block_size": time, "n_layer": layers, "n_head": heads, "n_embd": width}
     vocabularies = {"vocab_size": vocabulary, "padded_vocab_size": vocabulary}
-    model = litgpt.new_model(config.Config(**sizes, **vocabularies, parallel_residual=False, bias=True))
+    model = litgpt.GPT(config.Config(**sizes, **vocabularies, parallel_residual=False, bias=True))
     return a_peer(model, lambda: cross_entropy(model(inputs), targets), compute)
 
 
@@ -143,7 +148,7 @@ def compare(name: str, precision: str) -> Row:
     }
     seconds = take_turns(work, rounds=rounds)
     rates = {title: inputs.numel() / each for title, each in seconds.items()}
-    multiplied = 12 * layers * width**2 + width * vocabulary  # weights of matrix products
+    multiplied = 12 * layers * width**2 + width * vocabulary  # weights of matmuls
     gflops = 6 * multiplied * rates["ours"] / 1e9 + 12 * layers * width * time * rates["ours"] / 1e9
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     ceiling = product_gflops(rows * time, width, 4 * width, dtype)
@@ -155,7 +160,7 @@ def compare(name: str, precision: str) -> Row:
         rates.pop("ours"),
         rates,
         goal=f"{GOALS[name, precision]} x" if (name, precision) in GOALS else "",
-        limit=f"{gflops:.0f} GFLOP/s, {gflops / ceiling:.0%} of the {ceiling:.0f} of a matrix product ({product})",
+        limit=f"{gflops:.0f} GFLOP/s, {gflops / ceiling:.0%} of the {ceiling:.0f} of a matmul ({product})",
     )
 
 

@@ -13,6 +13,8 @@ from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
 
 if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
@@ -46,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line: one subcommand a function below."""
+    """Return the command line: one function per subcommand below."""
     top = argparse.ArgumentParser(
         prog="llmcore",
         description="Use the models that the pipeline made, look into folders, compare, check bytes.",
@@ -54,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_model_commands(commands)
+    _add_result_commands(commands)
+    _add_project_commands(commands)
+    return top
 
+
+def _add_model_commands(commands: "Commands") -> None:
     generate = commands.add_parser("generate", help="continue a text")
     generate.add_argument("prompt", nargs="?", default="", help="how the text begins (default: nothing)")
     _generation_options(generate, "models/pretrain", STORY)
@@ -71,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     _generation_options(ask, "models/instruct", ANSWER)
     ask.set_defaults(run=run_ask)
 
+
+def _add_result_commands(commands: "Commands") -> None:
     info = commands.add_parser("info", help="describe a model folder")
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
@@ -96,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("--alias", default="champion", metavar="ALIAS", help="(default: %(default)s)")
     register.set_defaults(run=run_register)
 
+
+def _add_project_commands(commands: "Commands") -> None:
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")
@@ -112,7 +124,6 @@ def parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="build the last commit from nothing and compare every output")
     verify.set_defaults(run=run_verify)
-    return top
 
 
 def _generation_options(command: argparse.ArgumentParser, model: str, default: GenerationConfig) -> None:

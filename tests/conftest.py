@@ -1,4 +1,4 @@
-"""What many rooms' tests share: a tiny model shape, a tokenizer learned in-process, a model with random weights."""
+"""Shared fixtures: a tiny model shape, a tokenizer learned in-process, a model with random weights."""
 
 import os
 from collections.abc import Callable
@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmcore.base.numerics import AVX2_CAPS, has_avx2
+
 if TYPE_CHECKING:
     from llmcore.model.gpt2 import GPT2Config
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
-# Read when torch and transformers are imported. One thread, because threads with tiny work only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# All of this is read when torch and transformers are imported. One thread: with tiny work, several only wait for each
+# other, and the golden losses are those of one.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+if has_avx2():
+    os.environ.update(AVX2_CAPS)
 
 SENTENCES = [
     "Anna had a red ball. She gave the ball to Ben.",
@@ -49,7 +54,7 @@ def config(tokenizer: "Tokenizer") -> "GPT2Config":
 
 @pytest.fixture(scope="session")
 def randomised() -> Callable[..., Any]:
-    """Draw every parameter of a model, norms and biases too, so that none can be forgotten unseen."""
+    """Draw every parameter of a model, norms and biases too, so that a forgotten one shows."""
     import torch
 
     def draw(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -65,13 +70,14 @@ def randomised() -> Callable[..., Any]:
 @pytest.fixture
 def gpt(config: "GPT2Config", randomised: Callable[..., Any]) -> "LanguageModel":
     """A model of `config` with random weights, in evaluation mode."""
+    from llmcore.model.registry import new_model
 
     return randomised(new_model(config))
 
 
 @pytest.fixture
 def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let git commit as somebody, whatever this compute's settings are."""
+    """Let git commit as somebody, whatever this machine's settings are."""
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "test")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")

@@ -1,16 +1,23 @@
-"""What the tests of tasks, training and decoding share: a corpus of few tokens, a model of few weights."""
+"""Tiny models, tasks and settings, shared by the tests of models, tasks, training and decoding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from llmcore.base.seeds import torch_generator
+from llmcore.config.generation import GenerationConfig
 from llmcore.config.params import TrainingParams
 from llmcore.data.tokens import Tokens, join_documents
-from llmcore.data.windows import Windows, document_windows
+from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
+from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.transformer import LanguageModel
+from llmcore.model.lora import apply_lora, train_only_lora
+from llmcore.model.registry import architecture, new_model
+from llmcore.model.transformer import LanguageModel, ModelConfig
+from llmcore.tasks.classification import ClassificationTask, LabelledText
+from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
 from llmcore.train.compute import Compute
 
@@ -21,7 +28,7 @@ CPU = Compute(torch.device("cpu"), "fp32")
 
 
 def training(**changes: Any) -> TrainingParams:
-    """The keys of a training, with numbers for tests."""
+    """The params of a training, with small numbers."""
     numbers: dict[str, Any] = {
         "epochs": 2.0,
         "batch_size": 1,  # the tests' tasks are given their own
@@ -41,8 +48,18 @@ def training(**changes: Any) -> TrainingParams:
     return TrainingParams(**(numbers | changes))
 
 
+def generation(
+    max_new_tokens: int = 6, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+) -> GenerationConfig:
+    """The settings of a generation, greedy unless a temperature is given."""
+    return GenerationConfig(max_new_tokens, temperature, top_k, top_p, seed)
+
+
+# ---- models
+
+
 def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: bool = True) -> LanguageModel:
-    """A GPT of two layers over `VOCAB` tokens, initialised."""
+    """A GPT-2 of two layers over `VOCAB` tokens, initialised."""
     config = GPT2Config(
         vocab_size=VOCAB,
         context_length=CONTEXT,
@@ -58,6 +75,17 @@ def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: b
     return model
 
 
+def classifier_of(
+    config: ModelConfig, labels: Sequence[str] = ("ham", "spam"), pooling: str = "last_real", max_tokens: int = 20
+) -> SequenceClassifier:
+    """A classifier of `config`'s architecture whose weights are not drawn yet."""
+    transformer = architecture(config.model_type).transformer(config)
+    return SequenceClassifier(transformer, list(labels), pooling, max_tokens)
+
+
+# ---- tasks
+
+
 def tiny_corpus(documents: int = 12, seed: int = 0) -> Tokens:
     """Documents of 1 to 9 random tokens."""
     generator = np.random.default_rng(seed)
@@ -65,19 +93,61 @@ def tiny_corpus(documents: int = 12, seed: int = 0) -> Tokens:
     return join_documents([generator.integers(0, END_OF_TEXT, length).tolist() for length in lengths], END_OF_TEXT)
 
 
+def tiny_windows(documents: int = 12, seed: int = 0) -> Windows:
+    """The windows of a tiny corpus, each at the beginning of a document."""
+    tokens = tiny_corpus(documents, seed)
+    return Windows(tokens, document_windows(tokens, 0, len(tokens.ids), CONTEXT))
+
+
 def language_task(batch_size: int = 4, micro_batch_size: int = 4, seed: int = 0, documents: int = 24) -> LanguageTask:
     """Train on one tiny corpus, validate on another."""
-    parts = []
-    for tokens in (tiny_corpus(documents), tiny_corpus(4, seed=1)):
-        parts.append(Windows(tokens, document_windows(tokens, 0, len(tokens.ids), CONTEXT)))
     return LanguageTask(
-        *parts,
+        tiny_windows(documents),
+        tiny_windows(4, seed=1),
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
         seed=seed,
         val_bytes=100,
         device=CPU.device,
     )
+
+
+# ---- the trainings of the pipeline, with dropout and several micro-batches per step
+
+
+def pretraining() -> tuple[LanguageModel, LanguageTask]:
+    return tiny_gpt(dropout=0.2), language_task(4, 2)
+
+
+def lora_classification() -> tuple[SequenceClassifier, ClassificationTask]:
+    draw = np.random.default_rng(0)
+    model = SequenceClassifier(tiny_gpt(dropout=0.2).body, ["ham", "spam"], "last_real", 8)
+    model.initialise_head(torch_generator(0, "head"))
+    targets = ["attn.c_attn", "mlp.c_fc"]
+    generator = torch_generator(0, "lora")
+    apply_lora(model, targets, rank=2, alpha=2, scaling="alpha/rank", dropout=0.2, generator=generator)
+    train_only_lora(model, also=["score."])
+    rows = [LabelledText(draw.integers(0, END_OF_TEXT, draw.integers(1, 8)).tolist(), n % 2) for n in range(20)]
+    task = ClassificationTask(
+        rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=None, device=CPU.device
+    )
+    return model, task
+
+
+def instruction_tuning() -> tuple[LanguageModel, InstructionTask]:
+    draw = np.random.default_rng(0)
+    rows = []
+    for _ in range(20):
+        ids = draw.integers(0, END_OF_TEXT, draw.integers(3, 10))
+        targets = np.where(np.arange(len(ids) - 1) < 1, IGNORE_INDEX, ids[1:])
+        rows.append(Example(ids[:-1], targets, length=len(ids) - 1))
+    task = InstructionTask(
+        rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, device=CPU.device
+    )
+    return tiny_gpt(dropout=0.2), task
+
+
+# ---- weights
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

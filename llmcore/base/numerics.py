@@ -1,7 +1,8 @@
-"""Portable numerics: the same bytes from every x86 CPU with AVX2, whatever wider instructions it has.
+"""Pinned numerics: the same bytes on CPUs with AVX2 and with wider instructions.
 
 torch chooses its kernels by the CPU's instruction set, and wider ones round differently in softmax, GELU and
-attention. Both variables are read once, while torch loads.
+attention. Both variables are read once, while torch loads. What is left depends on the CPU's vendor: MKL's small
+matmuls, and its exp and log.
 """
 
 import os

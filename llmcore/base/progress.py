@@ -39,6 +39,7 @@ class Bar:
             self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
+        """Close the bar; its last state stays visible."""
         self._bar.close()
 
 

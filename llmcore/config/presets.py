@@ -1,12 +1,12 @@
-"""Presets: complete alternatives to params.yaml, put in its place whole."""
+"""Presets: complete alternatives to params.yaml."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, write_bytes
+from llmcore.base.git import is_committed
 from llmcore.config.read import PARAMS_FILE, check_params
 
 
@@ -16,19 +16,19 @@ def preset_names(root: Path) -> list[str]:
 
 
 def apply_preset(root: Path, name: str, *, force: bool) -> str:
-    """Copy a preset over params.yaml and return what changed, a line a key.
+    """Copy a preset over params.yaml and return the changes, one line per key.
 
-    UserError if there is no such preset, or if params.yaml holds edits that neither git nor a preset has
-    and `force` is not given; it is untouched then.
+    UserError if there is no such preset, or if params.yaml has edits that neither the last commit nor a preset
+    has and `force` is false; params.yaml is not touched then.
     """
     if name not in preset_names(root):
         known = ", ".join(preset_names(root)) or "none; run from the repository's root"
         raise UserError(f"NAME: must be one of the files in presets/ ({known}), got {name!r}; choose one")
-    source, target = root / "presets" / f"{name}.yaml", root / PARAMS_FILE
+    source = root / "presets" / f"{name}.yaml"
+    target = root / PARAMS_FILE
     values = read_yaml(source)
     check_params(values, str(source))
-    before = target.read_bytes() if target.is_file() else b""
-    if not force and before and not _saved_elsewhere(root, before):
+    if not force and target.is_file() and not _is_saved(root):
         rule = "holds edits that neither a commit nor a preset has"
         raise UserError(f"{PARAMS_FILE}: {rule}; commit them, or call with --force to lose them")
     changes = _differences(flat(_read_old(target)), flat(values))
@@ -37,22 +37,19 @@ def apply_preset(root: Path, name: str, *, force: bool) -> str:
 
 
 def _read_old(path: Path) -> Any:
-    """Return the values about to be replaced; a missing or broken file has none."""
+    """Return the present values; none if the file is missing or broken."""
     try:
         return read_yaml(path)
     except UserError:
         return {}
 
 
-def _saved_elsewhere(root: Path, content: bytes) -> bool:
-    if any(path.read_bytes() == content for path in (root / "presets").glob("*.yaml")):
+def _is_saved(root: Path) -> bool:
+    """Return whether a preset or the last commit has the content of params.yaml, or the file is empty."""
+    content = (root / PARAMS_FILE).read_bytes()
+    if not content or any(path.read_bytes() == content for path in (root / "presets").glob("*.yaml")):
         return True
-    command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
-    try:
-        committed = subprocess.run(command, cwd=root, capture_output=True)
-    except FileNotFoundError:  # no git on this machine
-        return False
-    return committed.returncode == 0 and committed.stdout == content
+    return is_committed(root, PARAMS_FILE.as_posix())
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

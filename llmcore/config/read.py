@@ -18,11 +18,12 @@ RENAMED = {  # the new name of a key that older files have, by section
     ("sources.instructions", "size"): "rows",
     ("sample", "starts"): "window_start",
     ("instruct", "overlong"): "too_long",
+    ("classifier", "trains"): "trainable",
+    ("instruct", "trains"): "trainable",
     **{
         (section, old): new
         for section in ("pretrain", "classifier", "instruct")
         for old, new in (
-            ("trains", "trainable"),
             ("keep", "keep_checkpoint"),
             ("patience_evaluations", "early_stopping_patience"),
         )

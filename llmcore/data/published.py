@@ -25,7 +25,7 @@ def write_raw_weights(folder: Path, name: str, fetch: Fetch) -> Meta:
 
 
 def remote_entry(file: RemoteFile, fetched: Fetched) -> Meta:
-    """Describe a download; `published` is false where nobody publishes a hash and it was recorded now."""
+    """Describe a download; `published` is whether its hash was known before the download."""
     return {
         "name": file.name,
         "bytes": fetched.size_bytes,

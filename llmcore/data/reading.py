@@ -32,7 +32,9 @@ def text_files(path: Path) -> list[Path]:
         raise UserError(f"{path}: no such file or folder; correct sources.text.path")
     files = sorted((file for file in path.iterdir() if file.suffix == ".txt" and file.is_file()), key=lambda f: f.name)
     if not files:
-        raise UserError(f"{path}: must hold at least one .txt file, found none; add one or correct sources.text.path")
+        raise UserError(
+            f"{path}: must contain at least one .txt file, found none; add one or correct sources.text.path"
+        )
     return files
 
 
@@ -48,7 +50,7 @@ def read_documents(path: Path) -> list[str]:
         if text.strip():
             documents.append(text)
     if not documents:
-        raise UserError(f"{path}: must hold at least one row with text, found none; add one")
+        raise UserError(f"{path}: must contain at least one row with text, found none; add one")
     return documents
 
 

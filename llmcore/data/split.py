@@ -10,7 +10,7 @@ SPLITS = ("train", "val", "test")
 
 
 class SplitParams(Protocol):
-    """The keys of params.yaml that say how rows are divided."""
+    """The keys of params.yaml by which rows are divided."""
 
     @property
     def split(self) -> str: ...

@@ -1,9 +1,9 @@
-"""The code that a stage depends on, found by following imports, and written into dvc.yaml.
+"""The code dependencies of the stages, found by following imports, and written into dvc.yaml.
 
     python -m llmcore.dvc.deps
 
-DVC does not follow imports: a file missing from `deps` is a result that goes stale unnoticed. Files that change
-no byte of an output are left out, so that editing a message or the tracker retrains nothing.
+DVC does not follow imports: if a file is missing from `deps`, an edit of it leaves stale results. Files that
+change no byte of an output are left out, so that an edit of a message or of the tracker retrains nothing.
 """
 
 import ast
@@ -15,11 +15,11 @@ from llmcore.base.files import write_text
 
 PIPELINE = Path("dvc.yaml")
 PACKAGES = ("llmcore", "stages")
-NO_OUTPUT = {  # folders and files that change no byte of an output
+NO_OUTPUT = {  # files and folders that change no byte of an output, with the reason
     "llmcore/base/credentials.py": "hides passwords",
     "llmcore/base/errors.py": "words of messages",
-    "llmcore/base/git.py": "asks git for names",
-    "llmcore/base/process.py": "waiting of threads, telemetry",
+    "llmcore/base/git.py": "runs git",
+    "llmcore/base/process.py": "spinning of idle threads, telemetry",
     "llmcore/base/progress.py": "progress bars",
     "llmcore/base/project.py": "where scratch and runs are kept",
     "llmcore/config/generation.py": "checks settings, holds none that a stage uses",
@@ -35,7 +35,7 @@ NO_OUTPUT = {  # folders and files that change no byte of an output
 
 
 def code_deps(script: str, root: Path) -> set[str]:
-    """Return the files whose code makes a stage's outputs: its script and what that imports, directly or not."""
+    """Return a stage's code dependencies: its script and what that imports, directly or indirectly."""
     seen: set[str] = set()
     waiting = [script]
     while waiting:
@@ -48,7 +48,7 @@ def code_deps(script: str, root: Path) -> set[str]:
 
 @cache
 def imports(root: Path, path: str) -> frozenset[str]:
-    """Return the project's files that `path` imports, anywhere in it but under TYPE_CHECKING."""
+    """Return the project's files that `path` imports, in functions too, but not under TYPE_CHECKING."""
     found: set[str] = set()
     for node in _runtime_nodes(ast.parse((root / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,7 +66,7 @@ def script_of(command: str) -> str:
 
 
 def with_code_deps(pipeline: str, root: Path) -> str:
-    """Return the text of dvc.yaml with each stage's code deps renewed; data deps, comments and order stay."""
+    """Return the text of dvc.yaml with the code deps of each stage replaced; everything else is unchanged."""
     lines: list[str] = []
     script = indent = ""
     in_deps = False

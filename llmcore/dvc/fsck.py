@@ -1,6 +1,6 @@
-"""Look for damage in DVC's cache: each object's bytes must have the MD5 that is its name.
+"""Find and remove damaged objects in DVC's cache: the MD5 of an object's bytes must equal its name.
 
-DVC trusts objects that are write-protected, as all of them are, and would hand damaged bytes to the workspace.
+DVC does not check objects that are write-protected, which all of them are, and would check out damaged bytes.
 """
 
 import json
@@ -17,19 +17,20 @@ OBJECT = re.compile(r"([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
 
 @dataclass(frozen=True)
 class Damaged:
-    """An object that is not what its name says, and the outputs of stages that it belongs to."""
+    """An object whose bytes do not have the MD5 in its name, and the outputs that contain it."""
 
     object: Path
-    name: str  # MD5, with `.dir` for the list of a folder's files
+    name: str  # MD5; with `.dir`, the list of a folder's files
     owners: list[tuple[str, Path]] = field(default_factory=list)  # stage, path in the workspace
 
     def line(self) -> str:
+        """Return a line that names the object and its outputs."""
         owners = ", ".join(f"{path} of {stage}" for stage, path in self.owners)
         return f"damaged: {self.object} ({owners or 'belongs to no output of dvc.lock'})"
 
 
 def cache_folder(root: Path) -> Path:
-    """Return where the repository at `root` keeps its objects; a user may have moved it."""
+    """Return the cache folder of the DVC repository at `root`; UserError if there is no repository."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -40,7 +41,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def find_damage(root: Path, cache: Path) -> list[Damaged]:
-    """Return every object of `cache` whose bytes do not have its name, with the outputs of `root/dvc.lock` it is in."""
+    """Return every damaged object of `cache`, with the outputs in `root/dvc.lock` that contain it."""
     owners = _owners(root, cache)
     return [
         Damaged(path, name, owners.get(name, []))
@@ -50,7 +51,7 @@ def find_damage(root: Path, cache: Path) -> list[Damaged]:
 
 
 def repair(damage: list[Damaged], root: Path) -> None:
-    """Remove damaged objects, and what was copied from them into the workspace; `dvc repro` then rebuilds both."""
+    """Delete damaged objects and their copies in the workspace; `dvc repro` then builds both again."""
     for damaged in damage:
         with user_errors(damaged.object):
             damaged.object.unlink(missing_ok=True)
@@ -61,13 +62,13 @@ def repair(damage: list[Damaged], root: Path) -> None:
 
 
 def _object_name(path: Path) -> str | None:
-    """Return the name of an object; None for what is none, as leftovers of a write that broke off."""
+    """Return the name of an object, None for other files, such as those of an interrupted write."""
     found = OBJECT.search(path.as_posix())
     return "".join(part or "" for part in found.groups()) if found else None
 
 
 def _owners(root: Path, cache: Path) -> dict[str, list[tuple[str, Path]]]:
-    """Return, by object name, the stage and path of each output that dvc.lock records, and of each file inside."""
+    """Return stage and path of each output in dvc.lock, and of each file in it, by the name of the object."""
     owners: dict[str, list[tuple[str, Path]]] = {}
     for stage, entry in read_lock(root / LOCK_FILE).items():
         for path, name in entry.outs.items():
@@ -78,7 +79,7 @@ def _owners(root: Path, cache: Path) -> dict[str, list[tuple[str, Path]]]:
 
 
 def _listing(cache: Path, name: str) -> list[tuple[str, str]]:
-    """Return MD5 and path of each file of a folder; nothing where the list itself is missing or damaged."""
+    """Return the MD5 and path of each file of a folder; none if the object with the list is missing or damaged."""
     if not name.endswith(".dir"):
         return []
     try:

@@ -1,4 +1,4 @@
-"""A stage does not outlive the `dvc` that runs it. Nothing here makes a byte of an out."""
+"""End a stage when the `dvc` that runs it has ended. Changes no output."""
 
 import ctypes
 import json
@@ -11,59 +11,61 @@ from pathlib import Path
 
 import psutil
 
-POLL_SECONDS, GRACE_SECONDS = 0.2, 10.0
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_dvc() -> None:
-    """Under DVC, end this process by SIGTERM as soon as DVC is gone, whatever killed it; elsewhere do nothing.
+    """Under DVC, end this process with SIGTERM as soon as DVC has ended; otherwise do nothing.
 
-    Otherwise a killed `dvc` would leave a training that runs on beside its successor. Linux signals the
-    death of the direct parent itself; a shell may stand between, and other systems know nothing of the
-    kind, so a thread looks too.
+    Without this, a training would continue after `dvc` was killed, beside the one of the next `dvc repro`.
+    Linux can signal the death of the parent process, but a shell may be between DVC and this process, and
+    other systems have no such signal, so a thread polls as well.
     """
     if "DVC_STAGE" not in os.environ:
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     watched = dvc_process()
-    if watched is None:  # gone before we could look
+    if watched is None:  # it ended before this call
         sys.exit(128 + signal.SIGTERM)
     threading.Thread(target=_watch, args=(watched,), name="parent-watch", daemon=True).start()
 
 
 def dvc_process() -> psutil.Process | None:
-    """Return the process of DVC that runs this stage, None if it is gone.
+    """Return the DVC process that runs this stage, None if it has ended.
 
-    DVC notes who runs a stage in `.dvc/tmp/rwlock`; that process must be an ancestor of ours. Where no
-    note is found, our parent is taken.
+    DVC writes the processes that run stages into `.dvc/tmp/rwlock`; the one sought is an ancestor of this
+    process. If the file is missing or unreadable, the parent process is returned.
     """
     ancestors = {process.pid: process for process in psutil.Process().parents()}
-    noted = _noted_processes()
-    if noted:
-        return next((process for number, process in ancestors.items() if number in noted), None)
+    locking = _locking_pids()
+    if locking:
+        return next((process for pid, process in ancestors.items() if pid in locking), None)
     return ancestors.get(os.getppid())
 
 
-def _noted_processes() -> set[int]:
+def _locking_pids() -> set[int]:
+    """Return the ids of the processes in DVC's lock file."""
     try:
-        notes = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # being written this moment
+        locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # missing, or just being written
         return set()
-    readers = [reader["pid"] for readers in notes.get("read", {}).values() for reader in readers]
-    return {*readers, *(writer["pid"] for writer in notes.get("write", {}).values() if writer)}
+    readers = [reader["pid"] for readers in locks.get("read", {}).values() for reader in readers]
+    return {*readers, *(writer["pid"] for writer in locks.get("write", {}).values() if writer)}
 
 
 def _watch(process: psutil.Process) -> None:
-    while _lives(process):
+    while _is_alive(process):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)  # for the tracker's last records
+    time.sleep(GRACE_SECONDS)  # for the tracker's last events
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two questions
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return False

@@ -1,9 +1,9 @@
-"""Mend what a killed DVC left of its own notes: it writes them in place, so a kill then leaves half a file.
+"""Remove truncated files of DVC: it writes them in place, so a kill at that moment leaves half a file.
 
     python -m llmcore.dvc.repair
 
-Nothing is lost with them: `.dvc/tmp/rwlock` only says who works here, and what dvc.lock said stands in DVC's
-run cache, from which `dvc repro` restores it without running a stage.
+Nothing is lost: `.dvc/tmp/rwlock` only lists running processes, and `dvc repro` restores dvc.lock from DVC's run
+cache without running a stage.
 """
 
 import json
@@ -11,19 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-WRITE_SECONDS = 0.5  # a living DVC has finished writing by then
+WRITE_SECONDS = 0.5  # a running DVC has finished writing by then
 
 
-def mend(root: Path) -> list[str]:
-    """Remove the notes that cannot be read and return a sentence for each."""
-    said = []
+def remove_truncated(root: Path) -> list[str]:
+    """Delete `.dvc/tmp/rwlock` and dvc.lock if they are truncated, and return a message for each deleted file."""
+    messages = []
     for path, readable in ((root / ".dvc/tmp/rwlock", _is_json), (root / "dvc.lock", _is_lock)):
         if path.is_file() and not readable(path):
             time.sleep(WRITE_SECONDS)
             if path.is_file() and not readable(path):
                 path.unlink()
-                said.append(f"{path}: removed, a kill had cut it off; `dvc repro` writes it anew")
-    return said
+                messages.append(f"{path}: was truncated by a kill and is removed; `dvc repro` writes it again")
+    return messages
 
 
 def _is_json(path: Path) -> bool:
@@ -37,7 +37,8 @@ def _is_json(path: Path) -> bool:
 def _is_lock(path: Path) -> bool:
     """Return whether DVC accepts a dvc.lock."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
     from voluptuous import Invalid
 
     try:
@@ -49,5 +50,5 @@ def _is_lock(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    for sentence in mend(Path()):
-        print(sentence)
+    for message in remove_truncated(Path()):
+        print(message)

@@ -1,46 +1,30 @@
-"""Back to the workspace that a run was made in: code by git, params.yaml from the run, artifacts by DVC, untrained.
+"""Go back to the code, params.yaml and artifacts of a run, with `git checkout` and `dvc checkout`.
 
-Nothing of the user's is lost: what neither git nor DVC's cache nor a checkout before this one holds is a
-UserError before anything is touched.
+Nothing of the user's is lost: uncommitted edits are refused, git keeps files in its way, and `dvc checkout`
+keeps data that is not in DVC's cache.
 """
 
-import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_json, sha256_file, write_bytes, write_json
-from llmcore.base.git import DELETED, changed_files, git, git_succeeds, new_code
-from llmcore.config.read import PARAMS_FILE
-from llmcore.dvc.files import LOCK_FILE, hash_of, listing, listing_hash, md5, read_lock
-from llmcore.dvc.fsck import cache_folder
+from llmcore.base.files import write_bytes
+from llmcore.base.git import changed_files, git, git_error, git_succeeds, is_committed
+from llmcore.dvc.files import LOCK_FILE, PARAMS_FILE, hash_of, read_lock
 from llmcore.lineage.runs import Run, one_run, open_runs
-from llmcore.lineage.show import WEIGHTS, edits
+from llmcore.lineage.show import edits
 from llmcore.lineage.tree import maker
 
-LEDGER = "track"  # runs after every change, trains nothing
-NOTE_FILE = Path(".dvc/tmp/lineage.json")  # of the last checkout: the way back, and the files it left unlike HEAD
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a checkout writes over the run's commit, and what of the run it cannot."""
-
-    commit: str
-    files: Mapping[str, bytes | None]  # None: the file was deleted
-    lost: list[str]  # files whose content no commit has
+PARAMS = PARAMS_FILE.as_posix()
 
 
 def checkout(root: Path, target: str) -> str:
-    """Restore the workspace of a run and return what was restored, what was not, and the way back.
+    """Check out the run with the id or name `target`; return a report with the way back.
 
-    UserError, with nothing touched, if there is no such run or commit, or if something would be lost.
+    UserError, with nothing changed, if there is no such run or commit, or if there are uncommitted edits.
     """
     if maker(read_lock(root / LOCK_FILE), target.rstrip("/")):
         raise UserError(f"{target}: must be a run to check out; `llmcore lineage {target}` names the one that made it")
@@ -48,156 +32,63 @@ def checkout(root: Path, target: str) -> str:
     if isinstance(runs, str):
         raise UserError(f"{target}: must be a run, but {runs}")
     run, note = one_run(runs, target)
-    need_commit(root, run)
     with tempfile.TemporaryDirectory() as folder:
-        plan = plan_of(root, run, runs.params_file(run, Path(folder)))
-    before = read_json(root / NOTE_FILE) if (root / NOTE_FILE).is_file() else {}
-    restored = before.get("files", {})
-    need_saved(root, plan, restored)
-    back = way_back(root, before)
-    switch(root, plan.commit, restored)
+        lines = restore(root, run, runs.params_file(run, Path(folder)))
+    return "\n".join([*([note] if note else []), *lines])
+
+
+def restore(root: Path, run: Run, params: bytes | None) -> list[str]:
+    """Check out a run's commit and artifacts, put `params`, its params.yaml, in place, and return a report."""
+    commit = known_commit(root, run)
+    refuse_uncommitted_edits(root)
+    back = git(root, "branch", "--show-current") or git(root, "rev-parse", "HEAD")
+    edited = [name for name in edits(run, read_lock(root / LOCK_FILE)) if name != PARAMS or params is None]
     try:
-        for name, content in plan.files.items():
-            (root / name).unlink(missing_ok=True) if content is None else write_bytes(root / name, content)
-        unbuilt = restore_artifacts(root)
-    finally:  # what was written is no work of the user's, even if the rest failed
-        left = changed_files(root) | new_code(root)
-        write_json(root / NOTE_FILE, {"back": back, "head": plan.commit, "files": left})
-    return "\n".join([*([note] if note else []), *report(root, run, plan, unbuilt, back)])
+        git(root, "checkout", "--quiet", "--no-overwrite-ignore", "--detach", commit, timeout_seconds=None)
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"{commit}: git cannot check it out ({git_error(error)}); correct that and try again") from None
+    origin = "the commit"
+    path = root / PARAMS_FILE
+    if params is not None and (not path.is_file() or path.read_bytes() != params):
+        write_bytes(path, params)
+        origin = "the run"
+    is_complete = subprocess.run([sys.executable, "-m", "dvc", "checkout"], cwd=root).returncode == 0
+    same = {path: hash_of(root / path) == md5 for path, md5 in {**run.read, **run.wrote}.items()}
+    needs_repro = not is_complete or not all(same.values())
+    stash = "git stash && " if needs_repro or origin == "the run" else ""  # `dvc repro` edits dvc.lock
+    return [
+        f"Now at {run.title()}: commit {commit[:10]}, {PARAMS} of {origin}",
+        *comparison(run, edited, same),
+        *(["`dvc repro` restores or builds the rest; what its cache has is not built again"] if needs_repro else []),
+        f"To come back: {stash}git checkout {back} && dvc checkout",
+    ]
 
 
-def need_commit(root: Path, run: Run) -> None:
-    """UserError unless the run's commit is in the git repository at `root`."""
+def known_commit(root: Path, run: Run) -> str:
+    """Return the commit of a run; UserError unless it is in the git repository at `root`."""
     if not git_succeeds(root, "rev-parse", "HEAD"):
-        raise UserError(
-            f"{root.absolute()}: must be a git repository with a commit; run in the clone that made {run.name}"
-        )
+        rule = "must be a git repository with a commit"
+        raise UserError(f"{root.absolute()}: {rule}; run in the clone that made {run.name}")
     if run.commit is None:
-        raise UserError(f"{run.name}: was made outside a git repository, so its code is not known; choose another run")
+        raise UserError(f"{run.name}: was made outside a git repository, its code is unknown; choose another run")
     if not git_succeeds(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
         raise UserError(f"{run.name}: its commit {run.commit} is not in this repository; `git fetch` it")
+    return run.commit
 
 
-def plan_of(root: Path, run: Run, params: bytes | None) -> Plan:
-    """Return what has to be written after the run's commit is checked out."""
-    assert run.commit
-    files: dict[str, bytes | None] = {}
-    lost = []
-    for name, blob in edits(run, read_lock(root / LOCK_FILE)).items():
-        if name == PARAMS_FILE.as_posix():
-            continue
-        if not (root / name).resolve().is_relative_to(root.resolve()) or name.startswith(".git/"):
-            raise UserError(f"{run.name}: may only name files of this project, got {name!r}; choose another run")
-        if blob == DELETED:
-            files[name] = None
-        elif (content := blob_content(root, blob)) is not None:
-            files[name] = content
-        else:
-            lost.append(name)
-    if params is not None:
-        files[PARAMS_FILE.as_posix()] = params
-    elif run.tags.get("git.dirty") != "false":
-        lost.append(PARAMS_FILE.as_posix())
-    return Plan(run.commit, files, lost)
-
-
-def blob_content(root: Path, blob: str) -> bytes | None:
-    """Return the content that git has under a name, None if it has none."""
-    done = subprocess.run(["git", "-C", str(root), "cat-file", "blob", blob], capture_output=True)
-    return done.stdout if done.returncode == 0 else None
-
-
-def need_saved(root: Path, plan: Plan, restored: Mapping[str, str]) -> None:
-    """UserError if the workspace holds what only it holds; `restored` are files that a checkout before left here."""
-    new = {name: blob for name, blob in new_code(root).items() if name in plan.files}
-    unsaved = [name for name, blob in (changed_files(root) | new).items() if restored.get(name) != blob]
+def refuse_uncommitted_edits(root: Path) -> None:
+    """UserError if a tracked file differs from the last commit, or params.yaml is in no commit."""
+    unsaved = list(changed_files(root))
+    if (root / PARAMS_FILE).is_file() and not is_committed(root, PARAMS):
+        unsaved = unsaved or [PARAMS]
     if unsaved:
         more = f" and {len(unsaved) - 1} more" if len(unsaved) > 1 else ""
         raise UserError(f"{unsaved[0]}{more}: must be as in the last commit; commit the edits, or `git stash` them")
-    cache = cache_folder(root)
-    for stage in read_lock(root / LOCK_FILE).values():
-        for out in stage.outs:
-            if not git_succeeds(root, "ls-files", "--error-unmatch", out) and not in_cache(root / out, cache):
-                rule = "must be in DVC's cache, which does not have what lies there now"
-                raise UserError(f"{out}: {rule}; `dvc commit {stage.name}` keeps it, or remove it")
 
 
-def in_cache(path: Path, cache: Path) -> bool:
-    """Return whether every byte at `path` has a copy in DVC's cache."""
-    if not path.exists():
-        return True
-    files = listing(path) if path.is_dir() else {}
-    names = [listing_hash(files), *files.values()] if path.is_dir() else [md5(path)]
-    return all((cache / name[:2] / name[2:]).is_file() for name in names)
-
-
-def way_back(root: Path, before: Mapping[str, str]) -> str:
-    """Return what to check out to come back: the branch; detached, where the last checkout came from, or the commit."""
-    head = git(root, "rev-parse", "HEAD")
-    return git(root, "branch", "--show-current") or (before["back"] if before.get("head") == head else head)
-
-
-def switch(root: Path, commit: str, restored: Mapping[str, str]) -> None:
-    """Check the commit out, detached unless it is HEAD already; what the last checkout left goes first.
-
-    Not by --force, which would also overwrite files that git does not know.
-    """
-    for name, blob in new_code(root).items():
-        if restored.get(name) == blob:
-            (root / name).unlink()
-    git(root, "reset", "--quiet", "--hard")
-    if git(root, "rev-parse", "HEAD") == commit:
-        return
-    try:
-        git(root, "checkout", "--quiet", "--no-overwrite-ignore", "--detach", commit)
-    except subprocess.CalledProcessError as error:
-        reason = " ".join(error.stderr.split())
-        raise UserError(f"{commit}: git cannot check it out ({reason}); mend that and try again") from None
-
-
-def restore_artifacts(root: Path) -> list[str]:
-    """Let DVC bring what it has for the code and params.yaml that are there; return the stages it would have to run.
-
-    DVC runs a stage's command with $SHELL. Here that is `false`, so whatever would have to run fails at once.
-    """
-    dvc = [sys.executable, "-m", "dvc"]
-    nothing = os.environ | {"SHELL": shutil.which("false") or "/bin/false"}
-    subprocess.run([*dvc, "checkout", "--quiet"], cwd=root, capture_output=True)
-    done = subprocess.run([*dvc, "repro", "--keep-going"], cwd=root, capture_output=True, text=True, env=nothing)
-    unbuilt = not_reproduced(done.stdout + done.stderr)
-    if done.returncode and not unbuilt:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"dvc repro: cannot restore artifacts ({reason}); mend that and try again")
-    return unbuilt
-
-
-def not_reproduced(printed: str) -> list[str]:
-    """Return the stages that `dvc repro --keep-going` names as failed or skipped, in the order of its words."""
-    told = re.findall(r"^.*(?:failed to reproduce|will be skipped due to this failure).*$", printed, re.MULTILINE)
-    return list(dict.fromkeys(name for line in reversed(told) for name in re.findall(r"'([^']+)'", line)))
-
-
-def report(root: Path, run: Run, plan: Plan, unbuilt: list[str], back: str) -> list[str]:
-    """Say how far the workspace is the run's: hashes compared, stages to build, code that is lost, the way back."""
-    lines = [
-        f"Now at {run.title()}: commit {plan.commit[:10]}, with its {', '.join(plan.files) or 'files as they are'}"
-    ]
+def comparison(run: Run, edited: list[str], same: Mapping[str, bool]) -> Iterator[str]:
+    """Yield the lines that compare the workspace with the run's: files that are not restored, hashes of paths."""
     if run.changed is None and run.tags.get("git.dirty") == "true":
-        lines.append("  files differed from the commit then, which was not noted: the code may not be the run's")
-    lines += [f"  {name}  cannot be restored: no commit has what it held in the run" for name in plan.lost]
-    for path, md5_ in {**run.read, **run.wrote}.items():
-        lines.append(f"  {path}  {'the same' if hash_of(root / path) == md5_ else 'not the same'} as in the run")
-    lines += weights_line(root, run)
-    if left := [stage for stage in unbuilt if stage != LEDGER]:
-        lines.append(f"`dvc repro` builds what DVC's cache does not have: {', '.join(left)}")
-    return [*lines, f"To come back: git checkout --force {back} && dvc checkout"]
-
-
-def weights_line(root: Path, run: Run) -> list[str]:
-    """Compare the weights of a run that noted no other hash, as early ones do."""
-    wanted, stage = run.tags.get("model_sha256"), read_lock(root / LOCK_FILE).get(run.stage)
-    if run.wrote or not wanted or not stage:
-        return []
-    files = [f"{out}/{WEIGHTS}" for out in stage.outs if (root / out / WEIGHTS).is_file()]
-    same = ["the same" if sha256_file(root / file) == wanted else "not the same" for file in files]
-    return [f"  {file}  {word} as in the run" for file, word in zip(files, same, strict=True)]
+        yield "  some files differed from the commit, their names were not recorded: the code may not be the run's"
+    yield from (f"  {name}  not restored: the run used an edited version that is not in its commit" for name in edited)
+    yield from (f"  {path}  {'the same' if equal else 'not the same'} as in the run" for path, equal in same.items())

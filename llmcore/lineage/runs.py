@@ -1,4 +1,4 @@
-"""Runs as lineage sees them, and the store asked for them: by id, by name, by what they wrote."""
+"""Runs for lineage, and the MLflow store searched for them: by id, by name, by the hashes of their outputs."""
 
 import json
 import re
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ID_PREFIX = re.compile(r"[0-9a-f]{6,32}")
-SHORT = 8  # characters of a run's id that are shown
-NAMED = 100  # runs of one name that are looked at
+SHOWN_ID_CHARACTERS = 8
+MAX_FOUND_RUNS = 100  # per search
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what it was told, and by DVC's hashes what it read and wrote (none in runs of early versions)."""
+    """A run: its params, its tags, and DVC's hashes of its inputs and outputs (missing in runs of early versions)."""
 
     id: str
     name: str
@@ -37,58 +37,63 @@ class Run:
 
     @property
     def stage(self) -> str:
+        """The stage that the run is of, "" if it is of none."""
         return self.tags.get("dvc.stage", "")
 
     @property
     def commit(self) -> str | None:
+        """The commit that the run was made from, None outside a git repository."""
         return self.tags.get("mlflow.source.git.commit")
 
     @property
     def changed(self) -> dict[str, str] | None:
-        """The files that differed from the commit, by git's short name of their content; None if not noted."""
-        noted = self.tags.get(CHANGED_TAG)
-        return None if noted is None else json.loads(noted)
+        """The files that differed from the commit, with a prefix of their blob names; None if not recorded."""
+        recorded = self.tags.get(CHANGED_TAG)
+        return None if recorded is None else json.loads(recorded)
 
     @property
     def read(self) -> dict[str, str]:
+        """DVC's hashes of the inputs, by path."""
         return self._hashes(READ_TAG)
 
     @property
     def wrote(self) -> dict[str, str]:
+        """DVC's hashes of the outputs, by path."""
         return self._hashes(WROTE_TAG)
 
     def title(self) -> str:
-        return f"{self.name} ({self.id[:SHORT]}), {self.started:%Y-%m-%d %H:%M}"
+        """Return name, short id and start: `lr-0.004 (1a2b3c4d), 2030-01-02 12:00`."""
+        return f"{self.name} ({self.id[:SHOWN_ID_CHARACTERS]}), {self.started:%Y-%m-%d %H:%M}"
 
     def _hashes(self, tag: str) -> dict[str, str]:
         return {key.removeprefix(tag): value for key, value in self.tags.items() if key.startswith(tag)}
 
 
 class Runs:
-    """The store, for reading. What it answers is newest first."""
+    """The runs of an open store, read only; the newest run comes first."""
 
     def __init__(self, client: "MlflowClient"):
         self._client = client
         self._experiments = [experiment.experiment_id for experiment in client.search_experiments()]
 
     def find(self, text: str) -> list[Run]:
-        """Return the run with this id, else those whose id begins with `text`, else those of this name."""
+        """Return the runs whose id begins with `text`, else the runs with this name."""
         if ID_PREFIX.fullmatch(text) and (found := self._search(f"attributes.run_id LIKE '{text}%'")):
             return found
         quoted = text.replace("'", "")
         return self._search(f"attributes.run_name = '{quoted}'") if quoted == text else []
 
     def writers(self, outs: Mapping[str, str]) -> list[Run]:
-        """Return the runs that wrote all these paths with these bytes."""
+        """Return the runs that wrote all these paths with these hashes; none if `outs` is empty."""
         wanted = [f"tags.`{WROTE_TAG}{path}` = '{md5}'" for path, md5 in outs.items()]
         return self._search(" and ".join(wanted)) if wanted else []
 
     def makers_of_weights(self, stage: str, sha256: str) -> list[Run]:
-        """Return the runs of a stage whose model has these weights; early runs noted no other hash."""
+        """Return the runs of a stage whose model has weights with this hash, the only one that early runs recorded."""
         return self._search(f"tags.`model_sha256` = '{sha256}' and tags.`dvc.stage` = '{stage}'")
 
     def params_file(self, run: Run, folder: Path) -> bytes | None:
-        """Return the params.yaml that a run kept, fetched into `folder`; None if it kept none."""
+        """Return the params.yaml stored with a run, downloaded into `folder`; None if there is none."""
         if not any(file.path == "params.yaml" for file in self._client.list_artifacts(run.id)):
             return None
         return Path(self._client.download_artifacts(run.id, "params.yaml", str(folder))).read_bytes()
@@ -97,12 +102,12 @@ class Runs:
         if not self._experiments:
             return []
         order = ["attributes.start_time DESC"]
-        found = self._client.search_runs(self._experiments, query, max_results=NAMED, order_by=order)
+        found = self._client.search_runs(self._experiments, query, max_results=MAX_FOUND_RUNS, order_by=order)
         return [_read(run) for run in found]
 
 
 def open_runs() -> Runs | str:
-    """Open the store for reading, or return in words why there is none; it is not created."""
+    """Open the store for reading; return the reason if it cannot be opened. A missing store is not created."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -117,9 +122,9 @@ def open_runs() -> Runs | str:
 
 
 def one_run(runs: Runs, text: str) -> tuple[Run, str | None]:
-    """Return the run that `text` names, and a note if it was the newest of several with that name.
+    """Return the run with the id or name `text`, and a note if it is the newest of several with that name.
 
-    UserError if there is none, or if an id is cut too short to tell runs apart.
+    UserError if there is no such run, or if several ids begin with `text`.
     """
     found = runs.find(text)
     if not found:
@@ -139,7 +144,7 @@ def _titles(runs: Iterable[Run]) -> str:
 
 
 def _ids(runs: list[Run]) -> str:
-    shown = [run.id[:SHORT] for run in runs[:5]]
+    shown = [run.id[:SHOWN_ID_CHARACTERS] for run in runs[:5]]
     return ", ".join(shown + ["..."] * (len(runs) > 5))
 
 

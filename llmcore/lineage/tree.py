@@ -1,4 +1,4 @@
-"""From an artifact back to the downloads: what dvc.lock says of its stage, that stage's inputs, and so on."""
+"""The lineage tree of an artifact, from dvc.lock: its stage, the inputs of that stage, and so on to the downloads."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -8,21 +8,23 @@ from typing import Any
 from llmcore.dvc.files import Locked
 from llmcore.lineage.runs import Run
 
-WIDTH, INDENT, SHORT = 110, "  ", 8
+WIDTH_CHARACTERS = 110
+INDENT = "  "
+SHOWN_HASH_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
-class World:
-    """What is there besides dvc.lock; asked for each path or stage that the tree comes to."""
+class Workspace:
+    """The workspace and the store, queried for each path and stage of the tree."""
 
-    state: Callable[[str, str], str]  # a path and the hash it should have -> how it is in the workspace
-    runs: Callable[[Locked], list[Run]]  # that made a stage's outputs, newest first
-    source: Callable[[str], str | None]  # of a path: kind and licence, where it says so
-    params: Mapping[str, Any]  # as they are now, under dotted keys
+    state: Callable[[str, str], str]  # (path, hash in dvc.lock) -> hash and comparison with the workspace
+    runs: Callable[[Locked], list[Run]]  # stage -> runs that made its outputs, newest first
+    source: Callable[[str], str | None]  # path -> kind and licence, where stated
+    params: Mapping[str, Any]  # the present ones, under dotted keys
 
 
 def maker(lock: Mapping[str, Locked], path: str) -> tuple[Locked, str] | None:
-    """Return the stage whose output `path` is or lies in, and that output; None if no stage makes it."""
+    """Return the stage that makes `path` and the output that contains it; None if no stage makes it."""
     for stage in lock.values():
         for out in stage.outs:
             if path == out or path.startswith(f"{out}/"):
@@ -30,52 +32,58 @@ def maker(lock: Mapping[str, Locked], path: str) -> tuple[Locked, str] | None:
     return None
 
 
-def tree(lock: Mapping[str, Locked], path: str, world: World) -> list[str]:
-    """Return the lineage of an output as indented lines; each stage is told of once."""
-    return list(_artifact(lock, path, world, "", set()))
+def tree(lock: Mapping[str, Locked], path: str, workspace: Workspace) -> list[str]:
+    """Return the lineage of an output as indented lines; each stage is described once."""
+    return list(_artifact(lock, path, workspace, "", set()))
 
 
-def _artifact(lock: Mapping[str, Locked], path: str, world: World, indent: str, told: set[str]) -> Iterator[str]:
+def _artifact(
+    lock: Mapping[str, Locked], path: str, workspace: Workspace, indent: str, described: set[str]
+) -> Iterator[str]:
     found = maker(lock, path)
     if found is None:
         yield f"{indent}{path}  made by no stage"
         return
     stage, out = found
-    source = world.source(out) if stage.name.startswith("download") else None
+    source = workspace.source(out) if stage.name.startswith("download") else None
     inside = f", in {out}" if out != path else ""
-    yield f"{indent}{path}{inside}  {world.state(out, stage.outs[out])}{f'  ({source})' if source else ''}"
-    if stage.name in told:
+    yield f"{indent}{path}{inside}  {workspace.state(out, stage.outs[out])}{f'  ({source})' if source else ''}"
+    if stage.name in described:
         yield f"{indent}{INDENT}{stage.name}, see above"
         return
-    told.add(stage.name)
-    yield from _stage(lock, stage, world, indent + INDENT, told)
+    described.add(stage.name)
+    yield from _stage(lock, stage, workspace, indent + INDENT, described)
 
 
-def _stage(lock: Mapping[str, Locked], stage: Locked, world: World, indent: str, told: set[str]) -> Iterator[str]:
-    yield f"{indent}{stage.name}  {made_by(world.runs(stage))}"
+def _stage(
+    lock: Mapping[str, Locked], stage: Locked, workspace: Workspace, indent: str, described: set[str]
+) -> Iterator[str]:
+    yield f"{indent}{stage.name}  {made_by(workspace.runs(stage))}"
     inner = indent + INDENT
-    yield from _wrapped(f"{inner}code    ", _code(stage, world))
-    yield from _wrapped(f"{inner}params  ", ", ".join(_param(*item, world.params) for item in stage.params.items()))
+    yield from _wrapped(f"{inner}code    ", _code(stage, workspace))
+    yield from _wrapped(f"{inner}params  ", ", ".join(_param(*item, workspace.params) for item in stage.params.items()))
     for path in stage.inputs():
-        yield from _artifact(lock, path, world, inner, told)
+        yield from _artifact(lock, path, workspace, inner, described)
 
 
 def _wrapped(title: str, text: str) -> list[str]:
-    wrapper = textwrap.TextWrapper(WIDTH, title, " " * len(title), break_on_hyphens=False, break_long_words=False)
+    wrapper = textwrap.TextWrapper(
+        WIDTH_CHARACTERS, title, " " * len(title), break_on_hyphens=False, break_long_words=False
+    )
     return wrapper.wrap(text or "none")
 
 
 def made_by(runs: list[Run]) -> str:
-    """Name the newest of the runs that made the same."""
+    """Return the newest of the runs that made an output, and the number of the others."""
     if not runs:
         return "no run in the store"
-    others = f"; the same was made by {len(runs) - 1} more" if len(runs) > 1 else ""
+    others = f"; {len(runs) - 1} more made the same" if len(runs) > 1 else ""
     return f"run {runs[0].title()}{others}"
 
 
-def _code(stage: Locked, world: World) -> str:
+def _code(stage: Locked, workspace: Workspace) -> str:
     code = stage.code()
-    changed = [path for path, md5 in code.items() if not world.state(path, md5).endswith("as in dvc.lock")]
+    changed = [path for path, md5 in code.items() if not workspace.state(path, md5).endswith("as in dvc.lock")]
     return f"{len(code)} files as in dvc.lock" if not changed else f"changed since: {', '.join(changed)}"
 
 

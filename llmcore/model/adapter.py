@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from llmcore.base.files import fresh_folder, user_errors, write_json, writing
-from llmcore.model.lora import lora_layers
+from llmcore.model.lora import lora_layers, name_in_block
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import TransformerWithHead
 
@@ -37,7 +37,7 @@ def save_adapter(
         "r": rank,
         "lora_alpha": alpha * rank if scaling == "alpha" else alpha,  # peft divides by rank, or by its root
         "lora_dropout": dropout,
-        "target_modules": sorted({".".join(name.split(".")[-2:]) for name in layers}),
+        "target_modules": sorted({name_in_block(name) for name in layers}),
         "modules_to_save": None if head is None else ["score"],
         "fan_in_fan_out": architecture(model.config.model_type).fan_in_fan_out,
         "bias": "none",

@@ -5,6 +5,7 @@ model starts as the base. Paper: Hu et al. 2021, arXiv:2106.09685. Book: appendi
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -69,13 +70,18 @@ def apply_lora(
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for target in targets:
         if not any(name.endswith(f".{target}") for name in layers):
-            known = ", ".join(sorted({".".join(name.split(".")[-2:]) for name in layers if name.count(".") > 2}))
+            known = ", ".join(sorted({name_in_block(name) for name in layers if name_in_block(name) != name}))
             raise UserError(f"lora.targets must name linear layers of the blocks ({known}), got {target!r}; correct it")
     scale = update_scale(scaling, alpha, rank)
     for name, layer in layers.items():
         if any(name.endswith(f".{target}") for target in targets):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, LoRALinear(layer, rank, scale, dropout, generator))
+
+
+def name_in_block(name: str) -> str:
+    """Return a layer's name below its block: `transformer.h.0.attn.c_attn -> attn.c_attn`."""
+    return re.split(r"\.\d+\.", name)[-1]
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:

@@ -1,16 +1,16 @@
-"""The page of `dvc plots` with its drawing scripts inside, so that it draws without a network.
+"""Write the HTML template of `dvc plots` with its scripts included, so that plots need no network.
 
     python -m llmcore.report.plots_page
 
-DVC's own page loads Vega from the web. The scripts are those of the installed vl-convert-python; `.dvc/config` names
-the page, which is made anew with each environment and is in no commit.
+DVC's own template loads Vega from the web; here it comes from the installed vl-convert-python. `.dvc/config` names
+the template, which is written when the environment is created and is not committed.
 """
 
 from llmcore.base.files import write_text
 from llmcore.base.project import project_root
 
 PAGE = ".dvc/plots/offline.html"
-VEGA_LITE = "5.21"  # of DVC's templates
+VEGA_LITE = "5.21"  # the version that DVC's plot templates need
 
 HEAD = """<!DOCTYPE html>
 <html>
@@ -29,7 +29,7 @@ BODY = """
 
 
 def plots_page() -> str:
-    """Return the page that DVC fills at `{plot_divs}`."""
+    """Return the template, in which DVC replaces `{plot_divs}`."""
     import vl_convert
 
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE).replace("</script", r"<\/script")

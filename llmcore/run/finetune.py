@@ -18,6 +18,7 @@ from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import SequenceClassifier, set_trainable
 from llmcore.model.folder import load_language_model
 from llmcore.model.lora import apply_lora, frozen_in_bf16, merged_state, train_only_lora
+from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, TransformerWithHead, parameter_counts
 from llmcore.run.training import train, training_run
 from llmcore.tasks.batch_view import RowView
@@ -92,10 +93,18 @@ def finetune(
 def choose_parameters(model: TransformerWithHead, section: ClassifierParams | InstructParams, seed: int) -> None:
     """Train what `trainable` names: low-rank updates of some layers, parts of the model, or all of it."""
     if section.trainable == "lora":
+        check_lora_targets(section.lora.targets, architecture(model.config.model_type).lora_targets)
         apply_lora(model, **section.lora.model_dump(), generator=torch_generator(seed, "lora"))
         train_only_lora(model, also=["score."])
     elif isinstance(model, SequenceClassifier):
         set_trainable(model, section.trainable)
+
+
+def check_lora_targets(targets: Sequence[str], known: Sequence[str]) -> None:
+    """UserError for a target that the base's architecture does not have."""
+    for target in targets:
+        if target not in known:
+            raise UserError(f"lora.targets must be among {', '.join(known)}, got {target!r}; correct it")
 
 
 def check_length(key: str, max_tokens: int, context_length: int) -> None:

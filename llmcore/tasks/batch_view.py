@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-TARGET, MASKED, PADDING = "target", "masked", "padding"
+TARGET = "target"
+MASKED = "masked"
+PADDING = "padding"
 
 
 class Piece(NamedTuple):

@@ -10,7 +10,8 @@ from llmcore.base.errors import UserError, print_user_error
 from llmcore.tracking.mlflow_store import open_store
 from llmcore.tracking.store_location import database_file, store_uri
 
-FIRST_PORT, PORTS = 5000, 50
+FIRST_PORT = 5000
+PORTS = 50
 
 
 def main() -> int:

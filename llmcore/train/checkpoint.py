@@ -16,7 +16,9 @@ from llmcore.base.files import sha256_file, user_errors, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-TENSORS, FACTS, MARKER = "state.safetensors", "state.json", "complete.json"
+TENSORS = "state.safetensors"
+FACTS = "state.json"
+MARKER = "complete.json"
 TEMPORARY = ".new-"  # prefix of what a killed process left
 
 

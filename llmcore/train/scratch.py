@@ -24,7 +24,10 @@ from llmcore.base.project import project_root
 from llmcore.train.checkpoint import TEMPORARY, checkpoint_folders
 from llmcore.train.key import Parts, differences, key_of
 
-KEY, FINISHED, HOLDER, LOCK = "key.json", "finished.json", "pid", "lock"
+KEY = "key.json"
+FINISHED = "finished.json"
+HOLDER = "pid"
+LOCK = "lock"
 POLL_SECONDS = 0.2
 
 

@@ -11,7 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-WEIGHTS, OPTIMIZER, RANDOM, BEST = "weights/", "optimizer/", "random/", "best/"
+WEIGHTS = "weights/"
+OPTIMIZER = "optimizer/"
+RANDOM = "random/"
+BEST = "best/"
 
 
 class Module(Protocol):

@@ -1,4 +1,4 @@
-"""The schema of params.yaml: what is accepted, and what is said of what is not."""
+"""The schema of params.yaml: what it accepts, and the message for what it refuses."""
 
 import copy
 import re
@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import Params, check_params, read_params
+from llmcore.config.params import Params
+from llmcore.config.read import RENAMED, check_params, read_params
 
 COMMITTED = YAML(typ="safe").load((ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8"))
 
@@ -57,7 +58,7 @@ def test_the_files_of_the_repository_are_valid(path: str) -> None:
 
 @pytest.mark.parametrize("key", leaves(COMMITTED))
 def test_every_key_is_required_and_checked(key: str) -> None:
-    """There are no default values, and nothing takes the place of a number."""
+    """There are no default values, and null does not replace a number."""
     flat = key.replace(".", "__")
     assert problems(changed(**{flat: REMOVED})) == [f"{key} is missing; add it, e.g. from presets/quickstart.yaml"]
     [line] = problems(changed(**{flat: None}))
@@ -89,7 +90,7 @@ RULES = [
     ("tokenizer.vocab_size", 256, "must be greater than or equal to 257"),
     ("sample.window_tokens", 0, "must be greater than 0"),
     ("sample.stride_tokens", -1, "must be greater than 0"),
-    ("sample.starts", "words", "must be 'documents' or 'stride'"),
+    ("sample.window_start", "words", "must be 'documents' or 'stride'"),
     ("sample.val_fraction", 0, "must be greater than 0"),
     ("sample.val_fraction", 1, "must be less than 1"),
     ("model.n_layer", 4.0, "must be a valid integer"),
@@ -195,7 +196,27 @@ def test_an_unknown_key_is_named_with_the_nearest_known(changes: dict[str, Any],
     assert found.startswith(line)
 
 
-def test_all_problems_are_told_at_once() -> None:
+@pytest.mark.parametrize(("section", "old"), RENAMED)
+def test_an_old_key_is_an_error_that_gives_the_new_name(section: str, old: str) -> None:
+    new = RENAMED[section, old]
+    path = section.replace(".", "__")
+    value = leaves(COMMITTED)[f"{section}.{new}"]
+    assert problems(changed(**{f"{path}__{old}": value, f"{path}__{new}": REMOVED})) == [
+        f"{section}.{new} is missing; add it, e.g. from presets/quickstart.yaml",
+        f"{section}.{old} is now called {section}.{new}; rename it",
+    ]
+    assert problems(changed(**{f"{path}__{old}": value}))[-1].endswith(f"is now called {section}.{new}; rename it")
+
+
+def test_lora_targets_are_names_that_the_architecture_checks() -> None:
+    """The schema does not know the layers of a model; `apply_lora` refuses a name that none has."""
+    params = check_params(changed(classifier__lora__targets=["self_attn.q_proj"]))
+    assert params.classifier.lora.targets == ["self_attn.q_proj"]
+    [line] = problems(changed(classifier__lora__targets=[""]))
+    assert line == "classifier.lora.targets.0 must have at least 1 character, got ''; correct the value"
+
+
+def test_all_problems_are_reported_at_once() -> None:
     lines = problems(
         changed(
             seed=-1,
@@ -212,7 +233,7 @@ def test_all_problems_are_told_at_once() -> None:
     assert keys == ["seed", "model.n_layer", "pretrain.micro_batch_size", "pretrain.min_lr", "spam.balanse"]
 
 
-def test_rules_between_sections_are_told_at_once() -> None:
+def test_rules_between_sections_are_reported_at_once() -> None:
     unfit = {"sample__window_tokens": 10**6, "tokenizer__kind": "given", "sources__tokenizer__kind": "none"}
     lines = problems(changed(**unfit))
     assert [line.split()[0] for line in lines] == ["sample.window_tokens", "sources.tokenizer.kind"]
@@ -254,7 +275,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(user: str) -> No
     )
 
 
-def test_on_is_a_word_and_no_boolean(tmp_path: Path) -> None:
+def test_on_is_a_string_and_not_a_boolean(tmp_path: Path) -> None:
     path = written(tmp_path, quickstart_with("tracking", "on"))
     with pytest.raises(UserError, match=r"runtime.tracking must be a valid boolean, got 'on'"):
         read_params(path)
@@ -268,12 +289,12 @@ def test_broken_yaml_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("- 1", "list"), ("words", "str")])
-def test_yaml_without_sections(tmp_path: Path, text: str, kind: str) -> None:
+def test_yaml_without_sections_is_refused(tmp_path: Path, text: str, kind: str) -> None:
     with pytest.raises(UserError, match=f"params.yaml: must be a mapping of sections, got {kind}; start from a preset"):
         read_params(written(tmp_path, text))
 
 
-def test_yaml_that_is_no_text(tmp_path: Path) -> None:
+def test_yaml_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"seed: \xff")
     with pytest.raises(UserError, match=r"params.yaml: not valid YAML"):
         read_params(tmp_path / "params.yaml")

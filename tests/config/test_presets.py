@@ -9,8 +9,8 @@ import pytest
 from structure import ROOT
 
 from llmcore.base.errors import UserError
-from llmcore.config.params import read_params
 from llmcore.config.presets import apply_preset, preset_names
+from llmcore.config.read import read_params
 
 
 @pytest.fixture

@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import write_jsonl
-from llmcore.data.samples import (
-    Samples,
-    choose_samples,
-    coverage,
-    read_samples,
-    validation_texts,
-    write_samples,
-)
+from llmcore.data.samples import Samples, choose_samples, coverage, read_samples, validation_texts, write_samples
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import stride_windows
 from llmcore.tokenizer.bpe import Tokenizer

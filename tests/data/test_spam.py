@@ -225,7 +225,8 @@ GROUPS = st.lists(
 def test_no_group_is_in_two_splits_and_no_row_is_lost(
     rows: list[tuple[str, str]], seed: int, fractions: tuple[float, float]
 ) -> None:
-    keys, strata = [key for key, _ in rows], [stratum for _, stratum in rows]
+    keys = [key for key, _ in rows]
+    strata = [stratum for _, stratum in rows]
     splits = split_groups(keys, strata, *fractions, seed)
     assert set(splits) <= {"train", "val", "test"}
     assert len(splits) == len(rows)

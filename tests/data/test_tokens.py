@@ -53,7 +53,8 @@ def test_meta_describes_the_token_file(tmp_path: Path) -> None:
 
 
 def test_a_corpus_in_memory_equals_the_one_in_a_file(tmp_path: Path) -> None:
-    joined, read = join_documents(DOCUMENTS, 256), written(tmp_path / "tokens")
+    joined = join_documents(DOCUMENTS, 256)
+    read = written(tmp_path / "tokens")
     assert joined.ids.tolist() == read.ids.tolist()
     assert joined.starts.tolist() == read.starts.tolist()
     assert joined.end_of_text == read.end_of_text

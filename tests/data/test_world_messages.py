@@ -52,7 +52,8 @@ def test_ceiling_of_given_messages_by_hand() -> None:
 
 
 def test_bag_of_words_models_stay_below_the_ceiling(messages: list[Message]) -> None:
-    seen, texts = messages[:3000], {_plain(message.text) for message in messages[:3000]}
+    seen = messages[:3000]
+    texts = {_plain(message.text) for message in seen}
     fresh = [message for message in messages[3000:] if _plain(message.text) not in texts]
     reached = {}
     for n in (1, 2):

@@ -1,4 +1,4 @@
-"""How much two outputs differ, said in the terms of their kind."""
+"""Differences between two outputs are described by tensors, numbers or bytes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_tensors_are_compared_by_their_largest_difference() -> None:
     first = {"a": torch.zeros(3), "b": torch.ones(2), "empty": torch.zeros(0)}
     second = first | {"b": torch.tensor([1.0, 1.25])}
     assert tensor_difference(save(first), save(second)) == "tensors differ by 0.25 at most (in b)"
-    assert tensor_difference(save(first), save({"a": torch.zeros(3)})) == "other tensors or shapes"
+    assert tensor_difference(save(first), save({"a": torch.zeros(3)})) == "names or shapes of tensors differ"
 
 
 def test_numbers_are_compared_one_by_one() -> None:
@@ -28,15 +28,15 @@ def test_numbers_are_compared_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "expected"),
     [
         (b"abc", b"abd", "first differing byte 2"),
         (b"abc", b"ab", "first differing byte 2, 3 bytes -> 2 bytes"),
         (b"", b"a", "first differing byte 0, 0 bytes -> 1 bytes"),
     ],
 )
-def test_other_files_are_compared_by_bytes(before: bytes, after: bytes, said: str) -> None:
-    assert byte_difference(before, after) == said
+def test_other_files_are_compared_by_bytes(before: bytes, after: bytes, expected: str) -> None:
+    assert byte_difference(before, after) == expected
 
 
 def test_folders_are_compared_file_by_file(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_folders_are_compared_file_by_file(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     assert folder_differences(tmp_path / "old", tmp_path / "new") == [
-        "deep/gone: missing in the rebuilt one",
-        "deep/more: only in the rebuilt one",
+        "deep/gone: missing in the rebuilt output",
+        "deep/more: only in the rebuilt output",
         "deep/w.safetensors: first differing byte 9, 10 bytes -> 9 bytes",
         "deep/x.json: a 1 -> 3 (+2)",
         "deep/y.json: first differing byte 0",

@@ -1,4 +1,4 @@
-"""`llmcore fsck`: damage that DVC itself does not see is found, named, and mended by building again."""
+"""`llmcore fsck`: damage that DVC does not detect is found, named, and repaired by building again."""
 
 import os
 import subprocess
@@ -43,20 +43,20 @@ def damage(project: Path, content: str) -> Path:
     return found.relative_to(project)
 
 
-def test_a_whole_cache_is_said_to_be_so(project: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_undamaged_cache_is_reported_as_such(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / ".dvc/cache/files/md5/ab").mkdir(exist_ok=True)
-    (project / ".dvc/cache/files/md5/ab/leftover.tmp").write_text("of a write that broke off")
+    (project / ".dvc/cache/files/md5/ab/leftover.tmp").write_text("of an interrupted write")
     assert main(["fsck"]) == 0
-    assert "every object has the bytes that its name says" in capsys.readouterr().out
+    assert "every object matches its hash" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("content", "owner"), [("content", "file.txt of file"), ("aaa", "made/a of folder"), ("[{", "made of folder")]
 )
-def test_damage_is_named_with_what_it_belongs_to_and_repaired(
-    project: Path, capsys: pytest.CaptureFixture, content: str, owner: str
+def test_damage_is_named_with_its_outputs_and_repaired(
+    project: Path, capsys: pytest.CaptureFixture[str], content: str, owner: str
 ) -> None:
-    """The damaged bytes have come into the workspace: DVC restored them and says that all is up to date."""
+    """DVC checks out the damaged bytes and reports that everything is up to date."""
     objects = {p: p.read_bytes() for p in project.glob(".dvc/cache/files/md5/*/*")}
     files = [project / name for name in ("file.txt", "made/a", "made/b")]
     before = [path.read_bytes() for path in files]
@@ -76,14 +76,14 @@ def test_damage_is_named_with_what_it_belongs_to_and_repaired(
     assert {p: p.read_bytes() for p in project.glob(".dvc/cache/files/md5/*/*")} == objects
 
 
-def test_a_workspace_copy_that_is_whole_is_not_removed(project: Path) -> None:
+def test_an_undamaged_copy_in_the_workspace_is_not_removed(project: Path) -> None:
     damage(project, "content")
     assert main(["fsck", "--repair"]) == 1
     assert (project / "file.txt").read_text() == "content"
 
 
-def test_outside_a_repository_it_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_outside_a_repository_the_error_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fsck"]) == 2

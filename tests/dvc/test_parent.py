@@ -1,4 +1,4 @@
-"""A stage does not outlive its DVC, whoever stands between them and whenever it dies."""
+"""A stage ends when its DVC ends, whatever process is between them and whenever that happens."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import psutil
 import pytest
 from structure import ROOT
 
-from llmcore.dvc.parent import _lives
+from llmcore.dvc.parent import _is_alive
 
-# a "dvc" that notes itself as DVC does, starts a stage through a command line, and waits
+# a stand-in for DVC: it writes its id into rwlock as DVC does, runs a command, and waits
 PARENT = """
 import json, os, subprocess, sys
 os.makedirs(".dvc/tmp", exist_ok=True)
@@ -47,7 +47,7 @@ def ends(pid: int, within_seconds: float = 10) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("between", ["nothing", "a shell"])
-def test_it_ends_with_dvc(tmp_path: Path, between: str, number: signal.Signals) -> None:
+def test_a_stage_ends_with_dvc(tmp_path: Path, between: str, number: signal.Signals) -> None:
     (tmp_path / "stage.py").write_text(STAGE)
     direct = [sys.executable, "stage.py", "0"]
     command = direct if between == "nothing" else ["sh", "-c", f"{' '.join(direct)}; echo after"]
@@ -59,7 +59,7 @@ def test_it_ends_with_dvc(tmp_path: Path, between: str, number: signal.Signals) 
     assert ends(stage)
 
 
-def test_it_ends_where_dvc_died_before_it_could_look(tmp_path: Path) -> None:
+def test_a_stage_ends_if_dvc_died_before_it_was_watched(tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(STAGE)
     dvc = start(tmp_path, [sys.executable, "stage.py", "1"])
     end = time.monotonic() + 30
@@ -72,31 +72,31 @@ def test_it_ends_where_dvc_died_before_it_could_look(tmp_path: Path) -> None:
     assert dvc.stdout.read() == ""
 
 
-def test_a_dvc_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_during_the_check_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = psutil.Process(sleeper.pid)
     sleeper.kill()
     sleeper.wait()
-    monkeypatch.setattr(process, "is_running", lambda: True)  # as it was a moment before
-    assert not _lives(process)
+    monkeypatch.setattr(process, "is_running", lambda: True)  # as it was just before
+    assert not _is_alive(process)
 
 
-def test_another_dvc_that_runs_by_now_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
+def test_another_running_dvc_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     note = {"write": {}, "read": {"out": [{"pid": os.getpid() + 100_000, "cmd": "dvc repro"}]}}
     (tmp_path / ".dvc/tmp/rwlock").write_text(json.dumps(note))
-    script = "from llmcore.parent import dvc_process; print(dvc_process())"
+    script = "from llmcore.dvc.parent import dvc_process; print(dvc_process())"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "None\n"
 
 
 @pytest.mark.parametrize("note", [None, "", "{broken"])
-def test_without_a_readable_note_the_parent_is_watched(tmp_path: Path, note: str | None) -> None:
+def test_without_a_readable_rwlock_the_parent_is_watched(tmp_path: Path, note: str | None) -> None:
     if note is not None:
         (tmp_path / ".dvc/tmp").mkdir(parents=True)
         (tmp_path / ".dvc/tmp/rwlock").write_text(note)
-    script = "import os; from llmcore.parent import dvc_process; print(dvc_process().pid == os.getppid())"
+    script = "import os; from llmcore.dvc.parent import dvc_process; print(dvc_process().pid == os.getppid())"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "True\n"

@@ -1,4 +1,4 @@
-"""What a killed DVC leaves half written is mended, and what is whole stays."""
+"""Files that a killed DVC truncated are removed, and whole ones stay."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
-from llmcore.dvc.repair import mend
+from llmcore.dvc.repair import remove_truncated
 
 LOCK = (ROOT / "dvc.lock").read_bytes()
 RWLOCK = json.dumps({"write": {"models/pretrain": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}).encode()
 
 
-def notes(folder: Path, rwlock: bytes, lock: bytes) -> tuple[Path, Path]:
+def dvc_files(folder: Path, rwlock: bytes, lock: bytes) -> tuple[Path, Path]:
     (folder / ".dvc/tmp").mkdir(parents=True)
     paths = folder / ".dvc/tmp/rwlock", folder / "dvc.lock"
     for path, content in zip(paths, (rwlock, lock), strict=True):
@@ -23,14 +23,14 @@ def notes(folder: Path, rwlock: bytes, lock: bytes) -> tuple[Path, Path]:
     return paths
 
 
-def test_whole_notes_stay(tmp_path: Path) -> None:
-    rwlock, lock = notes(tmp_path, RWLOCK, LOCK)
-    assert mend(tmp_path) == []
+def test_whole_files_stay(tmp_path: Path) -> None:
+    rwlock, lock = dvc_files(tmp_path, RWLOCK, LOCK)
+    assert remove_truncated(tmp_path) == []
     assert (rwlock.read_bytes(), lock.read_bytes()) == (RWLOCK, LOCK)
 
 
-def test_there_may_be_none(tmp_path: Path) -> None:
-    assert mend(tmp_path) == []
+def test_missing_files_are_no_error(tmp_path: Path) -> None:
+    assert remove_truncated(tmp_path) == []
 
 
 CUTS = [LOCK[: LOCK.rindex(b"path:") + 5], LOCK[: LOCK.index(b"stages:") + 10], b"\xff"]
@@ -38,14 +38,14 @@ CUTS = [LOCK[: LOCK.rindex(b"path:") + 5], LOCK[: LOCK.index(b"stages:") + 10], 
 
 @pytest.mark.parametrize("lock", CUTS)
 @pytest.mark.parametrize("rwlock", [b"", RWLOCK[:20], RWLOCK[:-1]])
-def test_notes_that_were_cut_off_are_removed_and_named(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
-    paths = notes(tmp_path, rwlock, lock)
-    said = mend(tmp_path)
-    assert [sentence.partition(":")[0] for sentence in said] == [str(path) for path in paths]
+def test_truncated_files_are_removed_and_named(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
+    paths = dvc_files(tmp_path, rwlock, lock)
+    messages = remove_truncated(tmp_path)
+    assert [message.partition(":")[0] for message in messages] == [str(path) for path in paths]
     assert not any(path.exists() for path in paths)
 
 
-def test_a_project_whose_notes_were_cut_off_is_restored_without_running_a_stage(
+def test_a_project_with_truncated_files_is_restored_without_running_a_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -64,7 +64,7 @@ def test_a_project_whose_notes_were_cut_off_is_restored_without_running_a_stage(
     (tmp_path / "dvc.lock").write_bytes(lock[: lock.rindex(b"path:") + 5])
     (tmp_path / ".dvc/tmp/rwlock").write_bytes(b"")
     assert not run("dvc repro").startswith("0 ")
-    assert len(mend(tmp_path)) == 2
+    assert len(remove_truncated(tmp_path)) == 2
     printed = run("dvc repro")
     assert printed.startswith("0 ")
     assert "Running stage" not in printed

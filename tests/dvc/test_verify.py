@@ -1,4 +1,4 @@
-"""`llmcore verify`: a pipeline of two small stages stands for ours; what is compared does not know the difference."""
+"""`llmcore verify`, on a pipeline of two small stages."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_same_bytes_are_identical_stage_by_stage(project: Path, capfd: pytest.CaptureFixture) -> None:
+def test_equal_outputs_are_reported_stage_by_stage(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = sorted(project.iterdir())
     assert main(["verify"]) == 0
     assert capfd.readouterr().out.splitlines()[-3:] == [
@@ -56,8 +56,8 @@ def test_the_same_bytes_are_identical_stage_by_stage(project: Path, capfd: pytes
     assert sorted(project.iterdir()) == before
 
 
-def test_other_bytes_are_told_with_their_amount_and_the_probable_cause(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+def test_differing_outputs_are_reported_with_the_amount_and_the_probable_cause(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NUMBER", "1.5")
     assert main(["verify"]) == 1
@@ -67,28 +67,28 @@ def test_other_bytes_are_told_with_their_amount_and_the_probable_cause(
     assert cause.startswith("Probable cause: dvc.lock was made on another type of processor; here: ")
 
 
-def test_where_the_expected_files_are_missing_or_others_it_says_so(tmp_path: Path) -> None:
+def test_missing_and_edited_files_are_reported(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()
     (clone / "x.json").write_text(json.dumps({"a": 1}))
     locks = {"stage": {"x.json": "1" * 32}}, {"stage": {"x.json": "2" * 32}}
     lines = list(report(*locks, tmp_path, clone))
-    assert lines[2] == "    by how much is not known, it is not here; `dvc checkout` or `dvc repro` brings it"
+    assert lines[2] == "    cannot be compared, because it is missing here; run `dvc checkout` or `dvc repro`"
     (tmp_path / "x.json").write_text(json.dumps({"a": 2}))
     assert list(report(*locks, tmp_path, clone))[2:] == [
-        "    compared with the file here, which is not that of the commit",
+        "    compared with the file here, which differs from the one of the commit",
         "    x.json: a 2 -> 1 (-1)",
     ]
 
 
-def test_a_stage_that_only_one_side_has_differs(tmp_path: Path) -> None:
+def test_a_stage_on_one_side_only_differs(tmp_path: Path) -> None:
     assert next(iter(report({}, {"new": {"x": "1"}}, tmp_path, tmp_path))) == "new: differs"
 
 
-def test_other_versions_are_the_first_suspects(tmp_path: Path) -> None:
+def test_other_versions_are_the_first_probable_cause(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("torch==1.0.0\nnumpy==0.1\n")
     cause = probable_cause(tmp_path)
-    assert cause.startswith("Probable cause: other versions than requirements.lock names: torch ")
+    assert cause.startswith("Probable cause: versions that differ from requirements.lock: torch ")
     assert "numpy" in cause
 
 
@@ -96,6 +96,6 @@ def test_this_environment_has_the_versions_of_the_lock_file() -> None:
     assert list(other_versions((ROOT / "requirements.lock").read_text())) == []
 
 
-def test_without_a_commit_it_is_one_line(tmp_path: Path) -> None:
+def test_without_a_commit_the_error_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(f"{tmp_path}: must be a git repository with a commit (")):
         clone_head(tmp_path, tmp_path / "clone")

@@ -1,4 +1,4 @@
-"""`llmcore info` tells what a folder holds, whoever wrote it, and what is wrong with a broken one."""
+"""`llmcore info` describes a model folder, whichever program wrote it, and reports what is wrong with a broken one."""
 
 import json
 import sys
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from tiny import classifier_of
 
 from llmcore.base.errors import UserError
 from llmcore.generate.info import describe
-from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import save_classifier, save_language_model
 
 THEIRS = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size": 9}
@@ -19,14 +19,14 @@ THEIRS = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "vocab_size"
 @pytest.fixture
 def folder(gpt, tokenizer, tmp_path) -> Path:
     origin = {"inputs": {"weights": "0123456789abcdef"}, "source": {"kind": "gpt2", "licence": "MIT (modified)"}}
-    save_language_model(tmp_path / "m", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin=origin, card="")
+    save_language_model(tmp_path / "m", gpt, tokenizer=tokenizer, origin=origin)
     return tmp_path / "m"
 
 
-def test_a_language_model_of_this_pipeline(folder, gpt, tokenizer):
+def test_a_language_model_of_this_pipeline_is_described(folder, gpt, tokenizer):
     found = page(folder)
     count = sum(parameter.numel() for parameter in gpt.parameters())
-    assert found["architecture"] == "GPT-2, language model"
+    assert found["architecture"] == "gpt2, language model"
     assert found["shape"] == "2 layers, 2 heads, width 8, context 24, head tied"
     assert found["parameters"] == f"{count:,}"
     parts = ("token embedding", "positions", "attention", "MLP", "layer norms")
@@ -40,26 +40,20 @@ def test_a_language_model_of_this_pipeline(folder, gpt, tokenizer):
     assert found["opens in transformers"] == f"yes, tried with {transformers.__version__}"
 
 
-def test_a_classifier_names_its_classes(config, tokenizer, randomised, tmp_path):
-    model = randomised(SequenceClassifier(config, ["ham", "spam"], "last_real", 20))
-    save_classifier(
-        tmp_path,
-        model,
-        model.state_dict(),
-        tokenizer=tokenizer,
-        origin={"inputs": {"base": "b" * 64, "spam": "a" * 64}},
-        card="",
-    )
+def test_a_classifier_is_described_with_its_classes(config, tokenizer, randomised, tmp_path):
+    model = randomised(classifier_of(config))
+    origin = {"inputs": {"base": "b" * 64, "spam": "a" * 64}}
+    save_classifier(tmp_path, model, model.state_dict(), tokenizer=tokenizer, origin=origin)
     (tmp_path / "adapter").mkdir()
     found = page(tmp_path)
-    assert found["architecture"] == "GPT-2, classifier of ham, spam"
+    assert found["architecture"] == "gpt2, classifier of ham, spam"
     assert found["head"] == "16"
     assert found["origin"] == f"inputs by hash: base {'b' * 12}, spam {'a' * 12}"
     assert found["adapter"] == "adapter/ (LoRA, PEFT layout)"
     assert (found["loads here"], found["opens in transformers"][:3]) == ("yes", "yes")
 
 
-def test_a_folder_of_transformers_without_a_tokenizer(tmp_path):
+def test_a_folder_of_transformers_without_a_tokenizer_is_described(tmp_path):
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**THEIRS, tie_word_embeddings=False)).to(
         torch.float16
     )
@@ -73,10 +67,10 @@ def test_a_folder_of_transformers_without_a_tokenizer(tmp_path):
     assert found["licence"] == "not stated"
 
 
-def test_a_classifier_of_transformers_with_unnamed_classes(tmp_path):
+def test_a_classifier_of_transformers_with_unnamed_classes_is_described(tmp_path):
     transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**THEIRS)).save_pretrained(tmp_path)
     found = page(tmp_path)
-    assert found["architecture"] == "GPT-2, classifier of unnamed classes"
+    assert found["architecture"] == "gpt2, classifier of unnamed classes"
     assert found["loads here"].startswith("no: ")
     assert "id2label must name the classes" in found["loads here"]
 
@@ -86,7 +80,7 @@ def test_without_transformers_the_page_says_so(folder, monkeypatch):
     assert page(folder)["opens in transformers"].startswith("not tried: transformers is not installed")
 
 
-def test_a_tokenizer_of_another_size_is_told(folder):
+def test_a_tokenizer_of_another_size_is_reported(folder):
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | {"vocab_size": 1000}))
     found = page(folder)
@@ -94,12 +88,12 @@ def test_a_tokenizer_of_another_size_is_told(folder):
     assert "wte.weight must have shape (1000, 8)" in found["loads here"]
 
 
-def test_what_is_no_model_folder_is_one_error(folder, tmp_path):
+def test_a_folder_without_a_model_is_a_user_error(folder, tmp_path):
     with pytest.raises(UserError, match="no such model folder"):
         describe(tmp_path / "nowhere")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         describe(folder)
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="model_type must be 'gpt2'"):

@@ -1,4 +1,4 @@
-"""The prompt form travels with the model."""
+"""The prompt form is stored in the model's folder."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import PROMPT_KEY
 
 
-def saved(folder: Path, gpt: LanguageModel, tokenizer: Tokenizer, **values: str) -> Path:
-    save_language_model(folder, gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="", values=values)
+def saved(folder: Path, gpt: LanguageModel, tokenizer: Tokenizer, **extra: str) -> Path:
+    save_language_model(folder, gpt, tokenizer=tokenizer, origin={}, extra=extra)
     return folder
 
 
@@ -28,12 +28,10 @@ def test_the_form_is_read_back_and_transformers_keeps_it(
     assert prompt_form(tmp_path / "theirs") == "phi3"
 
 
-def test_a_model_that_says_nothing_is_asked_in_alpacas_form(
-    tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer
-) -> None:
+def test_without_a_prompt_form_alpacas_is_used(tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer) -> None:
     assert prompt_form(saved(tmp_path, gpt, tokenizer)) == "alpaca"
 
 
-def test_an_unknown_form_is_named(tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer) -> None:
+def test_an_unknown_form_is_refused(tmp_path: Path, gpt: LanguageModel, tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match=f"config.json: {PROMPT_KEY} must be one of alpaca, phi3, got 'chatml'"):
         prompt_form(saved(tmp_path, gpt, tokenizer, **{PROMPT_KEY: "chatml"}))

@@ -1,23 +1,21 @@
-"""Texts go in and come out as the model, the tokenizer and the task's prompt say."""
+"""Generated texts and classes are those of the model, the tokenizer and the prompt form."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
+from tiny import classifier_of, generation
 
-from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
-from llmcore.generate.sampling import GREEDY
 from llmcore.generate.write import Continuation, answer_instructions, continue_texts
-from llmcore.model.classifier import SequenceClassifier
+from llmcore.model.registry import new_model
 from llmcore.tokenizer.prompt import prompt
 
 TEXTS = ["Call now!", "a", "Anna had a red ball. She gave the ball to Ben."]
 
 
-def test_a_continuation_begins_a_document_and_repeats_no_prompt(gpt, tokenizer):
-    [written] = continue_texts(gpt, tokenizer, ["Anna"], max_new_tokens=5, sampling=GREEDY, seed=0)
+def test_a_text_is_continued_as_the_beginning_of_a_document_and_not_repeated(gpt, tokenizer):
+    [written] = continue_texts(gpt, tokenizer, ["Anna"], generation(5))
     ids = [tokenizer.end_of_text, *tokenizer.encode("Anna")]
     for _ in range(5):
         with torch.no_grad():
@@ -26,40 +24,34 @@ def test_a_continuation_begins_a_document_and_repeats_no_prompt(gpt, tokenizer):
     assert written == Continuation(tokenizer.decode(ids[-5:]), ended=False)
 
 
-def test_a_model_that_ends_at_once_is_told_from_one_that_is_cut_off(gpt, tokenizer):
+def test_a_continuation_that_ended_by_itself_differs_from_one_that_was_cut_off(gpt, tokenizer):
     always(gpt, tokenizer.end_of_text)
-    assert continue_texts(gpt, tokenizer, [""], max_new_tokens=3, sampling=GREEDY, seed=0) == [Continuation("", True)]
+    assert continue_texts(gpt, tokenizer, [""], generation(3)) == [Continuation("", True)]
     always(gpt, tokenizer.encode("b")[0])
-    texts = [
-        "",
-        "x" * (gpt.config.context_length - 3),
-    ]  # the second has room for two tokens, its prompt begins with one
-    written = continue_texts(gpt, tokenizer, texts, max_new_tokens=3, sampling=GREEDY, seed=0)
+    long = "x" * (gpt.config.context_length - 3)  # with end-of-text before it, it leaves room for two tokens
+    written = continue_texts(gpt, tokenizer, ["", long], generation(3))
     assert written == [Continuation("bbb", False), Continuation("bb", False)]
 
 
-def test_the_same_seed_writes_the_same(gpt, tokenizer):
-    sampling = GenerationConfig(temperature=1.0, top_k=0, top_p=1.0)
-    written = [
-        continue_texts(gpt, tokenizer, TEXTS[:2], max_new_tokens=8, sampling=sampling, seed=seed) for seed in (1, 1, 2)
-    ]
+def test_the_same_seed_gives_the_same_text(gpt, tokenizer):
+    configs = [generation(8, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    written = [continue_texts(gpt, tokenizer, TEXTS[:2], config) for config in configs]
     assert written[0] == written[1] != written[2]
 
 
-def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_theirs(tokenizer, config, randomised):
+def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_do(tokenizer, config, randomised):
     room = len(tokenizer.encode(prompt("alpaca", "Name a ball.", ""))) + 4
     model = randomised(new_model(replace(config, context_length=room)))
     always(model, tokenizer.encode("b")[0])
     rows = [("Name a ball. " * 9, ""), ("Name a ball.", "")]
-    settings: dict[str, Any] = {"form": "alpaca", "max_new_tokens": 3, "sampling": GREEDY, "seed": 0}
-    answers = answer_instructions(model, tokenizer, rows, **settings)
+    answers = answer_instructions(model, tokenizer, "alpaca", rows, generation(3))
     assert answers == [Continuation("", False), Continuation("bbb", False)]
-    assert answer_instructions(model, tokenizer, [], **settings) == []
+    assert answer_instructions(model, tokenizer, "alpaca", [], generation(3)) == []
 
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
-def test_a_text_has_the_same_classes_alone_and_among_others(config, tokenizer, randomised, pooling):
-    model = randomised(SequenceClassifier(config, ["ham", "other", "spam"], pooling, 12))
+def test_a_text_has_the_same_probabilities_alone_and_in_a_batch(config, tokenizer, randomised, pooling):
+    model = randomised(classifier_of(config, ["ham", "other", "spam"], pooling, 12))
     alone = [classify_texts(model, tokenizer, [text], batch_size=1) for text in TEXTS]
     among = classify_texts(model, tokenizer, TEXTS, batch_size=2)
     torch.testing.assert_close(among, torch.cat(alone), rtol=0, atol=1e-5)
@@ -69,7 +61,7 @@ def test_a_text_has_the_same_classes_alone_and_among_others(config, tokenizer, r
 
 
 def always(gpt, token: int) -> None:
-    """Make a model write one token for ever: all states alike, and that token's logit the largest."""
+    """Make a model generate one token for ever: all hidden states are equal, and that token's logit is the largest."""
     with torch.no_grad():
         gpt.transformer.ln_f.weight.zero_()
         gpt.transformer.ln_f.bias.fill_(1.0)

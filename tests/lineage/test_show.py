@@ -1,4 +1,4 @@
-"""Runs in a store are found again, joined with dvc.lock by hashes, and told; mistakes are one line."""
+"""Runs in a store are found, joined with dvc.lock by hashes, and described; mistakes are one line."""
 
 import subprocess
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from structure import ROOT
 
 from llmcore.base.files import write_text
 from llmcore.cli import main
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.dvc.files import hash_of
 from llmcore.lineage.runs import Run, Runs, open_runs
-from llmcore.tracking import tracker as tracking
+from llmcore.tracking.run import tracked_run
 
 STAGES = """\
 stages:
@@ -53,16 +53,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (["init", "-q"], ["add", "-A"], [*names, "commit", "-qm", "first"]):
         subprocess.run(["git", *arguments], cwd=root, check=True)
     with pytest.MonkeyPatch.context() as patch:
-        setting(patch, root)
+        set_up_environment(patch, root)
         for text in ("", "# an edit\n"):
             with open(root / "params.yaml", "a", encoding="utf-8") as file:
                 file.write(text)
-            with tracking.run("sample", read_params(), ["sample"]):
+            with tracked_run("sample", read_params()):
                 pass
     return root
 
 
-def setting(patch: pytest.MonkeyPatch, root: Path) -> None:
+def set_up_environment(patch: pytest.MonkeyPatch, root: Path) -> None:
     for name in ("MLFLOW_TRACKING_URI", "LLMCORE_TRACKING", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
         patch.delenv(name, raising=False)
     patch.setenv("DVC_ROOT", str(root))
@@ -71,7 +71,7 @@ def setting(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @pytest.fixture
 def lineage(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    setting(monkeypatch, project)
+    set_up_environment(monkeypatch, project)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main(["lineage", *arguments])
@@ -89,7 +89,7 @@ def made(project: Path) -> tuple[Run, Run]:
     return old, new
 
 
-def test_a_run_notes_what_it_read_and_wrote_and_which_files_differed(lineage: Command, project: Path) -> None:
+def test_a_run_records_its_inputs_its_outputs_and_the_edited_files(lineage: Command, project: Path) -> None:
     old, new = made(project)
     assert old.read == {"data/tokens": hash_of(project / "data/tokens")}
     assert old.wrote == {"data/samples": hash_of(project / "data/samples")}
@@ -97,14 +97,16 @@ def test_a_run_notes_what_it_read_and_wrote_and_which_files_differed(lineage: Co
 
 
 @pytest.mark.parametrize("length", [32, 12])
-def test_a_run_is_found_by_its_id_and_by_how_it_begins(lineage: Command, project: Path, length: int) -> None:
+def test_a_run_is_found_by_its_id_and_by_the_first_characters_of_it(
+    lineage: Command, project: Path, length: int
+) -> None:
     old, _ = made(project)
     code, out, _ = lineage(old.id[:length])
     assert code == 0
     assert out.splitlines()[:2] == [old.name, f"  id      {old.id}"]
 
 
-def test_of_runs_of_one_name_it_is_the_newest(lineage: Command, project: Path) -> None:
+def test_of_several_runs_with_one_name_the_newest_is_described(lineage: Command, project: Path) -> None:
     old, new = made(project)
     code, out, _ = lineage(new.name)
     assert code == 0
@@ -112,7 +114,7 @@ def test_of_runs_of_one_name_it_is_the_newest(lineage: Command, project: Path) -
     assert f"  id      {new.id}" in out
 
 
-def test_a_run_is_told_with_its_code_numbers_inputs_and_outputs(lineage: Command, project: Path) -> None:
+def test_a_run_is_described_with_its_code_params_inputs_and_outputs(lineage: Command, project: Path) -> None:
     _, new = made(project)
     _, out, _ = lineage(new.id)
     assert " first\n  edits   params.yaml\n" in out
@@ -126,7 +128,7 @@ def test_an_artifact_leads_to_the_newest_run_that_made_it(lineage: Command, proj
     for path in ("data/samples", "data/samples/", "./data/samples/rows", str(project / "data/samples")):
         code, out, _ = lineage(path)
         assert code == 0
-        assert f"  sample  run {new.title()}; the same was made by 1 more\n" in out
+        assert f"  sample  run {new.title()}; 1 more made the same\n" in out
 
 
 def test_without_a_store_an_artifact_still_has_its_stage(
@@ -147,23 +149,25 @@ def test_without_a_store_an_artifact_still_has_its_stage(
         (["no-such-run"], "must be a run's id"),
         (["it's"], "must be a run's id"),
         (["no-such-run", "--checkout"], "must be a run's id"),
-        (["data/nothing"], "must be, or lie in, an output of a stage of dvc.lock (data/samples, reports/...)"),
-        (["data"], "must be, or lie in, an output"),
+        (["data/nothing"], "must be an output of a stage of dvc.lock, or inside one (data/samples, reports/...)"),
+        (["data"], "must be an output of a stage"),
         (["data/samples", "--checkout"], "must be a run to check out; `llmcore lineage data/samples` names the one"),
     ],
 )
-def test_what_is_neither_run_nor_artifact_is_one_line(lineage: Command, arguments: list[str], line: str) -> None:
+def test_a_target_that_is_neither_run_nor_artifact_is_refused_in_one_line(
+    lineage: Command, arguments: list[str], line: str
+) -> None:
     code, out, err = lineage(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {arguments[0]}: {line}")
     assert len(err.splitlines()) == 1
 
 
-def test_without_dvc_lock_or_store_it_says_so(
+def test_without_dvc_lock_or_store_the_message_names_what_is_missing(
     lineage: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    setting(monkeypatch, tmp_path)
-    assert lineage("models/classifier")[2].startswith("error: models/classifier: dvc.lock must say which stage")
+    set_up_environment(monkeypatch, tmp_path)
+    assert lineage("models/classifier")[2].startswith("error: models/classifier: dvc.lock must name the stage")
     assert "mlflow.db does not exist yet" in lineage("abcdef12")[2]
     assert "mlflow.db does not exist yet" in lineage("abcdef12", "--checkout")[2]
     assert list(tmp_path.iterdir()) == []

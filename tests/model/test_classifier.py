@@ -1,4 +1,4 @@
-"""The classifier equals transformers' on rows of different lengths, whatever padding stands behind them."""
+"""The classifier equals that of transformers on rows of different lengths, whatever the padding."""
 
 import json
 
@@ -7,18 +7,18 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import classifier_of
 
 from llmcore.base.errors import UserError
-from llmcore.model.classifier import SequenceClassifier, choose_trained
+from llmcore.model.classifier import SequenceClassifier, pad_rows, set_trainable
 from llmcore.model.folder import load_classifier, load_language_model, save_classifier
-from llmcore.tasks.classification import pad
 
 LABELS = ["ham", "other", "spam"]
 
 
 @pytest.fixture(scope="module")
 def classifier(config, randomised) -> SequenceClassifier:
-    return randomised(SequenceClassifier(config, LABELS, "last_real", 20))
+    return randomised(classifier_of(config, LABELS))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(classifier, tokenizer, tmp_path):
 def test_logits_equal_those_of_transformers_on_rows_of_different_lengths(classifier, folder, tokenizer):
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     texts = ["Call now!", "Anna had a red ball.", "a", "won 1000 balls; the garden"]
-    ids, read = pad([tokenizer.encode(text) for text in texts], tokenizer.end_of_text, None)
+    ids, read = pad_rows([tokenizer.encode(text) for text in texts], tokenizer.end_of_text, None)
     assert len(set(read.tolist())) == len(texts)
     with torch.no_grad():
         torch.testing.assert_close(classifier(ids, read), theirs(ids).logits, rtol=0, atol=1e-5)
@@ -38,14 +38,14 @@ def test_logits_equal_those_of_transformers_on_rows_of_different_lengths(classif
     assert theirs.config.label2id == {label: index for index, label in enumerate(LABELS)}
 
 
-def test_a_classifier_that_transformers_wrote_is_read(randomised, tmp_path):
+def test_a_classifier_saved_by_transformers_loads_with_equal_logits(randomised, tmp_path):
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": 40}
     their_config = transformers.GPT2Config(**shape, id2label=dict(enumerate(LABELS)), pad_token_id=39)
     theirs = randomised(transformers.GPT2ForSequenceClassification(their_config))
     theirs.save_pretrained(tmp_path)
     ours = load_classifier(tmp_path)
     assert (ours.labels, ours.pooling, ours.max_tokens) == (LABELS, "last_real", 16)
-    ids, read = pad([[1, 2, 3], [4], [5, 6]], 39, None)
+    ids, read = pad_rows([[1, 2, 3], [4], [5, 6]], 39, None)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids, read), theirs(ids).logits, rtol=0, atol=1e-5)
 
@@ -56,17 +56,17 @@ def test_a_classifier_that_transformers_wrote_is_read(randomised, tmp_path):
     extra=st.integers(0, 12),
     filler=st.integers(0, 200),
 )
-def test_padding_behind_a_row_changes_no_prediction(rows, extra, filler, classifier, tokenizer):
-    ids, read = pad(rows, tokenizer.end_of_text, None)
+def test_padding_after_a_row_changes_no_prediction(rows, extra, filler, classifier, tokenizer):
+    ids, read = pad_rows(rows, tokenizer.end_of_text, None)
     more = torch.full((len(rows), extra), filler)
     with torch.no_grad():
-        alone = torch.cat([classifier(*pad([row], tokenizer.end_of_text, None)) for row in rows])
+        alone = torch.cat([classifier(*pad_rows([row], tokenizer.end_of_text, None)) for row in rows])
         torch.testing.assert_close(classifier(torch.cat([ids, more], dim=1), read), alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["last_real", "last_position"])
-def test_a_folder_is_read_as_it_was_written(config, randomised, tokenizer, pooling, tmp_path):
-    model = randomised(SequenceClassifier(config, LABELS, pooling, 20), seed=2)
+def test_a_loaded_classifier_equals_the_saved_one(config, randomised, tokenizer, pooling, tmp_path):
+    model = randomised(classifier_of(config, LABELS, pooling), seed=2)
     write(tmp_path, model, tokenizer)
     again = load_classifier(tmp_path)
     assert (again.config, again.labels, again.pooling, again.max_tokens) == (config, LABELS, pooling, 20)
@@ -74,11 +74,8 @@ def test_a_folder_is_read_as_it_was_written(config, randomised, tokenizer, pooli
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
-    first, second = (
-        SequenceClassifier(config, LABELS, "last_real", 20),
-        SequenceClassifier(config, LABELS, "last_real", 20),
-    )
+def test_the_head_depends_on_its_generator_alone(config, randomised):
+    first, second = classifier_of(config, LABELS), classifier_of(config, LABELS)
     for model in (first, second):
         model.initialise_head(torch.Generator().manual_seed(3))
     assert torch.equal(first.score.weight, second.score.weight)
@@ -93,14 +90,14 @@ def test_the_head_is_a_function_of_its_generator_alone(config, randomised):
         ("all", ["score.weight", "transformer.h.0", "transformer.h.1", "transformer.ln_f", "wpe", "wte"]),
     ],
 )
-def test_only_the_chosen_parts_are_trained(config, trains, prefixes):
-    model = SequenceClassifier(config, LABELS, "last_real", 20)
-    choose_trained(model, "head")
-    choose_trained(model, trains)  # what was chosen before does not matter
+def test_only_the_chosen_parts_are_trained(config, trainable, prefixes):
+    model = classifier_of(config, LABELS)
+    set_trainable(model, "head")
+    set_trainable(model, trainable)  # the choice before does not matter
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     expected = {name for name, _ in model.named_parameters() if any(prefix in name for prefix in prefixes)}
     assert trained == expected
-    assert len(expected) == {"head": 1, "last_block": 15, "all": 29}[trains]
+    assert len(expected) == {"head": 1, "last_block": 15, "all": 29}[trainable]
 
 
 @pytest.mark.parametrize(
@@ -121,17 +118,10 @@ def test_a_wrong_setting_of_a_folder_is_named(folder, changes, message):
         load_classifier(folder)
 
 
-def test_a_language_model_is_no_classifier_nor_the_reverse(folder):
+def test_a_classifier_folder_is_refused_as_a_language_model(folder):
     with pytest.raises(UserError, match=r"score\.weight \(3, 8\) belongs to no part of this model"):
         load_language_model(folder)
 
 
 def write(folder, model: SequenceClassifier, tokenizer) -> None:
-    save_classifier(
-        folder,
-        model,
-        model.state_dict(),
-        tokenizer=tokenizer,
-        origin={},
-        card="",
-    )
+    save_classifier(folder, model, model.state_dict(), tokenizer=tokenizer, origin={})

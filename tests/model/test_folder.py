@@ -1,26 +1,28 @@
 """Model folders go to transformers and come back unchanged; the same model gives the same bytes."""
 
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from model_folders import assert_equal_states, assert_refused, set_config, their_model
 from safetensors.torch import load_file
-from structure import ROOT
 
+from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_folder
 from llmcore.model.folder import load_language_model, save_language_model
+from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.model.weights import describe_weights
+from llmcore.tokenizer.bpe import load_tokenizer
 
 TEXTS = ["Anna had a ball.", " two  spaces\n\nand lines ", "naïve 🐈 日本", "<|endoftext|>"]
+WEIGHTS = "model.safetensors"
 
 
 @pytest.mark.parametrize("tied_head", [True, False])
 @pytest.mark.parametrize("qkv_bias", [True, False])
-def test_transformers_opens_the_folder_to_equal_logits_and_ids(
+def test_transformers_opens_the_folder_with_equal_logits_and_ids(
     config, tied_head, qkv_bias, randomised, tokenizer, tmp_path
 ):
     ours = randomised(new_model(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
@@ -41,7 +43,7 @@ def test_transformers_opens_the_folder_to_equal_logits_and_ids(
 
 @pytest.mark.parametrize("tied_head", [True, False])
 @pytest.mark.parametrize("qkv_bias", [True, False])
-def test_a_folder_is_read_as_it_was_written(config, tied_head, qkv_bias, randomised, tokenizer, tmp_path):
+def test_a_loaded_model_equals_the_saved_one(config, tied_head, qkv_bias, randomised, tokenizer, tmp_path):
     model = randomised(new_model(replace(config, tied_head=tied_head, qkv_bias=qkv_bias)))
     write(tmp_path, model, tokenizer)
     again = load_language_model(tmp_path)
@@ -51,59 +53,17 @@ def test_a_folder_is_read_as_it_was_written(config, tied_head, qkv_bias, randomi
     assert_equal_states(again.state_dict(), model.state_dict())
 
 
-def test_a_model_without_qkv_bias_is_written_with_zeros(config, randomised, tokenizer, tmp_path):
+def test_a_model_without_qkv_bias_stores_zeros(config, randomised, tokenizer, tmp_path):
     write(tmp_path, randomised(new_model(replace(config, qkv_bias=False))), tokenizer)
     assert torch.equal(load_file(tmp_path / "model.safetensors")["transformer.h.1.attn.c_attn.bias"], torch.zeros(24))
 
 
-def test_their_tensors_come_back_unchanged(randomised, tokenizer, tmp_path):
+def test_tensors_of_transformers_survive_loading_and_saving(randomised, tokenizer, tmp_path):
     theirs = randomised(their_model())
     theirs.save_pretrained(tmp_path / "theirs")
     write(tmp_path / "ours", load_language_model(tmp_path / "theirs"), tokenizer)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert_equal_states(again.state_dict(), theirs.state_dict())
-
-
-def test_shards_give_the_model_of_one_file(randomised, tmp_path):
-    theirs = randomised(their_model())
-    theirs.save_pretrained(tmp_path / "one")
-    theirs.save_pretrained(tmp_path / "shards", max_shard_size="4KB")
-    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
-    assert_equal_states(
-        load_language_model(tmp_path / "shards").state_dict(), load_language_model(tmp_path / "one").state_dict()
-    )
-    assert describe_weights(tmp_path / "shards") == describe_weights(tmp_path / "one")
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights_are_read_as_the_same_numbers_in_fp32(dtype, randomised, tmp_path):
-    theirs = randomised(their_model()).to(dtype)
-    theirs.save_pretrained(tmp_path)
-    ours, stored = load_language_model(tmp_path).state_dict(), load_file(tmp_path / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {dtype}
-    assert {tensor.dtype for tensor in ours.values()} == {torch.float32}
-    for name, tensor in stored.items():
-        turned = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        assert torch.equal(ours[name], tensor.float().t() if turned else tensor.float()), name
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_path):
-    shape = {"n_layer": 6, "n_head": 8, "n_embd": 512, "n_positions": 64, "vocab_size": 2000}
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).to(dtype)
-    theirs.save_pretrained(tmp_path / "large")
-    transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=4)).save_pretrained(tmp_path / "s")
-    code = (
-        "import re\nfrom llmcore.model.folder import load_language_model\n"
-        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
-        f"load_language_model({str(tmp_path / 's')!r}); before = peak(); load_language_model({str(tmp_path / 'large')!r})\n"
-        "print(peak() - before)"
-    )
-    grown = int(subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True).stdout)
-    largest = max(parameter.numel() for parameter in theirs.parameters())
-    one_copy = 4 * sum(parameter.numel() for parameter in theirs.parameters())
-    assert one_copy * 0.9 < grown < one_copy + 4 * largest + 8e6
 
 
 def test_the_same_model_gives_the_same_bytes(gpt, tokenizer, tmp_path):
@@ -113,12 +73,11 @@ def test_the_same_model_gives_the_same_bytes(gpt, tokenizer, tmp_path):
     assert sha256_folder(tmp_path / "first") == sha256_folder(tmp_path / "second") == sha256_folder(tmp_path / "copy")
 
 
-def test_an_earlier_folder_is_replaced_whole(gpt, tokenizer, tmp_path):
+def test_saving_replaces_the_whole_folder(gpt, tokenizer, tmp_path):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     write(tmp_path, gpt, tokenizer)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "README.md",
         "config.json",
         "merges.txt",
         "model.safetensors",
@@ -128,25 +87,71 @@ def test_an_earlier_folder_is_replaced_whole(gpt, tokenizer, tmp_path):
     ]
 
 
-def test_describing_the_weights_names_stored_types_and_shapes(gpt, tokenizer, tmp_path):
-    write(tmp_path, gpt, tokenizer)
-    found = describe_weights(tmp_path)
-    assert found["transformer.h.0.attn.c_attn.weight"] == ("F32", (8, 24))
-    assert "lm_head.weight" not in found  # tied: stored once
-    assert sum(torch.Size(shape).numel() for _, shape in found.values()) == sum(p.numel() for p in gpt.parameters())
+# ---- damaged folders
+
+
+@pytest.fixture
+def folder(gpt, tokenizer, tmp_path) -> Path:
+    write(tmp_path / "m", gpt, tokenizer)
+    return tmp_path / "m"
+
+
+def test_the_undamaged_folder_loads(folder):
+    load_language_model(folder)
+    load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llama"}, "model_type must be 'gpt2', got 'llama'"),
+        ({"model_type": None}, "model_type must be 'gpt2', got None"),
+        ({"activation_function": "gelu"}, "activation_function must be 'gelu_new', got 'gelu'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx must be False, got True"),
+        ({"scale_attn_weights": False}, "scale_attn_weights must be True, got False"),
+        ({"add_cross_attention": True}, "add_cross_attention must be False, got True"),
+        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon must be 1e-05, got 1e-06"),
+        ({"n_inner": 8}, "n_inner must be 4 n_embd, got 8"),
+        ({"n_head": 3}, r"n_embd must be a multiple of n_head \(3\), got 8"),
+        ({"n_layer": 0}, "n_layer must be a positive integer, got 0"),
+        ({"n_layer": True}, "n_layer must be a positive integer, got True"),
+        ({"n_positions": None}, "n_positions must be a positive integer, got None"),
+        ({"vocab_size": "320"}, "vocab_size must be a positive integer, got '320'"),
+        ({"qkv_bias": "no"}, "qkv_bias must be true or false, got 'no'"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false, got 1"),
+        ({"resid_pdrop": "0.1"}, "resid_pdrop must be a number from 0 to below 1, got '0.1'"),
+        ({"n_layer": 3}, r"transformer\.h\.2\.\S+ \S+ is missing"),
+        ({"n_layer": 1}, r"transformer\.h\.1\.\S+ \(.+\) belongs to no part of this model"),
+        ({"n_positions": 25}, r"wpe\.weight must have shape \(25, 8\), got \(24, 8\)"),
+    ],
+    ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_a_config_that_does_not_fit_is_refused_by_key(folder, changes, message):
+    set_config(folder, **changes)
+    assert_refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"model_type": "gpt2",', r"config\.json: not valid JSON"),
+        ("", r"config\.json: not valid JSON"),
+        ('["gpt2"]', r"config\.json: must be a JSON object, got list"),
+    ],
+)
+def test_a_broken_config_is_named(folder, text, message):
+    (folder / "config.json").write_text(text)
+    assert_refused(folder, message)
+
+
+def test_missing_files_are_named(folder, tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such model folder"):
+        load_language_model(tmp_path / "nowhere")
+    (folder / WEIGHTS).unlink()
+    assert_refused(folder, r"m: has no model\.safetensors")
+    (folder / "config.json").unlink()
+    assert_refused(folder, r"config\.json: no such file")
 
 
 def write(folder, model: LanguageModel, tokenizer) -> None:
-    save_language_model(
-        folder, model.config, model.state_dict(), tokenizer=tokenizer, origin={"inputs": {}}, card="# A model\n"
-    )
-
-
-def their_model() -> transformers.GPT2LMHeadModel:
-    shape = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": 40}
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape))
-
-
-def assert_equal_states(first, second) -> None:
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    save_language_model(folder, model, tokenizer=tokenizer, origin={"inputs": {}})

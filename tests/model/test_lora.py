@@ -8,20 +8,21 @@ import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from tiny import classifier_of
 
 from llmcore.base.errors import UserError
 from llmcore.model.adapter import save_adapter
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import save_language_model
-from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.gpt2_format import transposed
+from llmcore.model.gpt2 import ARCHITECTURE, GPT2Config
 from llmcore.model.lora import apply_lora, frozen_in_bf16, lora_layers, merged_state, train_only_lora
+from llmcore.model.registry import new_model
 from llmcore.model.transformer import parameter_counts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # within peft
 
 TARGETS = ["attn.c_attn", "c_proj"]
-GPT2 = GPT2Config(50257, 1024, 12, 12, 768, 0.0, qkv_bias=True, tied_head=True)
+GPT2 = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True)
 IDS = torch.arange(48).reshape(2, 24)
 
 
@@ -32,14 +33,14 @@ def test_a_fresh_update_changes_no_logit(gpt):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_an_update_is_in_the_mode_of_the_layer_it_replaces(gpt, training):
+def test_an_update_has_the_mode_of_the_layer_that_it_replaces(gpt, training):
     gpt.train(training)
     adapt(gpt)
     assert {layer.training for layer in lora_layers(gpt).values()} == {training}
 
 
-def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
-    model = SequenceClassifier(config, ["ham", "spam"], "last_real", 20)
+def test_only_the_updates_and_the_named_parameters_are_trained(config):
+    model = classifier_of(config)
     adapt(model)
     train_only_lora(model, also=["score."])
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -48,7 +49,7 @@ def test_only_the_updates_and_what_is_named_beside_them_are_trained(config):
     assert list(lora_layers(model)) == layers
 
 
-def test_training_moves_the_updates_and_leaves_the_base(gpt):
+def test_training_changes_the_updates_and_not_the_base(gpt):
     base = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
     adapt(gpt, dropout=0.1)
     train_only_lora(gpt)
@@ -66,7 +67,8 @@ def test_training_moves_the_updates_and_leaves_the_base(gpt):
 def test_merged_equals_unmerged_in_evaluation(gpt, config):
     adapt(gpt, dropout=0.3)
     move_updates(gpt)
-    state, before = merged_state(gpt), {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
+    state = merged_state(gpt)
+    before = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
     merged = new_model(config).eval()
     merged.load_state_dict(state)
     with torch.no_grad():
@@ -78,7 +80,7 @@ def test_merged_equals_unmerged_in_evaluation(gpt, config):
     assert merged_state(merged).keys() == state.keys() == merged.state_dict().keys()
 
 
-def test_dropout_acts_on_the_update_only_and_in_training_only(gpt):
+def test_dropout_acts_only_on_the_update_and_only_in_training(gpt):
     base = gpt(IDS)
     adapt(gpt, dropout=1.0)
     move_updates(gpt)
@@ -90,8 +92,8 @@ def test_dropout_acts_on_the_update_only_and_in_training_only(gpt):
 def test_forward_gradients_merge_and_file_equal_those_of_peft_on_the_same_weights(
     gpt, tokenizer, scaling, scale, tmp_path
 ):
-    """Their adapter of random numbers, put on our model: the same model, and the same file again."""
-    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    """Their adapter with random weights, applied to our model, gives the same model and the same file."""
+    save_language_model(tmp_path / "base", gpt, tokenizer=tokenizer, origin={})
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     settings = LoraConfig(
         task_type="CAUSAL_LM",
@@ -128,12 +130,12 @@ def test_forward_gradients_merge_and_file_equal_those_of_peft_on_the_same_weight
             torch.testing.assert_close(ours_.grad, expected, rtol=0, atol=1e-10)
     merged = theirs.merge_and_unload().state_dict()
     for name, tensor in merged_state(gpt).items():
-        torch.testing.assert_close(transposed(name, tensor), merged[name], rtol=0, atol=1e-12)
+        torch.testing.assert_close(ARCHITECTURE.transpose(name, tensor), merged[name], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("scaling", ["alpha/rank", "alpha", "rslora"])
 def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, scaling, tmp_path):
-    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "base", gpt, tokenizer=tokenizer, origin={})
     adapt(gpt, scaling=scaling)
     move_updates(gpt)
     save_adapter(tmp_path / "out/adapter", gpt, base=tmp_path / "base", alpha=8, scaling=scaling, dropout=0.1)
@@ -147,9 +149,8 @@ def test_peft_opens_the_adapter_of_a_language_model(gpt, tokenizer, scaling, tmp
 
 
 def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tmp_path):
-    save_language_model(tmp_path / "base", gpt.config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
-    model = SequenceClassifier(gpt.config, ["ham", "other", "spam"], "last_real", 20).eval()
-    model.transformer = gpt.transformer
+    save_language_model(tmp_path / "base", gpt, tokenizer=tokenizer, origin={})
+    model = SequenceClassifier(gpt.body, ["ham", "other", "spam"], "last_real", 20).eval()
     model.initialise_head(torch.Generator().manual_seed(3))
     adapt(model)
     move_updates(model)
@@ -161,7 +162,7 @@ def test_peft_opens_the_adapter_of_a_classifier_with_its_head(gpt, tokenizer, tm
         torch.testing.assert_close(theirs(IDS).logits, expected, rtol=0, atol=1e-5)
 
 
-def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_again(gpt, tmp_path):
+def test_the_adapter_names_its_base_by_a_relative_path_and_is_written_with_equal_bytes(gpt, tmp_path):
     adapt(gpt)
     folder = tmp_path / "models/instruct/adapter"
     contents = []
@@ -179,8 +180,11 @@ def test_the_adapter_finds_its_base_from_where_it_lies_and_has_the_same_bytes_ag
 
 
 @pytest.mark.parametrize("target", ["c_atn", "wte", "attn", "ln_1", "_proj", ""])
-def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_left_alone(gpt, target):
-    with pytest.raises(UserError, match=rf"lora\.targets must name linear layers of the blocks, got '{target}'"):
+def test_a_target_that_names_no_linear_layer_is_refused_and_the_model_unchanged(gpt, target):
+    known = "attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj"
+    with pytest.raises(
+        UserError, match=rf"lora\.targets must name linear layers of the blocks \({known}\), got '{target}'"
+    ):
         apply_lora(
             gpt, ["c_attn", target], rank=4, alpha=8, scaling="alpha/rank", dropout=0, generator=torch.Generator()
         )
@@ -227,10 +231,10 @@ def test_trained_parameters_of_gpt2_at_rank_16_equal_the_formula(targets, expect
     assert parameter_counts(model) == {"parameters": 124_439_808 + expected, "trained_parameters": expected}
 
 
-def test_a_spam_classifier_at_rank_16_trains_as_many_parameters_as_with_peft():
+def test_a_classifier_at_rank_16_trains_as_many_parameters_as_with_peft():
     targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
     with torch.device("meta"):
-        ours = SequenceClassifier(GPT2, ["ham", "spam"], "last_real", 120)
+        ours = classifier_of(GPT2, max_tokens=120)
         theirs = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(num_labels=2))
     assert parameter_counts(ours)["parameters"] == theirs.num_parameters() == 124_441_344
     settings = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=16, target_modules=targets, fan_in_fan_out=True)
@@ -252,7 +256,7 @@ def test_the_books_counts_follow_from_ours_by_formula():
     assert trained_here + rank * (layers * split + wide + labels) == 2_666_528
 
 
-def test_frozen_weights_in_bf16_change_no_number_under_autocast_and_are_whole_after_it(gpt):
+def test_frozen_weights_in_bf16_change_no_number_under_autocast_and_are_fp32_after_it(gpt):
     base = {name: tensor.clone() for name, tensor in gpt.state_dict().items()}
     adapt(gpt)
     move_updates(gpt)
@@ -265,7 +269,8 @@ def test_frozen_weights_in_bf16_change_no_number_under_autocast_and_are_whole_af
         loss.backward()
         return [loss.detach(), *(p.grad.clone() for p in gpt.parameters() if p.requires_grad)]
 
-    before, merged = loss_and_gradients(), merged_state(gpt)
+    before = loss_and_gradients()
+    merged = merged_state(gpt)
     with frozen_in_bf16(gpt, lambda: base):
         assert {layer.weight.dtype for layer in lora_layers(gpt).values()} == {torch.bfloat16}
         lowered = loss_and_gradients()
@@ -280,7 +285,7 @@ def adapt(model: torch.nn.Module, dropout: float = 0.0, scaling: str = "alpha/ra
 
 
 def move_updates(model: torch.nn.Module) -> None:
-    """Give every B numbers, as if it had been trained."""
+    """Give every B random numbers, as if it had been trained."""
     generator = torch.Generator().manual_seed(1)
     for layer in lora_layers(model).values():
         torch.nn.init.normal_(layer.lora_b, 0.0, 0.3, generator=generator)

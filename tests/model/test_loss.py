@@ -1,4 +1,4 @@
-"""The head's loss in parts equals the loss of all logits at once, gradients too, and holds few logits."""
+"""The loss in chunks equals the loss of all logits at once, gradients too, and holds few logits."""
 
 from typing import Any
 
@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from llmcore.model import loss as loss_module
 from llmcore.model.loss import chunked_cross_entropy
-from llmcore.model.loss import chunked_cross_entropy as module
 
-N, C, V = 23, 8, 50
+N = 23
+C = 8
+V = 50
 
 
 def inputs(dtype: torch.dtype, trained: tuple[bool, bool] = (True, True)) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,7 +40,7 @@ def gradients(loss: Any, arguments: tuple[Tensor, Tensor, Tensor]) -> list[Tenso
 def test_loss_and_gradients_equal_those_of_all_logits_at_once(
     monkeypatch: pytest.MonkeyPatch, rows: int, trained: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr(module, "LOGITS", rows * V)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", rows * V)
     arguments = inputs(torch.float64, trained)
     torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments), rtol=1e-12, atol=0)
     for ours, theirs in zip(gradients(chunked_cross_entropy, arguments), gradients(plain, arguments), strict=True):
@@ -53,7 +55,7 @@ def test_without_gradients_the_loss_is_the_same() -> None:
         torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments))
 
 
-def test_under_autocast_products_are_bf16_and_the_loss_fp32() -> None:
+def test_under_autocast_matmuls_are_bf16_and_the_loss_fp32() -> None:
     arguments = inputs(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = chunked_cross_entropy(*arguments), plain(*arguments)
@@ -70,7 +72,7 @@ def test_under_autocast_products_are_bf16_and_the_loss_fp32() -> None:
 
 
 class Sizes(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that is made."""
+    """Records the number of elements of the largest tensor that is created."""
 
     largest = 0
 
@@ -83,7 +85,7 @@ class Sizes(TorchDispatchMode):
 
 def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the loss nor in its backward pass; of all logits at once there are N * V."""
-    monkeypatch.setattr(module, "LOGITS", 4 * V)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", 4 * V)
     arguments = inputs(torch.float32)
     with Sizes() as ours:
         gradients(chunked_cross_entropy, arguments)
@@ -93,6 +95,6 @@ def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch
     assert ours.largest == max(V * C, 4 * V)
 
 
-def test_no_position_gives_no_loss() -> None:
+def test_without_positions_the_loss_is_zero() -> None:
     hidden, weight, targets = inputs(torch.float32)
     assert chunked_cross_entropy(hidden[:0], weight, targets[:0]).item() == 0.0

@@ -1,12 +1,14 @@
-"""A batch for the eye shows what is learned: the same tokens that give loss."""
+"""The view of a batch marks the tokens that give loss."""
 
 import torch
 from tiny import CPU, END_OF_TEXT
 
-from llmcore.config.params import read_params
+from llmcore.config.read import read_params
 from llmcore.report.batch import batch_text
-from llmcore.tasks.classification import ClassificationTask, LabelledText, classification_rows
-from llmcore.tasks.instructions import instruction_rows, instruction_task
+from llmcore.tasks import classification, instructions
+from llmcore.tasks.batch_view import TARGET
+from llmcore.tasks.classification import ClassificationTask, LabelledText
+from llmcore.tasks.instructions import instruction_task
 from llmcore.tokenizer.bpe import Tokenizer
 
 ROWS = [
@@ -19,25 +21,25 @@ def shown(tokenizer: Tokenizer, **changes: object) -> list[str]:
     """The rows of the first batch with plain marks, shorter ones first."""
     section = read_params().instruct.model_copy(update={"prompt": "phi3", "batch_size": 2, "packing": False} | changes)
     task, _ = instruction_task(section, {"train": ROWS, "val": ROWS}, tokenizer, seed=0, device=torch.device("cpu"))
-    text = batch_text(instruction_rows(task, 0, tokenizer.decode), colour=False)
+    text = batch_text(instructions.view_batch(task, 0, tokenizer.decode), colour=False)
     return sorted(part.partition("\n")[2] for part in text.split("--- row ")[1:])
 
 
-def test_an_answer_is_marked_as_learned_and_padding_counted(tokenizer: Tokenizer) -> None:
+def test_the_answer_is_marked_as_learned_and_padding_is_counted(tokenizer: Tokenizer) -> None:
     moon, hi = shown(tokenizer, mask="instruction+input")
     assert moon.startswith("<|user|>\nRepeat.\nMoon\n<|assistant|>:\n{+Moon.<|endoftext|>+}")
     assert hi.startswith("<|user|>\nSay hi.\n<|assistant|>:\n{+Hi!<|endoftext|>+}(")
     assert " padding)" in hi
 
 
-def test_without_a_mask_all_but_the_first_token_is_learned(tokenizer: Tokenizer) -> None:
+def test_without_a_mask_every_token_but_the_first_is_learned(tokenizer: Tokenizer) -> None:
     moon, _ = shown(tokenizer, mask="none")
     first = tokenizer.decode(tokenizer.encode("<|user|>")[:1])
     assert moon.startswith(first + "{+")
     assert moon.partition("\n---")[0].count("{+") == 1
 
 
-def test_packed_rows_show_both_texts_whole(tokenizer: Tokenizer) -> None:
+def test_a_packed_row_shows_both_texts_whole(tokenizer: Tokenizer) -> None:
     [row] = shown(tokenizer, mask="instruction+input", packing=True)
     assert "{+Hi!<|endoftext|>+}" in row
     assert "{+Moon.<|endoftext|>+}" in row
@@ -45,19 +47,19 @@ def test_packed_rows_show_both_texts_whole(tokenizer: Tokenizer) -> None:
     assert "padding)" not in row.partition("---")[0]
 
 
-def test_a_classifier_learns_at_one_token(tokenizer: Tokenizer) -> None:
+def test_a_classifier_has_its_target_at_the_token_that_is_read(tokenizer: Tokenizer) -> None:
     rows = [LabelledText([1, 2, 3], 1), LabelledText([4], 0)]
     for pad_to, expected in ((None, ["12{+3+}", "{+4+}(2 padding)"]), (4, ["123{+15+}", "4(2 padding){+15+}"])):
         task = ClassificationTask(
             rows, rows, batch_size=2, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=pad_to, device=CPU.device
         )
-        found = classification_rows(task, 0, lambda ids: str(ids[0]), ["ham", "spam"])
+        found = classification.view_batch(task, 0, lambda ids: str(ids[0]), ["ham", "spam"])
         text = batch_text(found, colour=False)
         assert all(f"--- {label}\n{row}" in text for label, row in zip(("spam", "ham"), expected, strict=True))
 
 
-def test_colours_replace_marks_and_data_cannot_steer_the_terminal() -> None:
-    rows = [("row", [("a\x1b[2J", "masked"), ("b", "supervised"), ("", "padding")])]
+def test_colours_replace_marks_and_control_characters_are_removed() -> None:
+    rows = [("row", [("a\x1b[2J", "masked"), ("b", TARGET), ("", "padding")])]
     text = batch_text(rows, colour=True)
     assert "{+" not in text
     assert "\x1b[2J" not in text

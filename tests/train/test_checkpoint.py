@@ -1,4 +1,4 @@
-"""DiskCheckpointer on disk: whole or not at all, and damage is found."""
+"""Checkpoints on disk: whole or not at all, and damage is found."""
 
 import shutil
 from collections.abc import Callable
@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcore.model.gpt2 import TENSORS
-from llmcore.train.checkpoint import FACTS, MARKER, Checkpoint, checkpoint_folders, read_checkpoint, write_checkpoint
+from llmcore.train.checkpoint import (
+    FACTS,
+    MARKER,
+    TENSORS,
+    Checkpoint,
+    checkpoint_folders,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def example(step: int = 7) -> Checkpoint:
@@ -16,7 +23,7 @@ def example(step: int = 7) -> Checkpoint:
     return Checkpoint(step, tensors, {"metrics": {"z": 0.1, "a": 1 / 3}, "history": {}})
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, example(), kept=1)
     found = read_checkpoint(tmp_path / "step-000007")
     assert found.step == 7
@@ -27,13 +34,13 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     }
 
 
-def test_the_newest_are_kept_and_steps_are_sorted_as_numbers(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept_with_steps_sorted_as_numbers(tmp_path: Path) -> None:
     for step in (999_998, 999_999, 1_000_000):
         write_checkpoint(tmp_path, example(step), kept=2)
     assert [path.name for path in checkpoint_folders(tmp_path)] == ["step-999999", "step-1000000"]
 
 
-def test_a_step_that_is_saved_again_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_saving_a_step_again_replaces_its_checkpoint(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, example(), kept=2)
     (tmp_path / "step-000007" / TENSORS).write_bytes(b"damaged")
     write_checkpoint(tmp_path, example(), kept=2)
@@ -41,7 +48,7 @@ def test_a_step_that_is_saved_again_takes_the_place_of_the_old_one(tmp_path: Pat
 
 
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
-    """Reading a pickle runs what it says; torch's own format holds one."""
+    """Reading a pickle can run any code, and torch's own format holds one."""
     write_checkpoint(tmp_path, example(), kept=1)
     files = sorted(path.name for path in (tmp_path / "step-000007").iterdir())
     assert files == sorted([TENSORS, FACTS, MARKER])
@@ -81,7 +88,7 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str) -> None:
         read_checkpoint(tmp_path / "step-000007")
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, example(1), kept=1)
     with pytest.raises(TypeError, match="JSON"):
         write_checkpoint(tmp_path, Checkpoint(2, {}, {"no JSON": object()}), kept=1)

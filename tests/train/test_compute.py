@@ -7,29 +7,31 @@ import pytest
 import torch
 
 from llmcore.base.errors import UserError
-from llmcore.train.compute import Compute, setup_compute
+from llmcore.config.params import ComputeParams
+from llmcore.train.compute import setup_compute
 
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(strict)
 
 
-def section(device: str = "cpu", precision: str = "fp32", threads: int = 1, determinism: str = "off") -> Compute:
-    return Compute.model_validate(
+def section(device: str = "cpu", precision: str = "fp32", threads: int = 1, determinism: str = "off") -> ComputeParams:
+    return ComputeParams.model_validate(
         {"device": device, "precision": precision, "threads": threads, "determinism": determinism}
     )
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there(device: str) -> None:
+def test_a_missing_device_is_refused(device: str) -> None:
     if {"cuda": torch.cuda, "mps": torch.backends.mps}[device].is_available():
-        pytest.skip("this compute has it")
-    rule = f"compute.device must be a device of this compute, got '{device}'; set it to cpu"
+        pytest.skip("this machine has it")
+    rule = f"compute.device must be a device of this machine, got '{device}'; set it to cpu"
     with pytest.raises(UserError, match=f"^{rule}$"):
         setup_compute(section(device=device))
 
@@ -54,15 +56,15 @@ def test_determinism_off_leaves_torch_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_products_are_computed_in_the_precision(precision: str, dtype: torch.dtype) -> None:
+def test_matmuls_are_computed_in_the_precision(precision: str, dtype: torch.dtype) -> None:
     with setup_compute(section(precision=precision)).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 @pytest.mark.parametrize(("capability", "taken"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
-def test_auto_takes_bf16_where_the_processor_has_it_and_says_so(
+def test_auto_chooses_bf16_where_the_processor_has_it_and_reports_the_choice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, capability: str, taken: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "sse": True})
     assert setup_compute(section(precision="auto")).precision == taken
-    assert capsys.readouterr().err == f"compute.precision auto: {taken}, what cpu is fast in\n"
+    assert capsys.readouterr().err == f"compute.precision auto: {taken}\n"

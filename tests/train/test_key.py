@@ -1,4 +1,4 @@
-"""The key of a training: what it covers, and how a difference is said."""
+"""The key of a training: what it covers, and how differences are named."""
 
 from pathlib import Path
 
@@ -13,33 +13,33 @@ PARTS: Parts = {
     "params": {"pretrain.lr": 0.004, "seed": 1},
     "inputs": {"tokens": "ab"},
     "code": {"llmcore/train/loop.py": "12"},
-    "compute": {"torch": "2.13.0"},
+    "machine": {"torch": "2.13.0"},
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "value", "said"),
+    ("kind", "name", "value", "difference"),
     [
         ("params", "pretrain.lr", 0.001, "pretrain.lr 0.004 -> 0.001"),
         ("params", "pretrain.new", 1, "pretrain.new none -> 1"),
         ("inputs", "tokens", "cd", "input tokens differs"),
         ("code", "llmcore/train/loop.py", "34", "llmcore/train/loop.py differs"),
-        ("compute", "torch", "2.14.0", "torch 2.13.0 -> 2.14.0"),
+        ("machine", "torch", "2.14.0", "torch 2.13.0 -> 2.14.0"),
     ],
 )
-def test_every_part_makes_another_key_and_is_named(kind: str, name: str, value: object, said: str) -> None:
+def test_every_part_changes_the_key_and_is_named(kind: str, name: str, value: object, difference: str) -> None:
     other: Parts = PARTS | {kind: PARTS[kind] | {name: value}}
     assert key_of(other) != key_of(PARTS)
-    assert differences(PARTS, other) == [said]
+    assert differences(PARTS, other) == [difference]
 
 
-def test_equal_parts_have_equal_keys_in_whatever_order() -> None:
+def test_the_order_of_the_parts_does_not_change_the_key() -> None:
     turned = {kind: dict(reversed(values.items())) for kind, values in reversed(PARTS.items())}
     assert key_of(turned) == key_of(PARTS)
     assert differences(turned, PARTS) == []
 
 
-def test_code_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_is_that_named_in_dvc_yaml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     found = code_hashes("pretrain")
     assert {"llmcore/train/loop.py", "llmcore/model/gpt2.py", "stages/pretrain.py"} <= found.keys()
@@ -49,5 +49,5 @@ def test_code_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with pytest.raises(UserError, match=r"^dvc.yaml: no such file"):
         code_hashes("pretrain")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    with pytest.raises(UserError, match="must name the deps of stage pretrain"):
+    with pytest.raises(UserError, match="must have the deps of stage pretrain"):
         code_hashes("pretrain")

@@ -1,11 +1,11 @@
-"""Muon against torch's own, which computes in bf16, and against what it promises."""
+"""Muon equals torch's own, which computes in bf16, and keeps what its docstring promises."""
 
 import pytest
 import torch
 from tiny import tiny_gpt, training
 from torch import nn
 
-from llmcore.train.muon import newton_schulz
+from llmcore.train.muon import MuonWithAdamW, newton_schulz
 from llmcore.train.optimizer import make_optimizer
 
 
@@ -14,7 +14,7 @@ def matrices(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 16), (2, 16, 4), (1, 1, 5)])
-def test_singular_values_become_about_one_and_directions_stay(shape: tuple[int, ...]) -> None:
+def test_newton_schulz_makes_singular_values_about_one_and_keeps_the_directions(shape: tuple[int, ...]) -> None:
     given = matrices(*shape)
     left, _, right = torch.linalg.svd(given, full_matrices=False)
     found = left.mT @ newton_schulz(given) @ right.mT  # (N, k, k), what is left of S
@@ -23,34 +23,34 @@ def test_singular_values_become_about_one_and_directions_stay(shape: tuple[int, 
     assert (found - torch.diag_embed(values)).abs().max() < 1e-4
 
 
-def test_a_matrix_of_zeros_stays_one() -> None:
+def test_newton_schulz_of_zeros_is_zeros() -> None:
     assert torch.equal(newton_schulz(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
 
 
-def test_each_matrix_of_a_stack_is_treated_alone() -> None:
+def test_newton_schulz_treats_each_matrix_of_a_batch_alone() -> None:
     given = matrices(3, 4, 6)
     alone = torch.cat([newton_schulz(one[None]) for one in given])
     torch.testing.assert_close(newton_schulz(given), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_steps_equal_those_of_torch_within_its_bf16() -> None:
+def test_updates_equal_those_of_torch_within_its_bf16() -> None:
     ours = [nn.Parameter(matrices(6, 4)), nn.Parameter(matrices(4, 9)), nn.Parameter(matrices(6, 4) * 2)]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
     before = [parameter.detach().clone() for parameter in ours]
-    mine = MuonWithAdamW([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1, fused=True)
-    reference = torch.optim.MuonWithAdamW(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    optimizer = MuonWithAdamW([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1, fused=True)
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step))
             other.grad = one.grad.clone()
-        mine.step()
+        optimizer.step()
         reference.step()
     for one, other, start in zip(ours, theirs, before, strict=True):
         moved = (other - start).norm()
         assert (one - other).norm() < 0.02 * moved
 
 
-def test_what_is_no_matrix_of_a_block_moves_as_with_adamw() -> None:
+def test_all_but_the_matrices_of_the_blocks_is_updated_as_by_adamw() -> None:
     muon, adamw = tiny_gpt(), tiny_gpt()
     for model, kind in ((muon, "muon"), (adamw, "adamw")):
         for number, parameter in enumerate(model.parameters()):

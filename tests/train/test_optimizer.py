@@ -1,12 +1,12 @@
-"""Which parameters AdamW moves, and which decay."""
+"""Which parameters are trained, and which of them decay."""
 
 from tiny import tiny_gpt, training
-from torch import nn
 
+from llmcore.model.transformer import LanguageModel
 from llmcore.train.optimizer import make_optimizer
 
 
-def groups(model: nn.Module) -> dict[float, set[str]]:
+def groups(model: LanguageModel) -> dict[float, set[str]]:
     """The names of the parameters by their weight decay."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     optimizer = make_optimizer(model, training(lr=0.1, weight_decay=0.5, beta1=0.8, beta2=0.9))
@@ -23,6 +23,7 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 
 
 def test_frozen_parameters_are_left_out() -> None:
-    model = tiny_gpt(n_layer=1).requires_grad_(False)
+    model = tiny_gpt(n_layer=1)
+    model.requires_grad_(False)
     model.get_parameter("transformer.h.0.mlp.c_fc.weight").requires_grad_(True)
     assert groups(model) == {0.5: {"transformer.h.0.mlp.c_fc.weight"}, 0.0: set()}

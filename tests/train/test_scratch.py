@@ -1,4 +1,4 @@
-"""The scratch folder of a training: one process at a time, nothing foreign, gone when it is of no use."""
+"""The scratch folder of a training: one process at a time, its own checkpoints only, removed when it is of no use."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def save(folder: Path | None, step: int) -> None:
 
 
 def killed(parts: Parts, step: int = 5) -> str:
-    """Claim, save and die; return the id of the training."""
+    """Lock, save and die; return the id of the training."""
     training = ""
     with suppress(KeyboardInterrupt), locked_scratch("pretrain", parts) as scratch:
         training = scratch.training
@@ -60,27 +60,29 @@ def test_a_killed_training_finds_its_checkpoints_and_its_id() -> None:
         assert [path.name for path in checkpoint_folders(scratch.folder)] == ["step-000005"]
 
 
-def test_a_foreign_state_stays_and_the_difference_is_one_line(capfd: pytest.CaptureFixture) -> None:
+def test_checkpoints_of_another_training_stay_and_the_difference_is_one_line(capfd: pytest.CaptureFixture) -> None:
     training = killed(PARTS)
     with locked_scratch("pretrain", OTHER) as scratch:
         assert scratch.folder
         assert checkpoint_folders(scratch.folder) == []
         assert scratch.training != training
     (line,) = capfd.readouterr().err.splitlines()
-    assert "an unfinished training is not continued: pretrain.lr 0.004 -> 0.001; training begins anew" in line
+    assert (
+        "an unfinished training is not resumed: pretrain.lr 0.004 -> 0.001; training starts from the beginning" in line
+    )
     assert saved_steps(PARTS) == ["step-000005"]
 
 
-def test_of_several_foreign_states_the_nearest_is_named(capfd: pytest.CaptureFixture) -> None:
+def test_of_several_other_trainings_the_most_similar_is_named(capfd: pytest.CaptureFixture) -> None:
     killed({"params": {"pretrain.lr": 0.004, "seed": 1}})
     killed({"params": {"pretrain.lr": 0.004, "seed": 2, "a": 1}})
     capfd.readouterr()
     killed({"params": {"pretrain.lr": 0.004, "seed": 3}})
-    assert "continued: seed 1 -> 3; training" in capfd.readouterr().err
+    assert "resumed: seed 1 -> 3; training" in capfd.readouterr().err
 
 
-def test_until_dvc_has_recorded_the_outs_the_last_checkpoint_stays(project: Path) -> None:
-    """A kill while DVC caches costs no step, and `dvc repro -f` afterwards trains anew."""
+def test_the_last_checkpoint_stays_until_dvc_has_recorded_the_outs(project: Path) -> None:
+    """A kill while DVC caches the outs costs no step, and `dvc repro -f` afterwards trains again."""
     with locked_scratch("pretrain", PARTS) as scratch:
         training = scratch.training
         save(scratch.folder, 4)
@@ -96,14 +98,14 @@ def test_until_dvc_has_recorded_the_outs_the_last_checkpoint_stays(project: Path
         assert scratch.training != training
 
 
-def test_a_clock_that_was_set_back_changes_nothing(project: Path) -> None:
+def test_a_clock_that_is_set_back_changes_nothing(project: Path) -> None:
     killed(PARTS)
     for path in [project / "dvc.lock", *scratch_root().rglob("*")]:
         os.utime(path, (0, 0))
     assert saved_steps(PARTS) == ["step-000005"]
 
 
-def test_the_next_stage_removes_what_is_finished_and_only_that() -> None:
+def test_the_next_stage_removes_finished_trainings_and_no_others() -> None:
     with locked_scratch("pretrain", PARTS) as scratch:
         save(scratch.folder, 8)
     killed(OTHER)
@@ -114,14 +116,14 @@ def test_the_next_stage_removes_what_is_finished_and_only_that() -> None:
     assert len(list(scratch_root().glob("pretrain/*"))) == 1
 
 
-def test_without_dvc_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dvc_a_finished_training_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DVC_STAGE")
     with locked_scratch("pretrain", PARTS) as scratch:
         save(scratch.folder, 8)
     assert list(scratch_root().glob("pretrain/*")) == []
 
 
-def test_what_a_kill_left_half_written_is_removed() -> None:
+def test_a_half_written_checkpoint_is_removed() -> None:
     killed(PARTS)
     (folder,) = scratch_root().glob("pretrain/*")
     (folder / ".new-step-000010").mkdir()
@@ -129,7 +131,7 @@ def test_what_a_kill_left_half_written_is_removed() -> None:
     assert not (folder / ".new-step-000010").exists()
 
 
-CLAIM = """
+LOCK_AND_WAIT = """
 import sys, time, json
 from llmcore.train.scratch import locked_scratch
 with locked_scratch("pretrain", json.loads(sys.argv[1])):
@@ -138,9 +140,9 @@ with locked_scratch("pretrain", json.loads(sys.argv[1])):
 """
 
 
-def start_claim() -> subprocess.Popen[str]:
+def start_process() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", CLAIM, '{"params": {"pretrain.lr": 0.004}}'],
+        [sys.executable, "-c", LOCK_AND_WAIT, '{"params": {"pretrain.lr": 0.004}}'],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True,
         stdin=subprocess.PIPE,
@@ -149,14 +151,16 @@ def start_claim() -> subprocess.Popen[str]:
     )
 
 
-def test_a_second_process_says_whom_it_waits_for_and_goes_on_when_that_is_killed() -> None:
-    first = start_claim()
+def test_a_second_process_names_the_first_and_starts_when_that_is_killed() -> None:
+    first = start_process()
     assert first.stdout
     assert first.stdout.readline() == "inside\n"
-    second = start_claim()
+    second = start_process()
     assert second.stdout
     assert second.stderr
-    assert second.stderr.readline() == f"pretrain: process {first.pid} trains the same; waiting until it ends\n"
+    assert (
+        second.stderr.readline() == f"pretrain: process {first.pid} is already running this training; waiting for it\n"
+    )
     first.kill()
     first.communicate()
     assert second.stdout.readline() == "inside\n"
@@ -179,9 +183,11 @@ def read_only(project: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(scratch_root())], check=True)
 
 
-def test_a_read_only_scratch_is_told_and_the_training_goes_on(read_only: Path, capfd: pytest.CaptureFixture) -> None:
+def test_a_read_only_scratch_folder_is_reported_and_the_training_continues(
+    read_only: Path, capfd: pytest.CaptureFixture
+) -> None:
     with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder is None
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("checkpoints: none are kept, a killed training would begin anew (")
+    assert line.startswith("checkpoints: none can be saved, a killed training would start again (")
     assert "Read-only file system" in line

@@ -6,10 +6,12 @@ from llmcore.data.world.grammar import zipf
 
 
 def words(text: str) -> list[str]:
+    """Return the words of a text, divided by white space."""
     return text.split()
 
 
 def phrases(text: str) -> list[str]:
+    """Return the phrases of a text, divided by commas."""
     return text.split(", ")
 
 

@@ -1,4 +1,4 @@
-"""Next-token loss against plain cross-entropy and transformers; the measures of a language model."""
+"""The next-token loss equals plain cross-entropy and that of transformers; the metrics follow their formulas."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CONTEXT, CPU, END_OF_TEXT, language_task, tiny_corpus, tiny_gpt
+from tiny import CPU, END_OF_TEXT, language_task, tiny_gpt, tiny_windows
 from torch.nn import functional as F
 
 from llmcore.data.tokens import join_documents
@@ -14,14 +14,14 @@ from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.folder import save_language_model
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.transformer import LanguageModel
-from llmcore.tasks.language import LanguageTask, language_metrics, target_bytes
+from llmcore.tasks.language import LanguageTask, collate_windows, language_metrics, target_bytes
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 from llmcore.tokenizer.bpe import Tokenizer
 
 
 @pytest.fixture
 def model() -> LanguageModel:
-    """Weights large enough that the loss is far from that of equal chances."""
+    """Weights so large that the loss is far from that of equal probabilities."""
     gpt = tiny_gpt().eval()
     with torch.no_grad():
         for parameter in gpt.parameters():
@@ -29,18 +29,14 @@ def model() -> LanguageModel:
     return gpt
 
 
-def some_windows() -> Windows:
-    tokens = tiny_corpus()
-    return Windows(tokens, document_windows(tokens, 0, len(tokens.ids), CONTEXT))
-
-
 def batch_of(windows: Windows, *rows: int) -> TokenBatch:
-    return TokenBatch.of(*windows.rows(np.array(rows)), CPU.device)
+    return collate_windows(windows, rows, CPU.device)
 
 
 def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
-    """Masking before the output head saves work and must change neither loss nor gradient."""
-    batch, model = batch_of(some_windows(), *range(len(some_windows()))), model.double()
+    """Masking before the output head saves work and changes neither loss nor gradient."""
+    batch = batch_of(tiny_windows(), *range(len(tiny_windows())))
+    model = model.double()
     assert 0 < batch.n_targets < batch.targets.numel()
 
     loss = next_token_loss(model, batch)
@@ -53,46 +49,46 @@ def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
     )
 
 
-def test_loss_is_that_of_transformers_times_the_targets(
+def test_loss_is_that_of_transformers_times_the_number_of_targets(
     gpt: LanguageModel, config: GPT2Config, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    save_language_model(tmp_path / "gpt", config, gpt.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model(tmp_path / "gpt", gpt, tokenizer=tokenizer, origin={})
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt").eval()
     ids = torch.randint(0, config.vocab_size, (3, config.context_length), generator=torch.Generator().manual_seed(0))
     inputs, targets = ids[:, :-1], ids[:, 1:].clone()
     targets[0, 5:] = targets[2, :7] = IGNORE_INDEX
     labels = torch.cat([torch.full((3, 1), IGNORE_INDEX), targets], dim=1)  # they shift the labels themselves
-    batch = TokenBatch.of(inputs.numpy(), targets.numpy(), CPU.device)
+    batch = TokenBatch.of(inputs.numpy(), targets.numpy(), inputs.numel(), CPU.device)
     with torch.no_grad():
         expected = theirs(ids, labels=labels).loss * batch.n_targets
         torch.testing.assert_close(next_token_loss(gpt, batch), expected, rtol=1e-5, atol=0)
 
 
 def test_padding_does_not_change_the_loss(model: LanguageModel) -> None:
-    windows = some_windows()
+    windows = tiny_windows()
     rows = range(len(windows))
     together = next_token_loss(model, batch_of(windows, *rows)).item()
     alone = sum(next_token_loss(model, batch_of(windows, row)).item() for row in rows)
     assert together == pytest.approx(alone, rel=1e-6)
 
 
-def test_mean_loss_weighs_each_target_once(model: LanguageModel) -> None:
-    windows = some_windows()
+def test_mean_loss_gives_each_target_the_same_weight(model: LanguageModel) -> None:
+    windows = tiny_windows()
     whole = batch_of(windows, *range(len(windows)))
     expected = next_token_loss(model, whole).item() / whole.n_targets
     for size in (1, 2, len(windows)):
         batches = [
             batch_of(windows, *range(len(windows))[begin : begin + size]) for begin in range(0, len(windows), size)
         ]
-        loss, supervised = mean_loss(model, batches)
-        assert supervised == whole.n_targets
+        loss, n_targets = mean_loss(model, batches)
+        assert n_targets == whole.n_targets
         assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_metrics_follow_their_formulas(model: LanguageModel) -> None:
-    windows = some_windows()
+    windows = tiny_windows()
     loss, tokens = mean_loss(model, [batch_of(windows, row) for row in range(len(windows))])
     metrics = language_metrics(model, windows, text_bytes=250, batch_size=3, device=CPU.device)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-6)
@@ -101,10 +97,10 @@ def test_metrics_follow_their_formulas(model: LanguageModel) -> None:
     assert metrics["bits_per_byte"] == pytest.approx(loss * tokens / 250 / math.log(2), rel=1e-6)
 
 
-def test_perplexity_of_a_hopeless_model_is_still_a_number(model: LanguageModel) -> None:
+def test_perplexity_does_not_overflow(model: LanguageModel) -> None:
     with torch.no_grad():
-        model.transformer.wte.weight.mul_(1e4)
-    metrics = language_metrics(model, some_windows(), text_bytes=1, batch_size=3, device=CPU.device)
+        model.body.embeddings[0].weight.mul_(1e4)
+    metrics = language_metrics(model, tiny_windows(), text_bytes=1, batch_size=3, device=CPU.device)
     assert metrics["loss"] > 710
     assert math.isfinite(metrics["perplexity"])
 
@@ -121,7 +117,7 @@ def test_target_bytes_are_the_length_of_the_text(tokenizer: Tokenizer) -> None:
 def test_micro_batches_divide_the_rows_of_a_step(micro_batch_size: int) -> None:
     def rows(task: LanguageTask, step: int) -> list[list[int]]:
         batches = task.loader.micro_batches(step)
-        assert all(len(batch.inputs) <= task.micro_batch_size for batch in batches)
+        assert all(len(batch.inputs) <= task.loader.micro_batch_size for batch in batches)
         return [
             [token for token in row if token != IGNORE_INDEX] for batch in batches for row in batch.targets.tolist()
         ]
@@ -132,4 +128,10 @@ def test_micro_batches_divide_the_rows_of_a_step(micro_batch_size: int) -> None:
 
 
 def test_the_first_input_of_the_corpus_is_end_of_text() -> None:
-    assert batch_of(some_windows(), 0).inputs[0, 0] == END_OF_TEXT
+    assert batch_of(tiny_windows(), 0).inputs[0, 0] == END_OF_TEXT
+
+
+def test_a_batch_counts_its_inputs_without_padding() -> None:
+    windows = tiny_windows()
+    batch = batch_of(windows, *range(len(windows)))
+    assert batch.n_tokens == windows.windows["count"].sum() < batch.inputs.numel()

@@ -19,7 +19,7 @@ WITH_INPUT = {"instruction": "Repeat.", "input": "Moon", "output": "Moon."}
 
 
 def characters(text: str) -> list[int]:
-    """One id a character, so that ids can be read."""
+    """One id per character, so that ids can be read."""
     return [ord(character) for character in text]
 
 
@@ -46,7 +46,7 @@ def learned(row: dict[str, str], mask: str, form: str = "alpaca") -> str:
         (WITH_INPUT, "instruction+input", "Moon.\0"),
     ],
 )
-def test_a_mask_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
+def test_a_mask_leaves_exactly_this_text_as_targets(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask) == text
     assert example(row, mask).n_targets == len(text)
 
@@ -62,7 +62,7 @@ def test_a_mask_leaves_exactly_this_text(row: dict[str, str], mask: str, text: s
         (WITH_INPUT, "instruction+input", "Moon.\0"),
     ],
 )
-def test_a_mask_of_the_phi3_form_leaves_exactly_this_text(row: dict[str, str], mask: str, text: str) -> None:
+def test_a_mask_of_the_phi3_form_leaves_exactly_this_text_as_targets(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask, "phi3") == text
     made = example(row, mask, form="phi3")
     kept = np.flatnonzero(made.targets != IGNORE_INDEX)
@@ -120,7 +120,7 @@ def task(micro_batch_size: int, rows: Sequence[Example | Packed] = ROWS) -> Inst
 
 
 def test_only_padding_is_added_to_the_rows() -> None:
-    [batch] = task(3).micro_batches(0)
+    [batch] = task(3).loader.micro_batches(0)
     found = {tuple(row) for row in torch.cat([batch.inputs, batch.targets], dim=1).tolist()}
     pad, no = END_OF_TEXT, IGNORE_INDEX
     assert found == {
@@ -129,10 +129,11 @@ def test_only_padding_is_added_to_the_rows() -> None:
         (7, 8, 9, pad, no, no, 10, no),
     }
     assert batch.n_targets == 6
+    assert batch.n_tokens == 9
 
 
-def test_validation_loss_is_the_mean_over_supervised_targets_of_all_rows() -> None:
-    """A mean of row means would weigh the tokens of short answers more."""
+def test_validation_loss_is_the_mean_over_the_targets_of_all_rows() -> None:
+    """The mean of the rows' means would give the tokens of short answers more weight."""
     model = tiny_gpt().eval()
     logits = [model(torch.from_numpy(row.inputs)[None])[0] for row in ROWS]  # (T, V) each
     targets = torch.cat([torch.from_numpy(row.targets) for row in ROWS])
@@ -142,7 +143,7 @@ def test_validation_loss_is_the_mean_over_supervised_targets_of_all_rows() -> No
         assert task(micro_batch_size).evaluate(model)["loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_overlong_rows_are_dropped_where_that_is_asked() -> None:
+def test_too_long_rows_are_dropped_on_request() -> None:
     whole, cut = example(WITH_INPUT, "none"), example(WITH_INPUT, "none", max_tokens=100)
     unanswered = example(WITH_INPUT, "instruction+input", max_tokens=50)
     assert usable([whole, cut, unanswered], "truncate") == [whole, cut]
@@ -170,12 +171,13 @@ def test_packing_keeps_every_example_whole_and_fills_rows() -> None:
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 4])
-def test_the_packed_loss_and_its_gradient_are_the_unpacked_ones(micro_batch_size: int) -> None:
+def test_packing_changes_neither_loss_nor_gradient(micro_batch_size: int) -> None:
     examples = random_examples(30)
 
     def learn(rows: Sequence[Example | Packed]) -> tuple[float, torch.Tensor]:
-        model, learning = tiny_gpt(), task(micro_batch_size, rows)
-        loss = torch.stack([learning.loss_sum(model, batch) for batch in learning.micro_batches(0)]).sum()
+        model = tiny_gpt()
+        learning = task(micro_batch_size, rows)
+        loss = torch.stack([learning.loss_sum(model, batch) for batch in learning.loader.micro_batches(0)]).sum()
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -184,30 +186,32 @@ def test_the_packed_loss_and_its_gradient_are_the_unpacked_ones(micro_batch_size
     torch.testing.assert_close(packed_gradient, gradient, rtol=1e-5, atol=1e-4)
 
 
-def test_what_stands_beside_an_example_changes_nothing() -> None:
-    """Not even by a bit of meaning: other neighbours, other places in the row, the same hidden states."""
-    model, (first, second, third) = tiny_gpt().eval(), random_examples(3, longest=4, seed=1)
+def test_other_texts_in_a_packed_row_change_no_hidden_state() -> None:
+    """Other texts beside it, another place in the row, the same hidden states."""
+    model = tiny_gpt().eval()
+    first, second, third = random_examples(3, longest=4, seed=1)
 
     def states(examples: list[Example], number: int) -> torch.Tensor:
         row = Packed(examples)
         ids, segments = torch.from_numpy(row.inputs)[None], torch.from_numpy(row.segments)[None]
-        return model.transformer(ids, segments=segments)[0, torch.from_numpy(row.segments == number)]
+        return model.body(ids, segments=segments)[0, torch.from_numpy(row.segments == number)]
 
     torch.testing.assert_close(states([first, second, third], 1), states([third, second], 1), rtol=1e-5, atol=1e-6)
-    alone = model.transformer(torch.from_numpy(second.inputs)[None])[0]
+    alone = model.body(torch.from_numpy(second.inputs)[None])[0]
     torch.testing.assert_close(states([first, second], 1), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_without_the_segments_neighbours_would_be_seen() -> None:
-    """The test above can fail."""
-    model, (first, second) = tiny_gpt().eval(), random_examples(2, longest=4, seed=1)
+def test_without_segments_other_texts_in_the_row_change_the_hidden_states() -> None:
+    """So the test above can fail."""
+    model = tiny_gpt().eval()
+    first, second = random_examples(2, longest=4, seed=1)
     ids = torch.from_numpy(Packed([first, second]).inputs)[None]
-    alone = model.transformer(torch.from_numpy(second.inputs)[None])[0]
-    assert (model.transformer(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
+    alone = model.body(torch.from_numpy(second.inputs)[None])[0]
+    assert (model.body(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_likelihoods_are_sums_over_supervised_targets_of_a_row(batch_size: int) -> None:
+def test_log_likelihoods_are_sums_over_the_targets_of_a_row(batch_size: int) -> None:
     model = tiny_gpt().eval()
     expected = []
     for row in ROWS:

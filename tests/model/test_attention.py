@@ -1,0 +1,43 @@
+"""Attention: the fused kernel equals the definition, and packed texts do not see each other."""
+
+import math
+
+import pytest
+import torch
+
+from llmcore.model.attention import explicit_attention, fused_attention, packed_layout
+
+
+@pytest.mark.parametrize(("time", "seen"), [(7, 7), (1, 1), (1, 7), (3, 7), (6, 7)])
+def test_fused_attention_equals_explicit_attention_in_values_and_gradients(time, seen):
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(2, 3, time, 4), (2, 3, seen, 4), (2, 3, seen, 4)]
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    query, key, value = inputs
+    seed = torch.randn(shapes[0], generator=generator, dtype=torch.float64)
+    explicit, fused = explicit_attention(query, key, value, 0.0), fused_attention(query, key, value, 0.0)
+    torch.testing.assert_close(fused, explicit, rtol=0, atol=1e-12)
+    gradients = [torch.autograd.grad(outcome, inputs, seed) for outcome in (explicit, fused)]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-12)
+
+
+def test_explicit_attention_equals_a_loop_over_positions():
+    generator = torch.Generator().manual_seed(2)
+    query, key, value = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+    expected = [(query[t] @ key[: t + 1].T / math.sqrt(4)).softmax(-1) @ value[: t + 1] for t in range(5)]
+    found = explicit_attention(query[None, None], key[None, None], value[None, None], dropout=0.0)[0, 0]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-12)
+
+
+def test_explicit_attention_drops_weights():
+    ones = torch.ones(1, 1, 50, 4)
+    assert torch.equal(explicit_attention(ones, ones, ones, dropout=1.0), torch.zeros_like(ones))
+
+
+def test_packed_texts_have_positions_of_their_own_and_do_not_see_each_other():
+    layout = packed_layout(torch.tensor([[0, 0, 1, 1, 1], [3, 3, 3, 3, 4]]))
+    assert layout.positions.tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 3, 0]]
+    assert layout.mask is not None
+    assert layout.mask.shape == (2, 1, 5, 5)
+    expected = torch.block_diag(torch.ones(2, 2).tril(), torch.ones(3, 3).tril())
+    assert torch.equal(layout.mask[0, 0].float(), expected)
