@@ -1,14 +1,17 @@
-"""The structure holds: who imports whom, what dvc.yaml says of each stage, what dvc.lock says of the files."""
+"""The structure: imports between rooms, sizes, the tables of stages and models, dvc.yaml and dvc.lock."""
 
+import ast
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from structure import ROOT, params_read, stages
+from structure import ROOT, all_stages, stages
 
-from llmcore.dvc.deps import NO_OUTPUT, code_deps, imports, script_of, with_code_deps
+from llmcore.config.kinds import MODEL_KINDS
+from llmcore.config.stages import STAGES
+from llmcore.dvc.deps import NO_OUTPUT, code_deps, imports, with_code_deps
 
 # room -> the rooms that it may import, besides itself and base/
 ALLOWED: dict[str, set[str]] = {
@@ -42,8 +45,11 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"*"},
 }
 MAX_TOP_FILES = 8
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 50
 
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "llmcore").rglob("*.py"))
+SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").glob("*.py"))
 
 
 def room(path: str) -> str:
@@ -52,7 +58,7 @@ def room(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if not path.endswith("__init__.py")])
-def test_a_room_imports_only_what_it_may(path: str) -> None:
+def test_room_imports_only_what_it_may(path: str) -> None:
     allowed = ALLOWED[room(path)] | {room(path), "base"}
     used = {room(file) for file in imports(ROOT, path) if file.startswith("llmcore/")}
     assert "*" in allowed or used <= allowed
@@ -64,7 +70,7 @@ def test_few_files_lie_at_the_top() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.endswith("__init__.py")])
-def test_packages_load_nothing(path: str) -> None:
+def test_packages_are_empty(path: str) -> None:
     """A package that re-exports makes every stage depend on all of it."""
     assert (ROOT / path).read_text() == ""
 
@@ -85,11 +91,62 @@ def test_code_deps_follow_imports_through_other_files() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(stages()) - {"track"}))
-def test_params_of_a_stage_are_what_it_reads(name: str) -> None:
-    stage = stages()[name]
-    listed = {param.split(".")[0] for param in stage.get("params", [])}
-    assert listed == params_read(script_of(stage["cmd"]))
+# ---- the tables of stages and models
+
+
+def expanded() -> dict[str, dict[str, Any]]:
+    """Return the stages of dvc.yaml but `report`; one of a `foreach` over sections of params.yaml is `name@section`."""
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in all_stages().items():
+        each = stage.get("foreach", "")
+        if name == "report":
+            continue
+        if each == "${sources}":
+            found |= {f"{name}@{key}": stage["do"] for key in params["sources"]}
+        else:
+            found[name] = stage.get("do", stage)
+    return found
+
+
+def test_every_stage_of_dvc_yaml_has_a_row_and_every_row_a_stage() -> None:
+    assert set(STAGES) == set(expanded())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_of_a_row_are_the_sections_of_dvc_yaml(name: str) -> None:
+    """What a stage really reads is recorded in tests/pipeline/test_params_read.py."""
+    listed = {param.split(".")[0] for param in expanded()[name].get("params", [])}
+    assert {section.split(".")[0] for section in STAGES[name].params} == listed
+
+
+def test_report_draws_every_stage_that_writes_tables_with_pictures() -> None:
+    """`evaluate_instruct` writes a table for people and for `llmcore compare`, and no picture is made of it."""
+    tables = {name for name in expanded() if f"reports/{name}/tables" in expanded()[name].get("outs", [])}
+    assert set(all_stages()["report"]["foreach"]) == tables - {"evaluate_instruct"}
+
+
+def test_every_model_kind_is_made_by_a_stage_that_writes_its_folder() -> None:
+    assert [kind for kind in MODEL_KINDS.values() if kind.folder not in expanded()[kind.stage]["outs"]] == []
+
+
+# ---- sizes
+
+
+def functions(path: str) -> dict[str, int]:
+    """Return the number of lines of each function of a file."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in found}
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS])
+def test_files_and_functions_are_short(path: str) -> None:
+    assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+    assert {name: lines for name, lines in functions(path).items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+# ---- dvc.yaml and dvc.lock
 
 
 @pytest.mark.parametrize("name", stages())
@@ -102,7 +159,7 @@ def test_paths_of_a_stage_reach_its_script_as_arguments(name: str) -> None:
         assert path in words
 
 
-def test_every_stage_says_what_it_does() -> None:
+def test_every_stage_has_a_description() -> None:
     assert [name for name, stage in stages().items() if not stage.get("desc")] == []
 
 
@@ -110,7 +167,7 @@ def locked() -> dict[str, Any]:
     return YAML(typ="safe").load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
 
 
-def test_lock_knows_every_stage() -> None:
+def test_lock_has_every_stage() -> None:
     assert {name.split("@")[0] for name in locked()} == set(stages()) - {"download_weights"}
 
 
@@ -128,5 +185,5 @@ def test_lock_was_made_from_these_files_and_numbers(name: str) -> None:
         assert value == found
 
 
-def test_quickstart_is_what_is_committed() -> None:
+def test_quickstart_preset_is_the_committed_params() -> None:
     assert (ROOT / "presets/quickstart.yaml").read_text() == (ROOT / "params.yaml").read_text()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_json
+from llmcore.base.files import read_json, sha256_files
 from llmcore.base.origin import read_source
 from llmcore.model.architecture import Architecture
 from llmcore.model.folder import is_classifier, load_classifier, load_language_model, read_config
-from llmcore.model.weights import describe_weights
+from llmcore.model.weights import describe_weights, weight_files
 from llmcore.tokenizer.bpe import load_tokenizer
 
 PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
@@ -41,6 +41,11 @@ def describe(folder: Path) -> str:
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of a model folder's weights, by which the run that made them is found."""
+    return sha256_files(weight_files(folder))
 
 
 def _parameters(entry: Architecture, weights: dict[str, tuple[str, tuple[int, ...]]]) -> list[tuple[str, str]]:

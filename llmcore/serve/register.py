@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import sha256_files
 from llmcore.config.kinds import MODEL_KINDS
 from llmcore.config.stages import stage_info
+from llmcore.generate.info import weights_sha256
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.model.weights import weight_files
 from llmcore.tracking.mlflow_store import Store, open_store
 from llmcore.tracking.store_location import sqlite_uri, store_uri
 
@@ -42,7 +41,7 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
         raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
     open_folder = open_classifier if kind == "classifier" else open_language_model
     open_folder(folder)  # a UserError for a folder of another kind
-    digest = sha256_files(weight_files(folder))
+    digest = weights_sha256(folder)
     store = open_store()
     with refusals(name):
         known = _known_version(store, name, digest)
