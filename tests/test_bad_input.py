@@ -47,7 +47,7 @@ def use(workspace: Workspace, item: str, path: str, **more: Any) -> None:
     workspace.set_params({f"sources.{item}.kind": "local", f"sources.{item}.path": path, **more})
 
 
-def test_all_problems_of_params_are_told_at_once(workspace: Workspace) -> None:
+def test_all_problems_of_params_are_reported_at_once(workspace: Workspace) -> None:
     path = workspace.folder / "params.yaml"
     text = path.read_text().replace("  n_layer:", "  n_layers:").replace("min_lr: 1.0e-4 ", "min_lr: a lot ", 1)
     path.write_text(text)
@@ -67,37 +67,37 @@ def test_all_problems_of_params_are_told_at_once(workspace: Workspace) -> None:
         (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", r"data/own/my.txt.*UTF-8"),
     ],
 )
-def test_a_text_that_is_none(workspace: Workspace, content: bytes | str, pattern: str) -> None:
+def test_file_without_text_is_refused(workspace: Workspace, content: bytes | str, pattern: str) -> None:
     use(workspace, "text", own(workspace, "my.txt", content))
     fails(workspace, DOWNLOAD.format("text"), pattern)
 
 
-def test_a_text_of_one_word(workspace: Workspace) -> None:
+def test_text_of_one_word_is_refused(workspace: Workspace) -> None:
     use(workspace, "text", own(workspace, "my.txt", "word"))
     fails(workspace, SAMPLE, r"sample.window_tokens must leave a window .*\(\d+ tokens,.*got \d+; lower it")
 
 
-def test_a_path_that_is_not_there(workspace: Workspace) -> None:
+def test_missing_path_is_named(workspace: Workspace) -> None:
     use(workspace, "text", "data/own/no.txt")
     fails(workspace, DOWNLOAD.format("text"), r"data/own/no.txt: no such file or folder; correct sources.text.path")
 
 
-def test_a_table_without_the_columns(workspace: Workspace) -> None:
+def test_table_without_the_columns_is_refused(workspace: Workspace) -> None:
     use(workspace, "spam", own(workspace, "my.csv", "message,class\nhi,a\n"))
     fails(workspace, PREPARE_SPAM, r"spam.text_column.*'text'.*message")
 
 
-def test_a_table_of_one_class(workspace: Workspace) -> None:
+def test_table_of_one_class_is_refused(workspace: Workspace) -> None:
     use(workspace, "spam", own(workspace, "my.csv", "text,label\n" + "".join(f"hello {i},ham\n" for i in range(30))))
     fails(workspace, PREPARE_SPAM, r"class")
 
 
-def test_broken_json(workspace: Workspace) -> None:
+def test_broken_json_is_refused(workspace: Workspace) -> None:
     use(workspace, "instructions", own(workspace, "my.json", '[{"instruction": "Say hi", "output": "hi"'))
     fails(workspace, DOWNLOAD.format("instructions"), r"data/own/my.json.*JSON")
 
 
-def test_a_download_of_other_bytes(workspace: Workspace, tmp_path: Path) -> None:
+def test_download_with_another_hash_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "the-verdict.txt").write_text("not the story")
     workspace.set(sources__text__kind="the-verdict")
     wrong = r"the-verdict.txt.*b41e41a6"
@@ -106,23 +106,22 @@ def test_a_download_of_other_bytes(workspace: Workspace, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_no_network_and_no_mirror(workspace: Workspace) -> None:
+def test_download_without_network_names_the_mirror(workspace: Workspace) -> None:
     workspace.set(sources__text__kind="the-verdict")
     fails(workspace, DOWNLOAD.format("text"), r"the-verdict.txt.*LLMCORE_MIRROR")
 
 
-def test_an_out_that_cannot_be_written(workspace: Workspace) -> None:
+def test_out_that_cannot_be_written_is_named(workspace: Workspace) -> None:
     workspace.run("mkdir -p data && echo x > data/raw")
     fails(workspace, DOWNLOAD.format("text"), r"data/raw/text: cannot be written")
     workspace.run("rm data/raw")
 
 
-def test_a_vocabulary_that_was_not_asked_for(workspace: Workspace) -> None:
+def test_given_tokenizer_without_a_source_is_refused(workspace: Workspace) -> None:
     workspace.set(tokenizer__kind="given")
     fails(workspace, DOWNLOAD.format("text"), r"sources.tokenizer.kind must name a vocabulary.*set it to gpt2 or local")
 
 
-def test_a_model_folder_that_is_not_there(workspace: Workspace) -> None:
-    for command in ('generate "Once"', 'ask "Who?"', "classify hi", "info models/none"):
-        model = "" if "info" in command else "--model models/none"
-        fails(workspace, f"python -m llmcore.cli {command} {model}", r"models/none: no such model folder")
+def test_missing_model_folder_is_named(workspace: Workspace) -> None:
+    """The other commands are tested with `main`, in tests/test_cli.py."""
+    fails(workspace, 'python -m llmcore.cli generate "Once" --model models/none', r"models/none: no such model folder")

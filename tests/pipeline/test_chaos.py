@@ -6,9 +6,9 @@ from chaos import NUMBERS, Chaos
 pytestmark = pytest.mark.slow
 
 
-def test_kills_at_random_moments_up_to_pretraining_change_no_byte(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_kills_at_random_moments_up_to_the_base_change_no_byte(tmp_path_factory: pytest.TempPathFactory) -> None:
     numbers = NUMBERS | {"pretrain.epochs": 4, "sources.text.stories": 200}
-    chaos = Chaos(tmp_path_factory.mktemp("chaos"), seed=1, target="pretrain", numbers=numbers)
+    chaos = Chaos(tmp_path_factory.mktemp("chaos"), seed=1, target="load_gpt2", numbers=numbers)
     assert chaos.disturbed_build(3).total() == 3
 
 

@@ -6,23 +6,21 @@ from pathlib import Path
 
 import pytest
 from structure import ROOT, stages
-from workspace import SMALL, Workspace
+from workspace import Workspace
 
 from llmcore.dvc.deps import script_of
 
-TEXT_STAGES = ("sample", "prepare_spam", "prepare_instructions")  # and what they depend on: download, tokenize
+TEXT_STAGES = "download tokenize sample prepare_spam prepare_instructions"
 
 
 @pytest.mark.slow
-def test_stages_on_text_run_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+def test_stages_on_text_run_where_torch_cannot_be_imported(small: Workspace, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('torch in a stage on text')\n")
-    (tmp_path / "project").mkdir()
-    workspace = Workspace(tmp_path / "project")
-    workspace.set_params(SMALL)
+    workspace = small.copy(tmp_path / "project")
     blocked = str(tmp_path)
-    said = workspace.run("dvc repro pretrain", code=255, PYTHONPATH=blocked, LLMCORE_TRACKING="off")
-    assert "torch in a stage on text" in said
-    workspace.run(f"dvc repro {' '.join(TEXT_STAGES)}", PYTHONPATH=blocked, LLMCORE_TRACKING="off")
+    assert "torch in a stage on text" in workspace.run("dvc repro -f -s pretrain", code=255, PYTHONPATH=blocked)
+    workspace.run("rm -rf data/samples")
+    workspace.run(f"dvc repro -f -s {TEXT_STAGES}", PYTHONPATH=blocked)
     assert (workspace.folder / "data/samples").is_dir()
 
 

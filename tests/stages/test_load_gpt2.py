@@ -1,4 +1,4 @@
-"""GPT-2's published form comes in by a pinned download or from any folder, and becomes the base."""
+"""GPT-2 weights come from a pinned download or any folder in its layout, and become the base."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from llmcore.tokenizer.bpe import Tokenizer
 from stages import download_weights
 
 PARAMS_FILE = Path(__file__).resolve().parents[2] / "params.yaml"
-# every pair of bytes is a token, as far as they are needed: a vocabulary of GPT-2's size without its file
+# every pair of bytes is a token: a vocabulary of GPT-2's size without its file
 PAIRS = [(bytes([left]), bytes([right])) for left in range(256) for right in range(256)]
 
 
@@ -47,7 +47,7 @@ def mirror(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_a_download_is_a_model_folder_that_knows_its_licence(mirror):
+def test_download_is_a_model_folder_with_its_licence(mirror):
     download_weights.main(["gpt2", "weights/gpt2", "metrics.json"])
     assert read_json("metrics.json")["files"] == 4
     assert read_source("weights/gpt2") == Source("gpt2", "MIT (modified)")
@@ -58,7 +58,7 @@ def test_a_download_is_a_model_folder_that_knows_its_licence(mirror):
         torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
-def test_weights_that_are_not_the_pinned_ones_are_refused_and_not_stored(mirror):
+def test_weights_with_another_hash_are_refused_and_not_stored(mirror):
     weights = mirror / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(UserError, match=r"gpt2/model\.safetensors: SHA-256 must be "):
@@ -68,8 +68,8 @@ def test_weights_that_are_not_the_pinned_ones_are_refused_and_not_stored(mirror)
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Workspace:
-    workspace = Workspace(tmp_path_factory.mktemp("load-gpt2"))
+def workspace(small: Workspace, tmp_path_factory) -> Workspace:
+    workspace = small.copy(tmp_path_factory.mktemp("load-gpt2"))
     write_gpt2(workspace.folder / "own", PAIRS[:30], n_layer=2, n_head=2, n_embd=16, n_positions=64)
     (workspace.folder / "own/README.md").write_text("---\nlicense: apache-2.0\n---\n")
     workspace.set_params({**SMALL, "weights.path": "own"})
@@ -77,24 +77,23 @@ def workspace(tmp_path_factory) -> Workspace:
 
 
 @pytest.mark.slow
-def test_the_context_is_cut_and_it_is_said(workspace):
+def test_cropped_context_is_reported(workspace):
     workspace.set(weights__context_length=24)
-    printed = workspace.run("dvc repro load_gpt2")
+    printed = workspace.run("dvc repro report@load_gpt2")
     assert "The base of fine-tuning, models/base, is own. Of its 64 positions the first 24 were kept." in printed
-    base = workspace.folder / "models/base"
     assert json.loads((workspace.folder / "reports/load_gpt2/metrics.json").read_text())["context_length"] == 24
-    card = (base / "README.md").read_text()
+    card = (workspace.folder / "reports/load_gpt2/plots/card.md").read_text()
     assert "- Of its 64 positions the first 24 were kept." in card
     assert "license: apache-2.0\n" in card
     whole = transformers.AutoModelForCausalLM.from_pretrained(workspace.folder / "own")
-    cut = transformers.AutoModelForCausalLM.from_pretrained(base)
+    cropped = transformers.AutoModelForCausalLM.from_pretrained(workspace.folder / "models/base")
     ids = torch.arange(24)[None]
     with torch.no_grad():
-        torch.testing.assert_close(cut(ids).logits, whole(ids).logits, rtol=0, atol=1e-6)
+        torch.testing.assert_close(cropped(ids).logits, whole(ids).logits, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_context_longer_than_the_models_is_one_line(workspace):
+def test_context_longer_than_the_models_is_one_error_line(workspace):
     workspace.set(weights__context_length=65)
     printed = workspace.run("dvc repro load_gpt2", code=255)
     rule = "weights.context_length must be at most the 64 positions that the model of weights.path has, got 65"
@@ -102,9 +101,10 @@ def test_a_context_longer_than_the_models_is_one_line(workspace):
     assert "Traceback" not in printed
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_path):
-    """Few rows and steps, nothing else is changed; without the pinned weights the preset as it stands is refused."""
+    """With few rows and steps; without the pinned weights, the preset as it stands is refused."""
     workspace = Workspace(tmp_path)
     write_gpt2(tmp_path / "mirror/gpt2", PAIRS[:50_000])
     workspace.run("cp presets/gpt2-124m.yaml params.yaml")
@@ -113,7 +113,7 @@ def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_pat
     assert "Traceback" not in refused
 
     few: dict[str, Any] = {f"sources.{item}.kind": "world" for item in ("text", "spam", "instructions")}
-    few |= {f"sources.{item}.size": 30 for item in ("text", "spam", "instructions")}
+    few |= {"sources.text.stories": 30, "sources.instructions.rows": 30}
     few |= {"sources.spam.rows": 60}  # fewer would leave a class without a row in some split
     few |= {"sources.tokenizer.kind": "local", "sources.tokenizer.path": "mirror/gpt2"}
     few |= {"weights.download": [], "weights.path": "mirror/gpt2"}

@@ -1,4 +1,4 @@
-"""Data of other kinds go through the stages without a change of code."""
+"""Data of other kinds pass through the stages without a change of code."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ from llmcore.base.files import read_json, read_jsonl
 from llmcore.base.seeds import torch_generator
 from llmcore.model.folder import save_language_model
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import (
     download,
@@ -42,10 +43,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPT2Config,
     monkeypatch.setenv("LLMCORE_TRACKING", "off")
     for name in ("dvc.yaml", "llmcore", "stages"):  # what a training's key is made of
         (tmp_path / name).symlink_to(ROOT / name)
-    shape = GPT2Config(**{**vars(config), "context_length": CONTEXT})
-    base = new_model(shape)
+    base = new_model(GPT2Config(**{**vars(config), "context_length": CONTEXT}))
     base.initialise(torch_generator(0, "initialise"))
-    save_language_model("base", shape, base.state_dict(), tokenizer=tokenizer, origin={}, card="")
+    save_language_model("base", base, tokenizer=tokenizer, origin={})
     set_params(
         classifier={"epochs": 1, "max_tokens": CONTEXT, "eval_interval_steps": 1000, "class_weights": "balanced"},
         spam={"split": "grouped", "balance": "none"},
@@ -123,19 +123,19 @@ KINDS: dict[str, tuple[Callable[[], tuple[str, str]], list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_labelled_texts_of_other_kinds_are_sorted_and_evaluated(project: Path, kind: str) -> None:
+def test_labelled_texts_of_other_kinds_are_classified_and_evaluated(project: Path, kind: str) -> None:
     write, labels = KINDS[kind]
     name, text = write()
     (project / name).write_text(text, encoding="utf-8", newline="")
     source("spam", name)
     download.main(["spam", "raw", "d.json"])
-    prepare_spam.main(["raw", "data", "p.json", "audit"])
-    finetune_classifier.main(["base", "data", "model", "f.json", "curves"])
-    evaluate_classifier.main(["model", "data", "e.json", "plots"])
+    prepare_spam.main(["raw", "data", "p.json", "tables"])
+    finetune_classifier.main(["base", "data", "model", "f.json", "tables"])
+    evaluate_classifier.main(["model", "data", "e.json", "tables"])
 
     assert list(read_json("model/config.json")["label2id"]) == sorted(labels)
     metrics, test = read_json("e.json"), list(read_jsonl("data/test.jsonl"))
-    with open("plots/predictions.csv", encoding="utf-8", newline="") as lines:
+    with open("tables/predictions.csv", encoding="utf-8", newline="") as lines:
         predictions = list(csv.DictReader(lines))
     assert [row["text"] for row in predictions] == [row["text"] for row in test]
     assert {row["predicted"] for row in predictions} <= set(labels)
@@ -152,9 +152,9 @@ def test_instructions_in_other_scripts_packed_in_the_phi3_form(project: Path) ->
     source("instructions", "own.jsonl")
     set_params(instruct={"prompt": "phi3", "packing": True, "too_long": "drop", "max_tokens": CONTEXT})
     download.main(["instructions", "raw", "d.json"])
-    prepare_instructions.main(["raw", "data", "p.json", "audit"])
-    finetune_instruct.main(["base", "data", "model", "f.json", "curves"])
-    evaluate_instruct.main(["model", "data", "e.json", "plots", "judgements.jsonl"])
+    prepare_instructions.main(["raw", "data", "p.json", "tables"])
+    finetune_instruct.main(["base", "data", "model", "f.json", "tables"])
+    evaluate_instruct.main(["model", "data", "e.json", "tables", "judgements.jsonl"])
 
     tuned, metrics = read_json("f.json"), read_json("e.json")
     assert tuned["packed_rows"] <= tuned["train_rows"]
