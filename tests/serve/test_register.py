@@ -35,7 +35,7 @@ from llmcore.model.registry import new_model
 from llmcore.serve.register import REQUIREMENTS, register
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
-from llmcore.tracking import mlflow_store
+from llmcore.tracking import mlflow_store, store_location
 
 TRACKING = "MLFLOW_TRACKING_URI"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
@@ -85,7 +85,7 @@ def load(kind: str) -> Any:
     from mlflow.pyfunc import load_model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(TRACKING, mlflow_store.store_uri())
+        patch.setenv(TRACKING, store_location.store_uri())
         return load_model(f"models:/{REGISTERED[kind].registered_name}@champion")
 
 

@@ -41,7 +41,7 @@ def test_store_with_its_password_is_not_on_the_command_line(monkeypatch):
     called: dict[str, Any] = {}
     monkeypatch.setattr(ui, "check_store", lambda uri: None)
     monkeypatch.setattr(ui, "page", lambda port: "")
-    monkeypatch.setattr(ui.subprocess, "Popen", lambda command, env: called.update(command=command, env=env) or Ended())
+    monkeypatch.setattr("subprocess.Popen", lambda command, env: called.update(command=command, env=env) or Ended())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
     assert ui.main() == 0
     assert not [word for word in called["command"] if "password" in word]
