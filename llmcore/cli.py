@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError, print_user_error
 from llmcore.base.process import prepare
+from llmcore.base.text import checked_input, normalise_input
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
 
@@ -144,8 +145,9 @@ def run_generate(arguments: argparse.Namespace) -> None:
     from llmcore.generate.write import continue_texts
 
     model, tokenizer = _open_for_generation(arguments)
-    [continuation] = continue_texts(model, tokenizer, [arguments.prompt], config)
-    print(arguments.prompt + continuation.text)
+    prompt = checked_input(arguments.prompt, "prompt")
+    [continuation] = continue_texts(model, tokenizer, [prompt], config)
+    print(prompt + continuation.text)
 
 
 def run_classify(arguments: argparse.Namespace) -> None:
@@ -154,10 +156,11 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
     model, tokenizer = open_classifier(arguments.model)
     try:
-        texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin]
+        texts = arguments.texts or normalise_input(sys.stdin.read()).removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
-    if not texts or not all(texts):
+    texts = [checked_input(text, "TEXT") for text in texts]
+    if not all(texts):
         raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
     probabilities = classify_texts(model, tokenizer, texts, batch_size=32)
     for text, chances in zip(texts, probabilities, strict=True):
@@ -171,7 +174,7 @@ def run_ask(arguments: argparse.Namespace) -> None:
 
     model, tokenizer = _open_for_generation(arguments)
     form = prompt_form(arguments.model)
-    asked = [(arguments.instruction, arguments.input)]
+    asked = [(checked_input(arguments.instruction, "instruction"), checked_input(arguments.input, "--input"))]
     check_room(model, tokenizer, form, asked)
     [answer] = answer_instructions(model, tokenizer, form, asked, config)
     print(answer.text)

@@ -9,6 +9,7 @@ from llmcore.base.project import project_root
 from llmcore.config.params import SourcesParams
 from llmcore.config.read import read_params
 from llmcore.data.download import fetch
+from llmcore.data.meta import check_counts
 from llmcore.data.published import Fetch, Meta
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
 from llmcore.tracking.run import tracked_run
@@ -23,10 +24,19 @@ def main(argv: list[str]) -> None:
     with tracked_run(f"download@{item}", params) as tracker:
         started = time.perf_counter()
         meta = write_raw(params.sources, item, fresh_folder(out), get)
+        check_promise(params.sources, item, meta)
         metrics: dict[str, float] = {key: meta[key] for key in COUNTS if key in meta}
         write_json(metrics_path, metrics)
         tracker.log_metrics(metrics | {"seconds": time.perf_counter() - started})
         tracker.log_input(item, meta["kind"], sha256_folder(out))
+
+
+def check_promise(sources: SourcesParams, item: str, meta: Meta) -> None:
+    """UserError unless the built-in world wrote as much as params.yaml asks for."""
+    source = getattr(sources, item)
+    if source.kind == "world":
+        asked = {"documents": source.stories} if item == "text" else {"rows": source.rows}
+        check_counts(f"params.yaml: sources.{item}", asked, **{key: meta[key] for key in asked})
 
 
 def write_raw(sources: SourcesParams, item: str, folder: Path, get: Fetch) -> Meta:

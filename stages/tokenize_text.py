@@ -9,6 +9,7 @@ from llmcore.base.progress import bar
 from llmcore.config.params import TokenizerParams
 from llmcore.config.read import read_params
 from llmcore.data.documents import read_raw_text
+from llmcore.data.meta import META_FILE, check_counts
 from llmcore.data.tokens import encode_documents, write_tokens
 from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
@@ -18,7 +19,7 @@ from llmcore.tracking.run import tracked_run
 def main(argv: list[str]) -> None:
     raw_text, raw_tokenizer, tokenizer_out, tokens_out, metrics_file = map(Path, argv)
     params = read_params()
-    raw = read_json(raw_text / "meta.json")
+    raw = read_json(raw_text / META_FILE)
     with tracked_run("tokenize", params) as tracker:
         tracker.log_input("text", raw["kind"], sha256_folder(raw_text))
         started = time.perf_counter()
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
             end_of_text=tokenizer.end_of_text,
             tokenizer=fingerprint(tokenizer_out),
         )
+        check_counts(raw_text / META_FILE, raw, documents=meta["documents"])
         write_source(tokens_out, read_source(raw_text))
         seconds = time.perf_counter() - trained
         metrics = {

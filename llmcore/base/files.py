@@ -1,28 +1,32 @@
-"""Reading and writing files: atomic writes, hashes, one spelling of JSON."""
+"""Reading and writing files: regular files only, atomic writes, hashes, one spelling and one reader of JSON."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
 from llmcore.base.errors import UserError
 
 CHUNK_BYTES = 1 << 20
+MAX_DIGITS = 4300  # of an integer; Python refuses to convert longer ones
 
 
 def sha256_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes as lowercase hex, reading it in chunks."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with reading(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -87,15 +91,96 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; UserError if it is missing or broken."""
-    path = Path(path)
+@contextmanager
+def reading(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes; UserError if that is impossible, or if the file is not a regular one.
+
+    Opening a FIFO waits for a writer, and a device may never end.
+    """
+    with read_errors(path):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            what = "a folder" if Path(path).is_dir() else "a pipe or a device"
+            raise UserError(f"{path}: must be a file, got {what}; correct the path")
+        file = open(path, "rb")  # noqa: SIM115 - closed below; what the body raises is not about opening
+    with file:
+        yield file
+
+
+@contextmanager
+def read_errors(path: str | Path) -> Iterator[None]:
+    """Turn a failed read of `path` (missing, no permission, a loop of links) into a UserError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` to build it, or correct the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); restore or rebuild the file") from None
+        rule = "is a link to a file that does not exist" if Path(path).is_symlink() else "no such file"
+        raise UserError(f"{path}: {rule}; run `dvc repro` to build it, or correct the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); correct the path or its permissions") from None
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a regular file; UserError if it cannot be read."""
+    with reading(path) as file, read_errors(path):
+        return file.read()
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text; ValueError, one line, for everything that is not JSON.
+
+    Missing values, which other programs write as NaN, become None. Refused are infinite numbers, integers of more
+    than MAX_DIGITS digits, a key twice in one object, and nesting deeper than the interpreter's stack.
+    """
+    try:
+        return json.loads(
+            text.removeprefix("\ufeff"),
+            parse_constant=_json_constant,
+            parse_float=_json_float,
+            parse_int=_json_int,
+            object_pairs_hook=_json_object,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _json_constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is not a number of JSON")
+
+
+def _json_float(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits[:20]} is too large")
+    return number
+
+
+def _json_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits is too large")
+    return int(digits)
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:40]!r} stands twice in one object")
+    return value
+
+
+def has_conflict_marks(data: bytes) -> bool:
+    """Return whether a file's content has the marks that git writes where a merge failed."""
+    return data.startswith(b"<<<<<<< ") or b"\n<<<<<<< " in data
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file, with or without a byte order mark, as `parse_json` does; UserError if missing or broken."""
+    data = read_bytes(path)
+    try:
+        return parse_json(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise _invalid(path, "JSON", data, error, "restore or rebuild the file") from None
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -103,34 +188,36 @@ def read_yaml(path: str | Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file; run from the repository's root, or `cp presets/NAME.yaml {path}`")
+    data = read_bytes(path)
     try:
-        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; run from the repository's root, or `cp presets/NAME.yaml {path}`"
-        ) from None
-    except (UnicodeDecodeError, YAMLError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from None
+        return YAML(typ="safe").load(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError, YAMLError) as error:
+        raise _invalid(path, "YAML", data, error, "correct it") from None
+
+
+def _invalid(path: str | Path, form: str, data: bytes, error: Exception, remedy: str) -> UserError:
+    if has_conflict_marks(data):
+        return UserError(f"{path}: has the marks of a merge conflict; resolve it, e.g. `git checkout --ours {path}`")
+    return UserError(f"{path}: not valid {form} ({' '.join(str(error).split())}); {remedy}")
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file; UserError with the line number if a line is broken."""
-    path = Path(path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _json_object(path, number, line)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` to build it, or correct the path") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+    with reading(path) as file, io.TextIOWrapper(file, encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip().strip("\ufeff"):
+                    yield _row_of_line(path, number, line)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
 
 
-def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _row_of_line(path: str | Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise UserError(f"{path}, line {number}: not valid JSON ({error}); correct the line") from None
     if not isinstance(row, dict):
         raise UserError(f"{path}, line {number}: must be a JSON object, got {type(row).__name__}; correct the line")
@@ -166,9 +253,8 @@ def user_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free disk space or change its permissions"
-        ) from error
+        remedy = "raise `ulimit -f`" if error.errno == errno.EFBIG else "free disk space or change its permissions"
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
     except SafetensorError as error:  # its message: "... I/O error: No space left on device (os error 28)"
         if "I/O error" not in str(error):
             raise

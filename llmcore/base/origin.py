@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from llmcore.base.files import read_json, write_json
+from llmcore.base.files import read_bytes, read_json, write_json
+from llmcore.base.text import normalise_input
 
 SOURCE_FILE = "source.json"  # in a folder of prepared data
 NOT_STATED = "not stated"
@@ -31,10 +32,12 @@ def read_source(folder: str | Path) -> Source:
     folder = Path(folder)
     for name in ("origin.json", SOURCE_FILE, "meta.json"):
         values = read_json(folder / name) if (folder / name).is_file() else None
-        if isinstance(values, dict) and "licence" in (values := values.get("source", values)):
-            return Source(str(values.get("kind", "local")), str(values["licence"]))
+        values = values.get("source", values) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(licence := values.get("licence"), str):
+            return Source(str(values.get("kind", "local")), licence)
     readme = folder / "README.md"
-    card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    card = read_bytes(readme).decode("utf-8", errors="replace") if readme.is_file() else ""
+    card = normalise_input(card)
     front_matter = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
-    licence = re.search(r"^license: *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else None
-    return Source("local", licence[1].strip("\"'") if licence else NOT_STATED)
+    stated = re.search(r"^license: *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else None
+    return Source("local", stated[1].strip("\"'") if stated else NOT_STATED)

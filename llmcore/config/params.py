@@ -5,11 +5,12 @@ checked once the keys that they compare are valid.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llmcore.base.credentials import holds_credentials, masked
+from llmcore.base.text import normalise_input
 from llmcore.config.generation import GenerationConfig
 
 PositiveInt = Annotated[int, Field(strict=True, gt=0)]
@@ -21,11 +22,19 @@ Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
-Text = Annotated[str, Field(strict=True)]
+Text = Annotated[str, Field(strict=True), AfterValidator(normalise_input)]
+
+# Keys that DVC's run cache leaves out of a stage's identity, at any depth: their values would change unnoticed.
+DROPPED_BY_DVC = {"size", "nfiles"}
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        assert not DROPPED_BY_DVC & cls.model_fields.keys(), f"{cls.__name__} has a key that DVC's run cache ignores"
 
 
 class Source(Section):

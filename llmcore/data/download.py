@@ -5,15 +5,18 @@
 """
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import sys
 import time
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
 import requests
@@ -25,6 +28,12 @@ from llmcore.base.files import CHUNK_BYTES, sha256_file, user_errors, writing
 MIRROR_VARIABLE = "LLMCORE_MIRROR"
 MAX_FAILURES = 4  # attempts in a row without a new byte; a transfer that makes progress is never given up
 TIMEOUT_SECONDS = 30  # to connect, and between two bytes
+MAX_UNPINNED_BYTES = 16 << 30  # of a file whose size is not known; GPT-2's largest has 6 GB
+MAX_ARCHIVE_FACTOR = 4  # an archive may be so many times larger than the one member that is pinned
+ARCHIVE_ERRORS = (  # of a broken or an encrypted archive, or one of an unknown method
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(KeyError, RuntimeError, EOFError, ValueError, OSError),
+)
 RETRIED_STATUS = (408, 416, 425, 429, 500, 502, 503, 504)
 NETWORK_ERRORS = (OSError, urllib3.exceptions.HTTPError)  # the exceptions of requests are OSErrors
 HEADERS = {
@@ -50,6 +59,25 @@ class RemoteFile:
     member: str | None = None
     revision: str | None = None
 
+    @property
+    def max_bytes(self) -> int:
+        """What is transferred at most."""
+        if self.size_bytes is None:
+            return MAX_UNPINNED_BYTES
+        return self.size_bytes if self.member is None else MAX_ARCHIVE_FACTOR * self.size_bytes + CHUNK_BYTES
+
+
+class Stream(Protocol):
+    """What bytes are copied from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Sink(Protocol):
+    """What bytes are copied to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -60,8 +88,12 @@ class Fetched:
     etag: str | None = None  # None if a mirror served the file
 
 
+class TooLongError(Exception):
+    """An address sends more than the file can have."""
+
+
 class RefusedError(OSError):
-    """The server answered with an HTTP status that another attempt would not change."""
+    """An answer that another attempt would not change: its HTTP status, its length."""
 
 
 def fetch(
@@ -98,10 +130,13 @@ def _obtain(file: RemoteFile, scratch: Path, progress: bool, wait_seconds: float
         part = _part_path(scratch, file, address)
         try:
             if not address.startswith(("http://", "https://")):
-                _copy(address, part)
+                _copy(address, part, file.max_bytes)
                 return part, None
             etag = _download(file, address, part, progress, wait_seconds)
             return part, etag if address == file.url else None
+        except TooLongError as error:
+            _remove(part)
+            problems.append(f"{address} ({error})")
         except NETWORK_ERRORS as error:
             problems.append(f"{address} ({root_cause(error)})")
     raise UserError(
@@ -121,9 +156,26 @@ def _mirror_address(file: RemoteFile) -> list[str]:
     return [str(Path(mirror, file.mirror_name))] if mirror else []
 
 
-def _copy(source: str, part: Path) -> None:
-    with open(source, "rb") as opened, user_errors(part), open(part, "wb") as output:
-        shutil.copyfileobj(opened, output, CHUNK_BYTES)
+def _copy(source: str, part: Path, max_bytes: int) -> None:
+    if not os.path.isfile(source):  # a pipe or a device would never end
+        raise RefusedError("no such file")
+    with open(source, "rb") as opened, _created(part) as output:
+        _copy_at_most(max_bytes, opened, output, part)
+
+
+def _created(path: Path) -> BinaryIO:
+    with user_errors(path):
+        return open(path, "wb")
+
+
+def _copy_at_most(max_bytes: int, source: Stream, target: Sink, path: Path, copied: int = 0) -> None:
+    """Copy a stream to its end into `path`, which has `copied` bytes; TooLongError if it gets more than `max_bytes`."""
+    while chunk := source.read(CHUNK_BYTES):
+        copied += len(chunk)
+        if copied > max_bytes:
+            raise TooLongError(f"must have at most {max_bytes:,} bytes, got more")
+        with user_errors(path):
+            target.write(chunk)
 
 
 def _download(file: RemoteFile, url: str, part: Path, progress: bool, wait_seconds: float) -> str | None:
@@ -148,7 +200,13 @@ def _download(file: RemoteFile, url: str, part: Path, progress: bool, wait_secon
 def _transfer(file: RemoteFile, url: str, part: Path, progress: bool) -> str | None:
     """Request what is missing in `part` once and return the ETag; ConnectionError if the answer ends early."""
     headers = HEADERS | _range_headers(file, part)
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+    try:
+        answer = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS)
+    except requests.exceptions.RequestException:
+        raise
+    except ValueError as error:  # an address that cannot be read, given or redirected to
+        raise RefusedError(root_cause(error)) from None
+    with answer as response:
         etag = response.headers.get("ETag")
         # A model hub redirects large files to other storage and gives their SHA-256 as ETag in the redirect.
         linked_etags = (hop.headers["X-Linked-ETag"] for hop in response.history if "X-Linked-ETag" in hop.headers)
@@ -162,11 +220,13 @@ def _transfer(file: RemoteFile, url: str, part: Path, progress: bool) -> str | N
             raise error_class(f"HTTP {response.status_code} {response.reason}")
         start = _size(part) if response.status_code == 206 else 0
         total = _total_bytes(response, start)
+        if total is not None and total > file.max_bytes:
+            raise TooLongError(f"must have at most {file.max_bytes:,} bytes, got {total:,}")
         with user_errors(part):
             if not start:
                 part.write_bytes(b"")  # before the ETag is stored, which must never describe another file's bytes
             _etag_path(part).write_text(etag or "", encoding="utf-8")
-        _append(response, part, total, file.mirror_name, progress)
+        _append(response, part, total, file, progress)
     if total is not None and _size(part) != total:
         raise ConnectionError(f"connection ended after {_size(part)} of {total} bytes")
     return public_etag
@@ -187,41 +247,44 @@ def _total_bytes(response: requests.Response, start: int) -> int | None:
     """Return the size of the remote file, None if the server does not send it; ConnectionError for another range."""
     if response.status_code == 206:
         content_range = response.headers.get("Content-Range")
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range or "")
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", content_range or "")
         if not found or int(found[1]) != start:
             raise ConnectionError(f"server answered with the range {content_range!r}")
         return int(found[2])
     length = response.headers.get("Content-Length")
+    if length and not re.fullmatch("[0-9]{1,18}", length):
+        raise RefusedError(f"server answered with the length {length[:40]!r}")
     return int(length) if length else None
 
 
-def _append(response: requests.Response, part: Path, total: int | None, name: str, progress: bool) -> None:
+def _append(response: requests.Response, part: Path, total: int | None, file: RemoteFile, progress: bool) -> None:
     """Append the body to `part`, up to the byte where the connection ends."""
     from tqdm import tqdm
 
     bar = {
         "total": total,
         "initial": _size(part),
-        "desc": name,
+        "desc": file.mirror_name,
         "disable": not progress,
         "mininterval": 0.2 if sys.stderr.isatty() else 10.0,  # a log file gets fewer lines
     }
     response.raw.enforce_content_length = False  # _transfer checks the length
-    # Reading raises urllib3's exceptions, which are no OSErrors; user_errors therefore catches those of writing only.
-    with user_errors(part), open(part, "ab") as output, tqdm.wrapattr(output, "write", **bar) as counted:
-        shutil.copyfileobj(response.raw, counted, CHUNK_BYTES)
+    with open(part, "ab") as output, tqdm.wrapattr(output, "write", **bar) as counted:
+        _copy_at_most(file.max_bytes, response.raw, counted, part, _size(part))
 
 
 def _extract(file: RemoteFile, archive: Path) -> Path:
-    """Return the path of the archive's member, unpacked beside it."""
+    """Return the path of the archive's member, unpacked beside it and no further than its pinned size."""
     assert file.member is not None
     content = archive.with_suffix(".member")
+    max_bytes = MAX_UNPINNED_BYTES if file.size_bytes is None else file.size_bytes
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(file.member) as source, user_errors(content):
-            content.write_bytes(source.read())
-    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        with zipfile.ZipFile(archive) as opened, opened.open(file.member) as source, _created(content) as output:
+            _copy_at_most(max_bytes, source, output, content)
+    except (TooLongError, *ARCHIVE_ERRORS) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{file.mirror_name}: must be a zip archive with the member {file.member!r} ({error}); "
+            f"{file.mirror_name}: must be a zip archive with the member {file.member!r} ({reason}); "
             f"run again, or give a whole copy in {MIRROR_VARIABLE}"
         ) from None
     return content

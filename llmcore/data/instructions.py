@@ -6,14 +6,14 @@ from typing import Any, cast
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import InstructionRow
-from llmcore.data.audit import FAULTS, Entry, audit_splits
+from llmcore.data.audit import Entry, audit_splits
+from llmcore.data.meta import META_FILE, check_counts
 from llmcore.data.prepared import Prepared
 from llmcore.data.reading import AlpacaRow, read_alpaca
 from llmcore.data.split import SPLITS, SplitParams, normalise_text, split_groups
 
 KEPT_KEYS = ("instruction", "input", "output", "kind", "checkable")
 BOOK_FRACTIONS = (0.05, 0.1)  # val, test
-AUDITED_FAULTS = tuple(fault for fault in FAULTS if fault != "swallowed_lines")  # line ends are usual in instructions
 
 
 def prepare_instructions(
@@ -23,9 +23,11 @@ def prepare_instructions(
 
     UserError if the file, a row or the split is not usable.
     """
-    rows, empty_rows = complete_rows(read_alpaca(raw / meta["file"]))
+    read = read_alpaca(raw / meta["file"])
+    check_counts(raw / META_FILE, meta, rows=len(read))
+    rows, empty_rows = complete_rows(read)
     splits = split_rows(rows, params.split, params.val_fraction, params.test_fraction, seed)
-    audit = audit_splits({name: [_entry(row) for row in part] for name, part in splits.items()}, AUDITED_FAULTS)
+    audit = audit_splits({name: [_entry(row) for row in part] for name, part in splits.items()}, classes=False)
     return Prepared(splits, audit, {}, audit.metrics | {"empty_rows": empty_rows})
 
 
@@ -94,4 +96,4 @@ def _kept(row: AlpacaRow) -> InstructionRow:
 
 def _entry(row: InstructionRow) -> Entry:
     """Return a row as the audit sees it: equal prompts are leaks whatever their outputs, which are the labels."""
-    return Entry(f"{row['instruction']}\n{row['input']}", prompt_key(row), row["output"])
+    return Entry(f"{row['instruction']}\n{row['input']}", prompt_key(row), row["output"], answer=row["output"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmcore.base.files import write_json
 from llmcore.data.download import Fetched, RemoteFile
+from llmcore.data.meta import META_FILE
 from llmcore.data.sources import GPT2_REVISIONS, gpt2_files
 
 Meta = dict[str, Any]
@@ -38,5 +39,5 @@ def remote_entry(file: RemoteFile, fetched: Fetched) -> Meta:
 def write_meta(folder: Path, kind: str, licence: str, **rest: Any) -> Meta:
     """Write the `meta.json` of a raw folder and return its content."""
     meta = {"kind": kind, "licence": licence, **rest}
-    write_json(folder / "meta.json", meta)
+    write_json(folder / META_FILE, meta)
     return meta

@@ -6,18 +6,27 @@ contains file names, never paths, so that the folder's bytes do not depend on wh
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import sha256_file, user_errors, write_csv, write_jsonl
+from llmcore.base.files import reading, sha256_file, user_errors, write_csv, write_jsonl
 from llmcore.data.documents import DOCUMENTS_FILE, DocumentRow
 from llmcore.data.published import Fetch, Meta, remote_entry, write_meta
-from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text, text_files
+from llmcore.data.reading import (
+    ALPACA_SUFFIXES,
+    TABLE_SUFFIXES,
+    check_suffix,
+    read_alpaca,
+    read_documents,
+    read_table,
+    read_text,
+    text_files,
+)
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
 
 WORLD_LICENCE = "generated here; no rights reserved"
 LOCAL_LICENCE = "the user's own file; see its source"
+MAX_SHOWN_NAMES = 5
 
 
 def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int, fetch: Fetch) -> Meta:
@@ -37,8 +46,12 @@ def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int,
         downloaded.unlink()
     else:
         licence = LOCAL_LICENCE
-        files = [_entry(file) for file in text_files(path)]
-        documents = [{"text": text} for file in text_files(path) for text in read_documents(file)]
+        texts, left_out = text_files(path)
+        if left_out:
+            shown = ", ".join(left_out[:MAX_SHOWN_NAMES]) + (", ..." if len(left_out) > MAX_SHOWN_NAMES else "")
+            print(f"{path}: {len(left_out)} left out, only its .txt files are read: {shown}")
+        files = [_entry(file) for file in texts]
+        documents = [{"text": text} for file in texts for text in read_documents(file)]
     write_jsonl(folder / DOCUMENTS_FILE, documents)
     size_bytes = sum(len(document["text"].encode("utf-8")) for document in documents)
     return write_meta(folder, kind, licence, files=files, documents=len(documents), bytes=size_bytes)
@@ -57,9 +70,9 @@ def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fe
         entry = remote_entry(SMS_SPAM, fetch(SMS_SPAM, file))
         count = len(read_table(file, quoting=False))
         return _write_table_meta(folder, kind, file, SMS_SPAM.licence, rows=count, url=entry["url"])
-    _require_file(path, "sources.spam.path", (".csv", ".tsv", ".jsonl"))
+    suffix = check_suffix(_own_file(path, "sources.spam.path"), TABLE_SUFFIXES, "sources.spam.path")
     count = len(read_table(path))
-    return _write_table_meta(folder, kind, _copy(path, folder / f"messages{path.suffix}"), LOCAL_LICENCE, rows=count)
+    return _write_table_meta(folder, kind, _copy(path, folder / f"messages{suffix}"), LOCAL_LICENCE, rows=count)
 
 
 def write_raw_instructions(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
@@ -75,9 +88,10 @@ def write_raw_instructions(folder: Path, kind: str, path: Path, rows: int, seed:
         entry = remote_entry(BOOK_INSTRUCTIONS, fetch(BOOK_INSTRUCTIONS, file))
         count = len(read_alpaca(file))
         return _write_table_meta(folder, kind, file, BOOK_INSTRUCTIONS.licence, rows=count, url=entry["url"])
-    _require_file(path, "sources.instructions.path", (".json", ".jsonl"))
+    key = "sources.instructions.path"
+    suffix = check_suffix(_own_file(path, key), ALPACA_SUFFIXES, key)
     count = len(read_alpaca(path))
-    copy = _copy(path, folder / f"instructions{path.suffix}")
+    copy = _copy(path, folder / f"instructions{suffix}")
     return _write_table_meta(folder, kind, copy, LOCAL_LICENCE, rows=count)
 
 
@@ -88,9 +102,8 @@ def write_raw_tokenizer(folder: Path, kind: str, path: Path, fetch: Fetch) -> Me
         files = [remote_entry(file, fetch(file, folder / file.name)) for file in GPT2_TOKENIZER]
         licence = GPT2_TOKENIZER[0].licence
     elif kind == "local":
-        for name in names:
-            _require_file(path / name, "sources.tokenizer.path", (Path(name).suffix,))
-        files = [_entry(_copy(path / name, folder / name)) for name in names]
+        own = [_own_file(path / name, "sources.tokenizer.path") for name in names]
+        files = [_entry(_copy(file, folder / file.name)) for file in own]
         licence = LOCAL_LICENCE
     else:
         files = []
@@ -109,14 +122,13 @@ def _write_table_meta(folder: Path, kind: str, file: Path, licence: str, *, rows
     )
 
 
-def _require_file(path: Path, key: str, suffixes: Sequence[str]) -> None:
+def _own_file(path: Path, key: str) -> Path:
     if not path.is_file():
         raise UserError(f"{key}: must be a file, got {str(path)!r}; correct the path")
-    if path.suffix not in suffixes:
-        raise UserError(f"{key}: must end in one of {', '.join(suffixes)}, got {path.name!r}; convert the file")
+    return path
 
 
 def _copy(path: Path, target: Path) -> Path:
-    with user_errors(target):
-        shutil.copyfile(path, target)
+    with reading(path) as source, user_errors(target), open(target, "wb") as copy:
+        shutil.copyfileobj(source, copy)
     return target

@@ -3,18 +3,27 @@
 import csv
 import io
 import json
+import reprlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, cast
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_json, read_jsonl
+from llmcore.base.files import read_bytes, read_errors, read_json, read_jsonl
 from llmcore.base.rows import InstructionRow
+from llmcore.base.text import checked_input, normalise_input
 
 if TYPE_CHECKING:
     import pandas as pd
 
+PLAIN_SUFFIXES = (".txt", ".text")
+TEXT_SUFFIXES = (*PLAIN_SUFFIXES, ".jsonl")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+ALPACA_SUFFIXES = (".json", ".jsonl")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+ALPACA_TEXTS = ("instruction", "input", "output", "kind", "split")  # what is used of a row, beside `checkable`
+CHAT_KEYS = ("conversations", "conversation", "messages")  # of a row that holds a whole chat
 SMS_COLUMNS = ["label", "text"]  # the SMS Spam Collection has neither header nor suffix
 
 
@@ -24,117 +33,137 @@ class AlpacaRow(InstructionRow):
     split: NotRequired[str]  # not checked yet
 
 
-def text_files(path: Path) -> list[Path]:
-    """Return the files at `path`: the file itself, or the .txt files directly in the folder, sorted by name."""
+def check_suffix(path: Path, suffixes: Sequence[str], what: str) -> str:
+    """Return the suffix of a file in lower case; UserError if it is none of `suffixes`."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        rule = f"must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {path.name!r}"
+        raise UserError(f"{what}: {rule}; convert the file, or rename it if it has that form")
+    return suffix
+
+
+def text_files(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the text files at `path`, and the names of what a folder has besides.
+
+    They are the file itself, or the .txt files directly in the folder, sorted by name.
+    """
     if path.is_file():
-        return [path]
+        check_suffix(path, TEXT_SUFFIXES, "sources.text.path")
+        return [path], []
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; correct sources.text.path")
-    files = sorted((file for file in path.iterdir() if file.suffix == ".txt" and file.is_file()), key=lambda f: f.name)
+    with read_errors(path):
+        entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+        files = [entry for entry in entries if entry.suffix.lower() in PLAIN_SUFFIXES and entry.is_file()]
     if not files:
         raise UserError(
             f"{path}: must contain at least one .txt file, found none; add one or correct sources.text.path"
         )
-    return files
+    return files, [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry not in files]
 
 
 def read_documents(path: Path) -> list[str]:
     """Return the documents of a file: of a .jsonl file each row's `text` that is not empty, else the whole text."""
-    if path.suffix != ".jsonl":
+    if path.suffix.lower() != ".jsonl":
         return [read_text(path)]
     documents = []
     for number, row in enumerate(read_jsonl(path), start=1):
         if not isinstance(text := row.get("text"), str):
-            raise UserError(f"{path}, row {number}: 'text' must be a string, got {text!r}; correct the row")
-        _check_unicode(text, f"{path}, row {number}, 'text'")
+            got = reprlib.repr(text)
+            raise UserError(f"{path}, row {number}: 'text' must be a string, got {got}; correct the row")
         if text.strip():
-            documents.append(text)
+            documents.append(checked_input(text, f"{path}, row {number}, 'text'"))
     if not documents:
         raise UserError(f"{path}: must contain at least one row with text, found none; add one")
     return documents
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without byte order mark, line ends as `\\n`; UserError if empty or binary."""
+    """Return the text of a UTF-8 file as `normalise_input` does; UserError if empty or binary."""
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); correct the path") from None
-    try:
-        text = data.decode("utf-8-sig")
+        text = normalise_input(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: must be UTF-8 text, byte {error.start} is not; convert or remove the file") from None
     if "\0" in text:
         raise UserError(f"{path}: must be text, found a zero byte at {text.index(chr(0))}; convert or remove the file")
     if not text.strip():
         raise UserError(f"{path}: must not be empty, got {len(data)} bytes of white space; add text or remove the file")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
-def read_table(path: Path, quoting: bool = True) -> "pd.DataFrame":
+def read_table(path: Path, quoting: bool = True, columns: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a .csv, .tsv or .jsonl table, or the SMS Spam Collection (no suffix), every value as a string.
 
     The strings "NA" and "null" are ordinary text; a missing value is an empty string. With `quoting`
-    False, quotation marks are ordinary characters.
+    False, quotation marks are ordinary characters. UserError if one of `columns` stands twice in the table, or
+    has a list or an object as value.
     """
-    if path.suffix == ".jsonl":
-        return _table_of_rows(path)
-    if path.suffix not in ("", *SEPARATORS):
-        raise UserError(f"{path}: a table must end in .csv, .tsv or .jsonl, got {path.suffix!r}; convert the file")
-    return _table_of_text(path, quoting)
+    if path.suffix and check_suffix(path, TABLE_SUFFIXES, str(path)) == ".jsonl":
+        return _table_of_rows(path, columns)
+    return _table_of_text(path, quoting, columns)
 
 
-def _table_of_text(path: Path, quoting: bool) -> "pd.DataFrame":
+def _table_of_text(path: Path, quoting: bool, columns: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
-    columns: dict[str, Any] = {} if path.suffix else {"header": None, "names": SMS_COLUMNS}
+    text = read_text(path)
+    header: dict[str, Any] = {} if path.suffix else {"header": None, "names": SMS_COLUMNS}
+    options: dict[str, Any] = {
+        "sep": SEPARATORS.get(path.suffix.lower(), "\t"),
+        "quoting": csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+        "dtype": str,
+        "keep_default_na": False,
+        "index_col": False,
+    }
     try:
         with warnings.catch_warnings():
             # If the first row is longer than the header, pandas drops fields and only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table: pd.DataFrame = pd.read_csv(
-                io.StringIO(read_text(path)),
-                sep=SEPARATORS.get(path.suffix, "\t"),
-                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                **columns,
-            )
-            return table
+            table: pd.DataFrame = pd.read_csv(io.StringIO(text), **header, **options)
+            names = pd.read_csv(io.StringIO(text), header=None, nrows=1, **options) if path.suffix else table[:0]
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: every row must have as many fields as the header ({reason}); put text that contains "
             f"the separator or line ends in quotation marks"
         ) from None
+    # pandas renames a column that stands twice
+    if twice := [name for name in columns if names.to_numpy().flatten().tolist().count(name) > 1]:
+        raise UserError(f"{path}: the header must have {twice[0]!r} once, got it twice; rename or remove one")
+    return table.map(normalise_input)
 
 
-def _table_of_rows(path: Path) -> "pd.DataFrame":
+def _table_of_rows(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
-    rows = [{str(key): _as_text(value) for key, value in row.items()} for row in read_jsonl(path)]
-    for number, row in enumerate(rows, start=1):
-        for key, value in row.items():
-            _check_unicode(value, f"{path}, row {number}, {key!r}")
+    rows = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        for column in columns:
+            if isinstance(value := row.get(column), list | dict):
+                got = reprlib.repr(value)
+                raise UserError(f"{path}, row {number}: {column!r} must be a string, got {got}; correct the row")
+        rows.append(
+            {key: checked_input(_as_text(value), f"{path}, row {number}, {key!r}") for key, value in row.items()}
+        )
     return pd.DataFrame(rows, dtype=str).fillna("")
 
 
 def _as_text(value: Any) -> str:
-    if value is None:
+    """Return a cell: a missing value is empty, and so is a list or an object, which no column here may be."""
+    if value is None or isinstance(value, list | dict):
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_alpaca(path: Path) -> list[AlpacaRow]:
-    """Read rows in Alpaca form: a JSON list (.json) or one object per line (.jsonl). All keys are kept.
+    """Read rows in Alpaca form: a JSON list (.json) or one object per line (.jsonl). All keys with a value are kept.
 
-    Each row must have the strings `instruction` and `output`; a missing or null `input` becomes "".
+    Each row must have the strings `instruction` and `output`; a missing `input` becomes "". Null is missing.
     UserError names the row, counted from 1.
     """
-    if path.suffix not in (".json", ".jsonl"):
-        raise UserError(f"{path}: instructions must end in .json or .jsonl, got {path.suffix!r}; convert the file")
-    rows = list(read_jsonl(path)) if path.suffix == ".jsonl" else read_json(path)
+    suffix = check_suffix(path, ALPACA_SUFFIXES, str(path))
+    rows = list(read_jsonl(path)) if suffix == ".jsonl" else read_json(path)
     if not isinstance(rows, list) or not rows:
         found = "an empty one" if rows == [] else type(rows).__name__
         raise UserError(f"{path}: must be a list of rows, got {found}; add rows with instruction, input, output")
@@ -144,20 +173,25 @@ def read_alpaca(path: Path) -> list[AlpacaRow]:
 def _alpaca_row(row: Any, where: str) -> AlpacaRow:
     if not isinstance(row, dict):
         raise UserError(f"{where}: must be a JSON object, got {type(row).__name__}; correct the row")
-    row = {**row, "input": "" if row.get("input") is None else row["input"]}
-    for key in ("instruction", "input", "output"):
-        if key not in row:
-            raise UserError(f"{where}: {key!r} is missing, found {sorted(row)}; add it")
-        if not isinstance(row[key], str):
-            raise UserError(f"{where}: {key!r} must be a string, got {row[key]!r}; correct the row")
-        _check_unicode(row[key], f"{where}, {key!r}")
-    return cast(AlpacaRow, row)
+    given = {key: value for key, value in row.items() if value is not None}
+    for key in ("instruction", "output"):
+        if key not in given:
+            raise UserError(f"{where}: {key!r} is missing, found {reprlib.repr(sorted(given))}; {_remedy(given)}")
+    checked = {"input": "", **given}
+    for key in ALPACA_TEXTS:
+        if key in checked:
+            if not isinstance(checked[key], str):
+                got = reprlib.repr(checked[key])
+                raise UserError(f"{where}: {key!r} must be a string, got {got}; correct the row")
+            checked[key] = checked_input(checked[key], f"{where}, {key!r}")
+    if not isinstance(checked.get("checkable", True), bool):
+        got = reprlib.repr(checked["checkable"])
+        raise UserError(f"{where}: 'checkable' must be true or false, got {got}; correct the row")
+    return cast(AlpacaRow, checked)
 
 
-def _check_unicode(text: str, where: str) -> None:
-    """UserError for a lone surrogate: JSON can spell one (`\\ud800`), but no UTF-8 file can contain it."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        got = repr(text[error.start])
-        raise UserError(f"{where}: must be valid Unicode, got the lone surrogate {got}; correct the row") from None
+def _remedy(row: dict[str, Any]) -> str:
+    """Return what to do about a row that lacks a key."""
+    if chat := [key for key in CHAT_KEYS if key in row]:
+        return f"{chat[0]!r} holds a chat: convert each question and its answer to an instruction and its output"
+    return "add it"

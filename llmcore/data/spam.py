@@ -8,6 +8,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
 from llmcore.base.seeds import numpy_generator
 from llmcore.data.audit import Entry, audit_splits, class_counts
+from llmcore.data.meta import META_FILE, check_counts
 from llmcore.data.prepared import Prepared
 from llmcore.data.reading import read_table
 from llmcore.data.split import SPLITS, SplitParams, normalise_message, split_groups
@@ -38,8 +39,10 @@ def prepare_messages(raw: Path, meta: Mapping[str, Any], params: MessageParams, 
     """
     kind = meta["kind"]
     # The book reads its file with pandas' default quoting, which joins rows: two messages are lost.
-    table = read_table(raw / meta["file"], quoting=kind != "sms-spam" or params.split == "book")
     columns = (params.text_column, params.label_column) if kind == "local" else ("text", "label")
+    table = read_table(raw / meta["file"], kind != "sms-spam" or params.split == "book", columns)
+    unquoted = read_table(raw / meta["file"], quoting=False) if kind == "sms-spam" else table
+    check_counts(raw / META_FILE, meta, rows=len(unquoted))
     frame, empty_rows = messages(table, *columns, ["p_spam"] if kind == "world" else [])
     parts = split_messages(frame, params.split, params.balance, params.val_fraction, params.test_fraction, seed)
     splits = {name: [_row(record) for record in part.to_dict("records")] for name, part in parts.items()}
@@ -49,7 +52,7 @@ def prepare_messages(raw: Path, meta: Mapping[str, Any], params: MessageParams, 
     counts = {"read_rows": len(table), "empty_rows": empty_rows, "rows": sum(map(len, splits.values()))}
     metrics = audit.metrics | counts | {"classes": len(classes["train"])}
     if kind == "sms-spam":
-        metrics["swallowed_rows"] = len(read_table(raw / meta["file"], quoting=False)) - len(table)
+        metrics["swallowed_rows"] = len(unquoted) - len(table)
     return Prepared(splits, audit, classes, metrics)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, user_errors, write_json, writing
 from llmcore.data.documents import DocumentRow
+from llmcore.data.meta import check_counts
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,12 @@ def open_tokens(folder: str | Path) -> Tokens:
     if size != meta["tokens"] * dtype.itemsize:
         expected = meta["tokens"] * dtype.itemsize
         raise UserError(f"{path}: must have {expected} bytes, got {size}; run `dvc repro tokenize` to rebuild it")
+    starts = np.load(folder / "documents.npy")
+    check_counts(folder / "meta.json", meta, documents=len(starts))
     nats = folder / "document_nats.npy"
     return Tokens(
         ids=np.memmap(path, dtype, mode="r"),
-        starts=np.load(folder / "documents.npy"),
+        starts=starts,
         document_nats=np.load(nats) if nats.exists() else None,
         end_of_text=meta["end_of_text"],
     )

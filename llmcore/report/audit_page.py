@@ -12,6 +12,7 @@ LEAKS = (("val", "train"), ("test", "train"), ("test", "val"))  # rows of the fi
 CASE_TABLES = (  # heading, key of the audit, columns
     ("Leaked rows", "leaks", ("split", "row", "also_in", "kind", "text")),
     ("Equal texts with different labels", "conflicts", ("labels", "text")),
+    ("Classes that look alike", "look_alikes", ("labels",)),
     ("Damaged texts", "faults", ("split", "row", "fault", "text")),
 )
 BAR_REM = 6  # width of the bar of 100%
@@ -90,7 +91,7 @@ chars are the characters of a row.</p>
 <tr><td class="text">{{ key | words }}</td>{{ problem_count(value) }}</tr>
 {% endfor %}
 </table>
-{% for heading, key, columns in case_tables if audit[key] %}
+{% for heading, key, columns in case_tables if audit.get(key) %}
 <h2>{{ heading }}</h2>
 <p>The first {{ audit[key] | length }}; rows count from 0.</p>
 <table>

@@ -8,6 +8,7 @@ from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_jso
 from llmcore.base.origin import read_source
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
+from llmcore.data.meta import META_FILE
 from llmcore.data.prepared import Prepared, audit_json, write_prepared
 from llmcore.report.audit_lines import audit_lines
 from llmcore.tracking.run import tracked_run
@@ -25,7 +26,7 @@ def prepare(
     """
     raw, out, metrics_file, tables = map(Path, argv)
     params = read_params()
-    meta = read_json(raw / "meta.json")
+    meta = read_json(raw / META_FILE)
     with tracked_run(stage, params) as tracker:
         prepared = split(raw, meta, params)
         write_prepared(out, prepared, read_source(raw))

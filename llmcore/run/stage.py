@@ -12,7 +12,8 @@ from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
 from llmcore.config.read import PARAMS_FILE
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # whatever library was writing
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # whatever library was writing
+PERMISSION_ERRORS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def run_stage(name: str, arguments: list[str]) -> int:
@@ -33,11 +34,12 @@ def run_stage(name: str, arguments: list[str]) -> int:
     except UserError as error:
         return print_user_error(error)
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        return print_user_error(
-            UserError(f"{error.filename or 'disk'}: cannot be written ({error.strerror}); free room")
-        )
+        what = error.filename or "disk"
+        if error.errno in DISK_ERRORS:
+            return print_user_error(UserError(f"{what}: cannot be written ({error.strerror}); free room"))
+        if error.errno in PERMISSION_ERRORS:
+            return print_user_error(UserError(f"{what}: cannot be used ({error.strerror}); change its permissions"))
+        raise
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -13,6 +13,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict
 
 from llmcore.base.errors import UserError
+from llmcore.base.text import checked_input
 from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier, open_language_model
@@ -48,9 +49,10 @@ class ClassifierModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[Prediction]:
         with bad_requests():
-            if not all(model_input):
+            texts = [checked_input(text, "inputs") for text in model_input]
+            if not all(texts):
                 raise UserError("inputs: a text must not be empty; give texts with at least one character")
-            rows = classify_texts(self.model, self.tokenizer, model_input, batch_size=BATCH_SIZE)
+            rows = classify_texts(self.model, self.tokenizer, texts, batch_size=BATCH_SIZE)
         labels = self.model.labels
         return [
             Prediction(label=labels[int(row.argmax())], probabilities=dict(zip(labels, row.tolist(), strict=True)))
@@ -70,7 +72,10 @@ class InstructionModel(PythonModel):
             config = checked(params)
             if not all(row.instruction.strip() for row in model_input):
                 raise UserError("instruction: must not be empty; say what is to be done")
-            pairs = [(row.instruction, row.input or "") for row in model_input]
+            pairs = [
+                (checked_input(row.instruction, "instruction"), checked_input(row.input or "", "input"))
+                for row in model_input
+            ]
             check_room(self.model, self.tokenizer, self.form, pairs)
             answers = answer_instructions(self.model, self.tokenizer, self.form, pairs, config)
         return [answer.text for answer in answers]
@@ -84,7 +89,8 @@ class TextModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[str]:
         with bad_requests():
-            written = continue_texts(self.model, self.tokenizer, model_input, checked(params))
+            texts = [checked_input(text, "inputs") for text in model_input]
+            written = continue_texts(self.model, self.tokenizer, texts, checked(params))
         return [continuation.text for continuation in written]
 
 

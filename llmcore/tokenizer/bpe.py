@@ -9,13 +9,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_json, sha256_file, write_json, write_text
+from llmcore.base.files import read_bytes, read_json, sha256_file, write_json, write_text
+from llmcore.base.text import normalise_input
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT, PATTERN, to_bytes, to_characters
+from llmcore.tokenizer.long_runs import cut_long_runs
 
 if TYPE_CHECKING:
     import tiktoken
@@ -48,14 +50,18 @@ class Tokenizer:
         return tiktoken.Encoding("llmcore", pat_str=PATTERN, mergeable_ranks=self.ranks, special_tokens=specials)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`; special tokens in it are ordinary text."""
-        return self._encoding.encode_ordinary(text)
+        """Return the ids of `text`; special tokens in it are ordinary text, and overlong runs are cut first."""
+        return [number for part in cut_long_runs(text) for number in self._encoding.encode_ordinary(part)]
 
     def encode_stream(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """Yield the ids of each text; batches of TEXTS_PER_BATCH texts are encoded on all cores."""
         texts = iter(texts)
         while chunk := list(islice(texts, TEXTS_PER_BATCH)):
-            yield from self._encoding.encode_ordinary_batch(chunk, num_threads=os.cpu_count() or 1)
+            parts = [cut_long_runs(text) for text in chunk]
+            flat = [part for of_text in parts for part in of_text]
+            encoded = iter(self._encoding.encode_ordinary_batch(flat, num_threads=os.cpu_count() or 1))
+            for of_text in parts:
+                yield list(chain.from_iterable(islice(encoded, len(of_text))))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; bytes that are not valid UTF-8, as of a cut character, become U+FFFD."""
@@ -107,9 +113,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def read_merges(path: Path) -> list[Merge]:
     """Read `merges.txt`: a `#version` line, then two tokens per line, each a byte or made by an earlier line."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro tokenize`, or correct the folder") from None
+        lines = normalise_input(read_bytes(path).decode("utf-8")).split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); restore the file") from None
     known = {bytes([byte]) for byte in BYTE_TO_CHARACTER}

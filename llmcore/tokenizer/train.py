@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes
+from llmcore.tokenizer.long_runs import cut_long_runs
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -23,6 +24,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=list(BYTE_TO_CHARACTER.values()),
         show_progress=False,
     )
-    trained.train_from_iterator(texts, trainer)
+    trained.train_from_iterator((part for text in texts for part in cut_long_runs(text)), trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
     return Tokenizer([(to_bytes(left), to_bytes(right)) for left, right in merges])

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llmcore.data.audit import FAULTS, MAX_LISTED_CASES, Audit, Entry, audit_splits, class_counts
+from llmcore.data.audit import FAULTS, MAX_LISTED_CASES, SWALLOWED_LINES, Audit, Entry, audit_splits, class_counts
 from llmcore.data.split import normalise_message
 
 TRAIN = [("Call 0800 now", "spam"), ("hello", "ham"), ("hello", "ham"), ("HELLO ", "ham"), ("win", "spam")]
@@ -86,16 +88,61 @@ def test_classes_are_counted_in_every_split() -> None:
         ("&lt;#&gt; and &#39;", ["html_entities"]),
         ('"Hello', ["odd_quotes"]),
         ('5" is "wide"', ["odd_quotes"]),
-        ("first\nham\tsecond", ["swallowed_lines"]),
+        ("first\na\tsecond", ["swallowed_lines"]),
+        ("first,a\nsecond", ["swallowed_lines"]),
+        ("1,first,a,x\n2,second", ["swallowed_lines"]),
+        ("Dear a,\nsee you, a, at ten\na\nb", []),
     ],
 )
 def test_traces_of_wrong_encoding_and_quoting_are_found(text: str, faults: list[str]) -> None:
     found = audit_splits({"train": entries([(text, "a")]), "val": entries([("v", "a")]), "test": entries([("t", "a")])})
-    assert [fault for fault in FAULTS if found.metrics[fault]] == faults
+    assert [fault for fault in (*FAULTS, SWALLOWED_LINES) if found.metrics[fault]] == faults
     assert found.faults == [{"split": "train", "row": 0, "fault": fault, "text": text} for fault in faults]
 
 
-def test_only_the_requested_faults_are_counted() -> None:
-    found = audit_splits({name: entries([('two\n"lines', "a")]) for name in ("train", "val", "test")}, ["odd_quotes"])
+def test_free_labels_are_no_classes_and_their_lines_are_not_swallowed() -> None:
+    splits = {name: entries([('two\na,"lines', "a"), ("three", "A")]) for name in ("train", "val", "test")}
+    found = audit_splits(splits, classes=False)
     assert found.metrics["odd_quotes"] == 3
-    assert "swallowed_lines" not in found.metrics
+    assert not {"swallowed_lines", "look_alike_classes"} & found.metrics.keys()
+
+
+@pytest.mark.parametrize("damage", ["\ufffd", "\x00", "caf\u00c3\u00a9", "&amp;", '"open'])
+def test_a_damaged_answer_is_a_damaged_row(damage: str) -> None:
+    rows = [Entry("ask", "ask", damage, answer=damage), Entry("fine", "fine", "yes", answer="yes")]
+    found = audit_splits(dict.fromkeys(("train", "val", "test"), rows), classes=False)
+    assert [(case["split"], case["row"], case["text"]) for case in found.faults] == [
+        (name, 0, damage) for name in ("train", "val", "test")
+    ]
+
+
+ALIKE = [
+    ("1", "1.0", "+1", "01", "1e0", "1."),
+    ("0", "-0", "0.0"),
+    ("Ham", "ham", "HAM", "h\u200bam", "ham\ufeff", "ham\u00ad", "\uff48am"),
+    ("caf\u00e9", "cafe\u0301"),
+    ("not spam", "not_spam", "not-spam", "Not  Spam"),
+    ("spam", "s\u0440am", "sp\u0430m"),
+    ("\u00df", "ss"),
+    ("True", "true"),
+]
+
+
+@pytest.mark.parametrize("alike", ALIKE)
+def test_classes_that_look_alike_are_named(alike: tuple[str, ...]) -> None:
+    splits = {name: entries([("a", label) for label in (*alike, "other", "10")]) for name in ("train", "val", "test")}
+    found = audit_splits(splits)
+    assert found.look_alikes == [{"labels": [ascii(label) for label in sorted(alike)]}]
+    assert found.metrics["look_alike_classes"] == len(alike)
+
+
+@given(st.sets(st.text(), min_size=1, max_size=5))
+def test_any_labels_are_grouped_without_an_error(labels: set[str]) -> None:
+    found = audit_splits({name: entries([("a", label) for label in labels]) for name in ("train", "val", "test")})
+    assert found.metrics["look_alike_classes"] <= len(labels)
+
+
+def test_labels_that_differ_to_the_eye_are_not_alike() -> None:
+    labels = ["1", "10", "1.5", "-1", "ham", "spam", "C", "C++", "C#", "?", "!", "\u65e5", "\u672c", "nan", "inf"]
+    found = audit_splits({name: entries([("a", label) for label in labels]) for name in ("train", "val", "test")})
+    assert found.look_alikes == []

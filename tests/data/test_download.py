@@ -238,7 +238,7 @@ def test_a_wrong_hash_is_an_error_with_both_hashes_and_a_remedy_and_leaves_nothi
 
 def test_a_wrong_size_is_refused(site: Site, target: Path):
     site.files["/a"] = CONTENT
-    with pytest.raises(UserError, match="must have 5 bytes, got 1,048,576"):
+    with pytest.raises(UserError, match="must have at most 5 bytes, got 1,048,576"):
         get(remote(site.url("/a"), sha256=None, size_bytes=5), target)
     assert leftovers(target) == []
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import InstructionRow
+from llmcore.base.text import normalise_input
 from llmcore.data.download import fetch
 from llmcore.data.instructions import complete_rows, prompt_key, split_rows
 from llmcore.data.reading import AlpacaRow, read_alpaca
@@ -130,7 +131,8 @@ ALPACA = st.lists(
 def test_json_and_jsonl_give_the_same_rows(tmp_path: Path, rows: list[dict[str, Any]], ascii_only: bool) -> None:
     as_list = write(tmp_path / "a.json", json.dumps(rows, ensure_ascii=ascii_only))
     as_lines = write(tmp_path / "a.jsonl", "\n".join(json.dumps(one, ensure_ascii=ascii_only) for one in rows))
-    expected = [{**one, "input": one.get("input") or ""} for one in rows]
+    given = [{key: value for key, value in one.items() if value is not None} for one in rows]
+    expected = [{"input": ""} | {key: normalise_input(value) for key, value in one.items()} for one in given]
     assert read_alpaca(as_list) == read_alpaca(as_lines) == expected
 
 
@@ -160,11 +162,11 @@ def test_any_json_is_a_list_of_rows_or_a_user_error(tmp_path: Path, value: Any) 
         ("a.jsonl", "\n", "must be a list of rows, got an empty one"),
         ("a.json", '{"instruction": "a"}', "must be a list of rows, got dict"),
         ("a.json", '["a"]', "row 1: must be a JSON object, got str"),
-        ("a.json", '[{"instruction": "a"}]', r"row 1: 'output' is missing, found \['input', 'instruction'\]"),
+        ("a.json", '[{"instruction": "a"}]', r"row 1: 'output' is missing, found \['instruction'\]"),
         ("a.json", '[{"prompt": "a", "output": "b"}]', "row 1: 'instruction' is missing"),
         ("a.json", '[{"instruction": 5, "output": "b"}]', "row 1: 'instruction' must be a string, got 5"),
         ("a.json", '[{"instruction": "\\udc00", "output": "b"}]', "row 1, 'instruction': must be valid Unicode"),
-        ("a.txt", "text", "must end in .json or .jsonl, got '.txt'"),
+        ("a.txt", "text", "must end in .json or .jsonl, got 'a.txt'"),
     ],
 )
 def test_malformed_rows_are_refused_with_the_reason(tmp_path: Path, name: str, text: str, problem: str) -> None:

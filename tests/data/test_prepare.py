@@ -95,8 +95,8 @@ def test_the_content_of_audit_json_has_all_metrics_and_classes_only_where_rows_h
     (tmp_path / "b").mkdir()
     with_classes = messages(tmp_path / "a")
     assert audit_json(with_classes)["metrics"] == with_classes.metrics
-    assert list(audit_json(with_classes)) == ["metrics", "leaks", "conflicts", "faults", "classes"]
-    assert list(audit_json(instructions(tmp_path / "b"))) == ["metrics", "leaks", "conflicts", "faults"]
+    assert list(audit_json(with_classes)) == ["metrics", "leaks", "conflicts", "faults", "look_alikes", "classes"]
+    assert list(audit_json(instructions(tmp_path / "b"))) == ["metrics", "leaks", "conflicts", "faults", "look_alikes"]
 
 
 def test_a_table_of_the_user_may_have_four_classes_and_other_columns(tmp_path: Path) -> None:

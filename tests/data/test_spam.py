@@ -198,7 +198,7 @@ BAD_TABLES = [
     ("a.jsonl", '["a", "b"]\n', "line 1: must be a JSON object, got list"),
     ("a.jsonl", '{"text": "\\ud800", "label": "x"}\n', r"row 1, 'text': must be valid Unicode, got the lone surrogate"),
     ("a.jsonl", '{"text": "a", "label": null}\n{"text": "b"}\n', "row 1 has no 'label'"),
-    ("a.parquet", "PAR1", "must end in .csv, .tsv or .jsonl, got '.parquet'"),
+    ("a.parquet", "PAR1", "must end in .csv, .tsv or .jsonl, got 'a.parquet'"),
 ]
 
 

@@ -1,0 +1,21 @@
+"""Text in the one form that training reads, wherever it enters: files, arguments, standard input, requests."""
+
+from llmcore.base.errors import UserError
+
+
+def normalise_input(text: str) -> str:
+    """Return the text without byte order mark at its beginning, each line end as `\\n`."""
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def checked_input(text: str, where: str) -> str:
+    """Return `normalise_input`; UserError for a lone surrogate, which no UTF-8 file can contain.
+
+    JSON can spell one (`\\ud800`), and bytes of a command line that are not UTF-8 become some.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        got = repr(text[error.start])
+        raise UserError(f"{where}: must be valid Unicode, got the lone surrogate {got}; correct it") from None
+    return normalise_input(text)
