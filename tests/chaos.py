@@ -4,6 +4,7 @@ python tests/chaos.py --kills 50 --seed 0
 """
 
 import argparse
+import difflib
 import os
 import random
 import signal
@@ -54,6 +55,7 @@ class Chaos:
         self.build_seconds = time.monotonic() - begin
         self.files = self.workspace.hashes(*MADE)
         self.points = self.tracked()
+        self.lock = self.lock_lines()
 
     def disturbed_build(self, kills: int) -> Killed:
         """Build from nothing with that many kills; AssertionError where the result differs from the first one."""
@@ -96,11 +98,15 @@ class Chaos:
         made = self.workspace.hashes(*MADE)
         assert made.keys() == self.files.keys(), made.keys() ^ self.files.keys()
         differing = [name for name in made if made[name] != self.files[name]]
-        assert not differing, f"{differing} differ; see {self.log}"
+        changes = "\n".join(difflib.unified_diff(self.lock, self.lock_lines(), lineterm=""))
+        assert not differing, f"{differing} differ; see {self.log}\n{changes}"
         assert self.tracked() == self.points
         assert not self.running_runs(), self.running_runs()
         assert not (leftover := self.processes()), leftover
         assert not list((self.workspace.folder / ".ckpt").glob("*/*/step-*"))
+
+    def lock_lines(self) -> list[str]:
+        return (self.workspace.folder / "dvc.lock").read_text(encoding="utf-8").splitlines()
 
     def tracked(self) -> list[tuple[Any, ...]]:
         """Return every point of every training but its speed, and how its run ended.

@@ -1,4 +1,4 @@
-"""Every command and every program of the README works, as a user types it."""
+"""Every command of the README and the program in docs/models.md work, as a user types them."""
 
 import os
 import re
@@ -30,7 +30,8 @@ def test_every_command_of_the_readme_works(built: Workspace) -> None:
     built.run("git checkout -q params.yaml")
 
 
-def test_python_of_the_readme_works(built: Workspace) -> None:
-    [block] = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def test_documented_python_works(built: Workspace) -> None:
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
     assert {"ham", "spam"} & set(printed.splitlines())

@@ -1,5 +1,6 @@
 """The throughput of a training is reported every few seconds, without the time of evaluations."""
 
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -15,7 +16,7 @@ from llmcore.train.loop import StepResult
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which a test sets."""
     now = [100.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     return now
 
 

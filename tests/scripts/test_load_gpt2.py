@@ -33,7 +33,7 @@ def write_gpt2(folder: Path, merges: list[tuple[bytes, bytes]], **shape: int) ->
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch) -> Path:
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mirror that serves a tiny model under the name of the published one; its hashes are in the table."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -47,7 +47,7 @@ def mirror(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_download_is_a_model_folder_with_its_licence(mirror):
+def test_download_is_a_model_folder_with_its_licence(mirror: Path) -> None:
     download_weights.main(["gpt2", "weights/gpt2", "metrics.json"])
     assert read_json("metrics.json")["files"] == 4
     assert read_source("weights/gpt2") == Source("gpt2", "MIT (modified)")
@@ -58,7 +58,7 @@ def test_download_is_a_model_folder_with_its_licence(mirror):
         torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
-def test_weights_with_another_hash_are_refused_and_not_stored(mirror):
+def test_weights_with_another_hash_are_refused_and_not_stored(mirror: Path) -> None:
     weights = mirror / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(UserError, match=r"gpt2/model\.safetensors: SHA-256 must be "):
@@ -68,7 +68,7 @@ def test_weights_with_another_hash_are_refused_and_not_stored(mirror):
 
 
 @pytest.fixture(scope="module")
-def workspace(small: Workspace, tmp_path_factory) -> Workspace:
+def workspace(small: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = small.copy(tmp_path_factory.mktemp("load-gpt2"))
     write_gpt2(workspace.folder / "own", PAIRS[:30], n_layer=2, n_head=2, n_embd=16, n_positions=64)
     (workspace.folder / "own/README.md").write_text("---\nlicense: apache-2.0\n---\n")
@@ -77,7 +77,7 @@ def workspace(small: Workspace, tmp_path_factory) -> Workspace:
 
 
 @pytest.mark.slow
-def test_cropped_context_is_reported(workspace):
+def test_cropped_context_is_reported(workspace: Workspace) -> None:
     workspace.set(weights__context_length=24)
     printed = workspace.run("dvc repro report@load_gpt2")
     assert "The base of fine-tuning, models/base, is own. Of its 64 positions the first 24 were kept." in printed
@@ -93,7 +93,7 @@ def test_cropped_context_is_reported(workspace):
 
 
 @pytest.mark.slow
-def test_context_longer_than_the_models_is_one_error_line(workspace):
+def test_context_longer_than_the_models_is_one_error_line(workspace: Workspace) -> None:
     workspace.set(weights__context_length=65)
     printed = workspace.run("dvc repro load_gpt2", code=255)
     rule = "weights.context_length must be at most the 64 positions that the model of weights.path has, got 65"
@@ -103,7 +103,7 @@ def test_context_longer_than_the_models_is_one_error_line(workspace):
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_path):
+def test_preset_gpt2_124m_runs_to_the_end_on_random_weights_of_its_shape(tmp_path: Path) -> None:
     """With few rows and steps; without the pinned weights, the preset as it stands is refused."""
     workspace = Workspace(tmp_path)
     write_gpt2(tmp_path / "mirror/gpt2", PAIRS[:50_000])

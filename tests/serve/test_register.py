@@ -35,7 +35,8 @@ from llmcore.model.registry import new_model
 from llmcore.serve.register import REQUIREMENTS, register
 from llmcore.tokenizer.bpe import Tokenizer
 from llmcore.tokenizer.prompt import prompt
-from llmcore.tracking import mlflow_store, store_location
+from llmcore.tracking import mlflow_store
+from llmcore.tracking.store_location import store_uri
 
 TRACKING = "MLFLOW_TRACKING_URI"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy this machine has
@@ -85,7 +86,7 @@ def load(kind: str) -> Any:
     from mlflow.pyfunc import load_model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(TRACKING, store_location.store_uri())
+        patch.setenv(TRACKING, store_uri())
         return load_model(f"models:/{REGISTERED[kind].registered_name}@champion")
 
 
@@ -319,11 +320,11 @@ def test_served_code_is_the_one_stored_with_the_model_and_needs_no_more_than_the
 
 @pytest.fixture
 def server(project: Path) -> Iterator[int]:
-    """The README's command, as a user types it in the project, on a free port: no PYTHONPATH, and no way out."""
+    """The documented command, as a user types it in the project, on a free port: no PYTHONPATH, and no way out."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    [command] = readme_commands("DO_NOT_TRACK=true mlflow models serve ")
+    [command] = documented_commands("DO_NOT_TRACK=true mlflow models serve ")
     unplugged = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DVC_ROOT", TRACKING)}
     environment |= unplugged | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -354,14 +355,15 @@ def test_mlflow_serves_a_registered_model_without_a_network(project, server):
     assert status == 200
     assert [list(row["probabilities"].values()) for row in answer["predictions"]] == expected.tolist()
     assert post_to(server, {"inputs": [""]})[0] == post_to(server, b"{")[0] == 400
-    [asked] = readme_commands("curl ")
+    [asked] = documented_commands("curl ")
     curl = ["bash", "-c", asked.replace("5050", str(server)).replace("curl ", "curl --noproxy '*' ")]
     answer = json.loads(subprocess.run(curl, capture_output=True, check=True).stdout)
     assert answer["predictions"][0]["label"] in LABELS
 
 
-def readme_commands(start: str) -> list[str]:
-    return [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith(start)]
+def documented_commands(start: str) -> list[str]:
+    lines = (ROOT / "docs/serving.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith(start)]
 
 
 def wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,6 +1,7 @@
 """`make ui` links to the trainings, or says in one line why there is nothing to show."""
 
 import socket
+import subprocess
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_store_with_its_password_is_not_on_the_command_line(monkeypatch):
     called: dict[str, Any] = {}
     monkeypatch.setattr(ui, "check_store", lambda uri: None)
     monkeypatch.setattr(ui, "page", lambda port: "")
-    monkeypatch.setattr("subprocess.Popen", lambda command, env: called.update(command=command, env=env) or Ended())
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env: called.update(command=command, env=env) or Ended())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
     assert ui.main() == 0
     assert not [word for word in called["command"] if "password" in word]
