@@ -1,4 +1,4 @@
-"""Every command of the README and the program in docs/models.md work, as a user types them."""
+"""Every command of the README and of docs/, and the program in docs/models.md, work as a user types them."""
 
 import os
 import re
@@ -10,14 +10,15 @@ from workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# commands of the README that other tests run: this suite itself, servers and who asks them
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# commands that other tests run: this suite itself, servers and who asks them
 ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
 
 
-def test_every_command_of_the_readme_works(built: Workspace) -> None:
+def test_every_documented_command_works(built: Workspace) -> None:
     """In one shell, in a clone whose .venv is this environment."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if not line.startswith(ELSEWHERE)]
     venv = built.folder / ".venv"
     venv.symlink_to(sys.prefix)
