@@ -123,6 +123,11 @@ def test_any_text_is_a_value_or_a_value_error_of_one_line(text: str) -> None:
     assert not isinstance(value, float) or math.isfinite(value)
 
 
+def test_the_size_of_an_integer_is_told_without_words_about_python() -> None:
+    with pytest.raises(ValueError, match=r"^an integer of 5,000 digits is too large$"):
+        parse_json("9" * 5000)
+
+
 def test_nan_is_missing() -> None:
     assert parse_json('{"a": NaN, "b": [NaN]}') == {"a": None, "b": [None]}
 

@@ -91,7 +91,7 @@ def test_classes_are_counted_in_every_split() -> None:
         ("first\na\tsecond", ["swallowed_lines"]),
         ("first,a\nsecond", ["swallowed_lines"]),
         ("1,first,a,x\n2,second", ["swallowed_lines"]),
-        ("Dear a,\nsee you, a, at ten\na\nb", []),
+        ("Dear a,\nsee you, a, at ten\na, b\na\nb", []),
     ],
 )
 def test_traces_of_wrong_encoding_and_quoting_are_found(text: str, faults: list[str]) -> None:

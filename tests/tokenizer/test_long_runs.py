@@ -45,6 +45,12 @@ def test_cutting_loses_nothing_and_bounds_every_piece(runs: list[tuple[str, int]
     assert max((len(piece) for part in parts for piece in pattern_pieces(part)), default=0) <= MAX_RUN + 1
 
 
+@pytest.mark.parametrize("two", ["a1", "1!", "a!", "a ", "中1", "\n_"])
+def test_two_runs_of_different_kinds_are_not_one(two: str) -> None:
+    text = two[0] * (MAX_RUN - 100) + two[1] * (MAX_RUN - 100)
+    assert cut_long_runs(text) == [text]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(ONES, st.integers(1, MAX_RUN // 3)), max_size=20))
 def test_text_without_an_overlong_run_stays_whole(runs: list[tuple[str, int]]) -> None:
