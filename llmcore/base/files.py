@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -273,6 +274,15 @@ def fresh_folder(path: str | Path) -> Path:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file that `write_csv` wrote, every value as a string."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """Return the rows of a CSV file that `write_csv` wrote, every value as a string of any length.
+
+    UserError if it is missing or not UTF-8.
+    """
+    csv.field_size_limit(sys.maxsize)  # of the process; 131,072 characters otherwise
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` to build it, or correct the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None

@@ -1,14 +1,14 @@
 """Evaluation of answers to instructions: scores with intervals, and two baselines."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from llmcore.base.rows import AnswerRow, InstructionRow
 from llmcore.evaluate.baselines import lookup_answers, most_frequent
+from llmcore.evaluate.metric_names import interval_ends, kind_metric
 from llmcore.evaluate.scores import (
     Uncertainty,
     exact_match,
-    interval_ends,
     mean_interval,
     rouge_l,
     token_f1,
@@ -52,7 +52,7 @@ def answer_scores(rows: Sequence[AnswerRow], uncertainty: Uncertainty) -> dict[s
     """Return proportions and means over `scored` rows, each with its interval.
 
     `judge_score` needs at least one row with a score. Rows marked `checkable`, whose answer is right or
-    wrong, also give `checkable_accuracy` and `accuracy_<kind>`.
+    wrong, also give `checkable_accuracy` and `kind_metric` of `accuracy`.
     """
     metrics: dict[str, float] = {"rows": len(rows)}
     metrics |= _proportion("exact_match", [row["correct"] for row in rows], uncertainty)
@@ -64,7 +64,7 @@ def answer_scores(rows: Sequence[AnswerRow], uncertainty: Uncertainty) -> dict[s
     judge_scores = [score for row in rows if (score := row.get("judge_score")) is not None]
     if judge_scores:
         metrics |= _mean("judge_score", judge_scores, uncertainty)
-    return metrics | _checkable_scores([row for row in rows if row.get("checkable")], uncertainty)
+    return metrics | _checkable_scores([row for row in rows if is_checkable(row)], uncertainty)
 
 
 def baseline_scores(
@@ -96,11 +96,22 @@ def _checkable_scores(rows: Sequence[AnswerRow], uncertainty: Uncertainty) -> di
     metrics |= _proportion("checkable_accuracy", [row["correct"] for row in rows], uncertainty)
     by_kind: dict[str, list[bool]] = {}
     for row in rows:
-        if kind := row.get("kind"):
+        if kind := kind_of(row):
             by_kind.setdefault(kind, []).append(row["correct"])
     for kind, correct in sorted(by_kind.items()):
-        metrics[f"accuracy_{'_'.join(str(kind).split())}"] = sum(correct) / len(correct)
+        metrics |= _proportion(kind_metric(kind, "accuracy"), correct, uncertainty)
     return metrics
+
+
+def is_checkable(row: Mapping[str, Any]) -> bool:
+    """Return whether a row's answer is right or wrong; `checkable` must be true itself, not a text such as "no"."""
+    return row.get("checkable") is True
+
+
+def kind_of(row: Mapping[str, Any]) -> str | None:
+    """Return the kind of a row's instruction; None where it has none that is a text."""
+    kind = row.get("kind")
+    return kind if isinstance(kind, str) and kind else None
 
 
 def _proportion(metric: str, values: Sequence[bool], uncertainty: Uncertainty) -> dict[str, float]:

@@ -2,6 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_WEIGHTS = 2_000_000  # of a classifier fitted at once: L-BFGS holds 25 numbers per weight, 400 MB in all
 
 
 def most_frequent(answers: Sequence[str]) -> str:
@@ -28,15 +33,37 @@ def tfidf_predictions(train_texts: Sequence[str], train_labels: Sequence[str], t
 
     Punctuation marks count as words, because exclamation marks are typical of spam. Deterministic: the
     solver starts at zero and runs on one thread. If training has a single class, it is always predicted.
+    Where all classes together would take too much memory, each is fitted against the rest by itself.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    if len(set(train_labels)) == 1:
-        return [train_labels[0]] * len(test_texts)
+    classes = sorted(set(train_labels))
+    if len(classes) == 1:
+        return classes * len(test_texts)
+    number = {label: place for place, label in enumerate(classes)}
+    targets = np.array([number[label] for label in train_labels])
     vectorizer = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True)
     with threadpool_limits(1):
         features = vectorizer.fit_transform(train_texts)
-        model = LogisticRegression(C=10.0, max_iter=1000).fit(features, list(train_labels))
-        return [str(label) for label in model.predict(vectorizer.transform(test_texts))]
+        test_features = vectorizer.transform(test_texts)
+        if len(classes) > 2 and len(classes) * features.shape[1] > MAX_WEIGHTS:
+            predicted = _one_against_rest(features, targets, test_features)
+        else:
+            predicted = LogisticRegression(C=10.0, max_iter=1000).fit(features, targets).predict(test_features)
+        return [classes[place] for place in predicted]
+
+
+def _one_against_rest(features: Any, targets: np.ndarray, test_features: Any) -> np.ndarray:
+    """Return the class of each test row whose own logistic regression is surest; one model is held at a time."""
+    from sklearn.linear_model import LogisticRegression
+
+    best = np.full(test_features.shape[0], -np.inf)
+    predicted = np.zeros(test_features.shape[0], dtype=np.int64)
+    for target in range(targets.max() + 1):
+        solver = LogisticRegression(C=10.0, solver="liblinear", dual=True, tol=0.01, random_state=0)
+        scores = solver.fit(features, targets == target).decision_function(test_features)
+        predicted[scores > best] = target
+        best = np.maximum(best, scores)
+    return predicted

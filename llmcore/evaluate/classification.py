@@ -10,6 +10,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
 from llmcore.evaluate.baselines import lookup_answers, most_frequent, tfidf_predictions
 from llmcore.evaluate.compare import compare_correctness
+from llmcore.evaluate.metric_names import interval_ends, prefixed
 from llmcore.evaluate.scores import (
     Uncertainty,
     classification_intervals,
@@ -19,6 +20,8 @@ from llmcore.evaluate.scores import (
 )
 
 MAX_LISTED_ERRORS = 100
+MAX_LISTED_LABELS = 10  # in an error's text
+MAX_PROBABILITY_COLUMNS = 20  # of a prediction; with more classes only those of its two classes are written
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ def evaluate_classifier(
     """Evaluate the predictions for `test`, and what simple baselines learn from `train`.
 
     `probabilities` is (test rows, labels). `key` normalises a text: a test row leaks if a training text has
-    the same key. If some rows leak, `leak_free_*` are the metrics of the others. UserError if a test row
+    the same key. If some rows leak, the metrics `leak_free_...` are those of the others. UserError if a test row
     has a label that is not in `labels`.
     """
     texts = [row["text"] for row in test]
     actual = [row["label"] for row in test]
     if unknown := sorted(set(actual) - set(labels)):
-        known = ", ".join(map(repr, labels))
+        known = ", ".join([*map(repr, labels[:MAX_LISTED_LABELS]), *["..."] * (len(labels) > MAX_LISTED_LABELS)])
         raise UserError(f"test rows: label must be one of {known}, got {unknown[0]!r}; train on rows with this label")
     predicted = [labels[index] for index in probabilities.argmax(-1)]
     baselines = baseline_predictions([row["text"] for row in train], [row["label"] for row in train], texts)
@@ -70,7 +73,7 @@ def evaluate_classifier(
 
     metrics = metrics_of(range(len(test))) | {"leaked_rows": len(test) - len(leak_free)} | best_possible_accuracy(test)
     if 0 < len(leak_free) < len(test):
-        metrics |= {f"leak_free_{name}": value for name, value in metrics_of(leak_free).items()}
+        metrics |= {prefixed("leak_free_", name): value for name, value in metrics_of(leak_free).items()}
     predictions = prediction_rows(texts, actual, predicted, labels, probabilities)
     return ClassifierResults(metrics, predictions, most_confident_errors(predictions), models_table(metrics, baselines))
 
@@ -82,6 +85,16 @@ def scores_with_intervals(
     counts = confusion_counts(actual, predicted, names)
     intervals = classification_intervals(counts, names, uncertainty.confidence, uncertainty.generator)
     return classification_metrics(actual, predicted, names) | intervals
+
+
+def overall_scores(
+    actual: Sequence[str], predicted: Sequence[str], names: Sequence[str], uncertainty: Uncertainty
+) -> dict[str, float]:
+    """Return `accuracy` and `macro_f1` with their intervals."""
+    counts = confusion_counts(actual, predicted, names)
+    metrics = classification_metrics(actual, predicted, names)
+    intervals = classification_intervals(counts, names, uncertainty.confidence, uncertainty.generator, per_class=False)
+    return {score: metrics[score] for score in ("accuracy", "macro_f1")} | intervals
 
 
 def binary_ranking(
@@ -126,16 +139,13 @@ def compare_with_baselines(
     """
     metrics: dict[str, float] = {}
     for baseline, guesses in baselines.items():
-        scores = scores_with_intervals(actual, guesses, names, uncertainty)
-        metrics |= {f"{baseline}_{k}": v for k, v in scores.items() if k.startswith(("accuracy", "macro_f1"))}
+        scores = overall_scores(actual, guesses, names, uncertainty)
+        metrics |= {f"{baseline}_{score}": value for score, value in scores.items()}
     gain = compare_correctness(
         correctness(actual, baselines["tfidf"]), correctness(actual, predicted), uncertainty.confidence
     )
-    return metrics | {
-        "gain_over_tfidf": gain.difference,
-        "gain_over_tfidf_low": gain.low,
-        "gain_over_tfidf_high": gain.high,
-    }
+    interval = interval_ends("gain_over_tfidf", (gain.low, gain.high))
+    return metrics | {"gain_over_tfidf": gain.difference} | interval
 
 
 def against_tfidf(metrics: Mapping[str, float]) -> str:
@@ -178,12 +188,28 @@ def prediction_rows(
     names: Sequence[str],
     probabilities: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Return one row per text: `text`, `label`, `predicted`, and `p_<name>` of each class to six digits."""
+    """Return one row per text: `text`, `label`, `predicted`, and probabilities to six digits.
+
+    These are `p_<name>` of each class; of more than MAX_PROBABILITY_COLUMNS classes `probability`, that of the
+    predicted one, and `label_probability`.
+    """
     rows: list[dict[str, Any]] = []
+    number = {name: place for place, name in enumerate(names)}
     for text, label, guess, row in zip(texts, actual, predicted, probabilities, strict=True):
-        classes = {f"p_{name}": round(float(p), 6) for name, p in zip(names, row, strict=True)}
-        rows.append({"text": text, "label": label, "predicted": guess} | classes)
+        if len(names) <= MAX_PROBABILITY_COLUMNS:
+            shown = {f"p_{name}": row[place] for name, place in number.items()}
+        else:
+            shown = {"probability": row[number[guess]], "label_probability": row[number[label]]}
+        numbers = {column: round(float(value), 6) for column, value in shown.items()}
+        rows.append({"text": text, "label": label, "predicted": guess} | numbers)
     return rows
+
+
+def prediction_probabilities(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the probabilities of the predicted class and of the label, as one of `prediction_rows` has them."""
+    if "probability" in row:
+        return row["probability"], row["label_probability"]
+    return row[f"p_{row['predicted']}"], row[f"p_{row['label']}"]
 
 
 def most_confident_errors(predictions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -191,17 +217,12 @@ def most_confident_errors(predictions: Sequence[Mapping[str, Any]]) -> list[dict
 
     Their keys: `text`, `label`, `predicted`, and the probabilities `p_predicted` and `p_label`.
     """
-    errors = [
-        {
-            "text": row["text"],
-            "label": row["label"],
-            "predicted": row["predicted"],
-            "p_predicted": row[f"p_{row['predicted']}"],
-            "p_label": row[f"p_{row['label']}"],
-        }
-        for row in predictions
-        if row["label"] != row["predicted"]
-    ]
+    errors = []
+    for row in predictions:
+        if row["label"] != row["predicted"]:
+            p_predicted, p_label = prediction_probabilities(row)
+            what = {key: row[key] for key in ("text", "label", "predicted")}
+            errors.append({**what, "p_predicted": p_predicted, "p_label": p_label})
     return sorted(errors, key=lambda row: -row["p_predicted"])[:MAX_LISTED_ERRORS]
 
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmcore.evaluate.metric_names import class_metric, interval_ends
+
 RESAMPLES = 2000
+MAX_DRAWN_COUNTS = 4_000_000  # held at a time, 32 MB; more are drawn in parts
 
 
 @dataclass(frozen=True)
@@ -43,86 +46,111 @@ def confusion_counts(actual: Sequence[str], predicted: Sequence[str], names: Seq
     """
     from sklearn.metrics import confusion_matrix
 
-    counts: np.ndarray = confusion_matrix(actual, predicted, labels=list(names))
+    rows, columns = label_numbers(names, actual, predicted)
+    counts: np.ndarray = confusion_matrix(rows, columns, labels=range(len(names)))
     return counts
+
+
+def label_numbers(names: Sequence[str], *labels: Sequence[str]) -> list[np.ndarray]:
+    """Return each list of labels as places in `names`; NumPy and scikit-learn take `"a"` and `"a\\0"` for equal."""
+    number = {name: place for place, name in enumerate(names)}
+    return [np.array([number[label] for label in of_rows], dtype=np.int64) for of_rows in labels]
 
 
 def classification_metrics(actual: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """Return accuracy, macro F1, and precision, recall and F1 of each class.
 
-    Keys: `rows accuracy macro_f1 precision_<name> recall_<name> f1_<name>`. A ratio with denominator zero
-    (precision of a class that is never predicted) is 0. Macro F1 is the mean over the classes that occur.
+    Keys: `rows accuracy macro_f1`, and `class_metric` of `precision`, `recall`, `f1`. A ratio with denominator
+    zero (precision of a class that is never predicted) is 0. Macro F1 is the mean over the classes that occur.
     """
     from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
+    expected, guesses = label_numbers(names, actual, predicted)
     metrics = {
         "rows": len(actual),
-        "accuracy": float(accuracy_score(actual, predicted)),
-        "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0)),
+        "accuracy": float(accuracy_score(expected, guesses)),
+        "macro_f1": float(f1_score(expected, guesses, average="macro", zero_division=0)),
     }
-    per_class = precision_recall_fscore_support(actual, predicted, labels=list(names), zero_division=0)
+    per_class = precision_recall_fscore_support(expected, guesses, labels=range(len(names)), zero_division=0)
     for key, values in zip(("precision", "recall", "f1"), per_class, strict=False):  # the fourth is the support
-        metrics |= {f"{key}_{name}": float(value) for name, value in zip(names, values, strict=True)}
+        metrics |= {class_metric(name, key): float(value) for name, value in zip(names, values, strict=True)}
     return metrics
 
 
 def classification_intervals(
-    counts: np.ndarray, names: Sequence[str], confidence: float, generator: np.random.Generator
+    counts: np.ndarray,
+    names: Sequence[str],
+    confidence: float,
+    generator: np.random.Generator,
+    *,
+    per_class: bool = True,
 ) -> dict[str, float]:
     """Return `<metric>_low` and `<metric>_high` of each of the `classification_metrics`, from confusion counts.
 
     Accuracy, precision and recall are proportions and get Wilson's interval. F1 is not a proportion, so its
-    interval is bootstrapped.
+    interval is bootstrapped. Counts are (K, K); time and memory grow with the cells that are not zero.
+    Without `per_class` only those of accuracy and macro F1.
     """
     hits = np.diagonal(counts)
     n_actual = counts.sum(axis=1)
     n_predicted = counts.sum(axis=0)
     intervals = {"accuracy": wilson_interval(hits.sum(), counts.sum(), confidence)}
-    for i, name in enumerate(names):
-        intervals[f"precision_{name}"] = wilson_interval(hits[i], n_predicted[i], confidence)
-        intervals[f"recall_{name}"] = wilson_interval(hits[i], n_actual[i], confidence)
-    resampled = _resampled_counts(counts, generator)
-    intervals["macro_f1"] = percentile_interval(_macro_f1(resampled), confidence)
-    f1 = _class_f1(resampled)  # (RESAMPLES, K)
-    for i, name in enumerate(names):
-        intervals[f"f1_{name}"] = percentile_interval(f1[:, i], confidence)
+    classes = list(enumerate(names)) if per_class else []
+    for i, name in classes:
+        intervals[class_metric(name, "precision")] = wilson_interval(hits[i], n_predicted[i], confidence)
+        intervals[class_metric(name, "recall")] = wilson_interval(hits[i], n_actual[i], confidence)
+    f1, macro_f1 = _resampled_f1(counts, generator)
+    intervals["macro_f1"] = percentile_interval(macro_f1, confidence)
+    for i, name in classes:
+        intervals[class_metric(name, "f1")] = percentile_interval(f1[:, i], confidence)
     ends: dict[str, float] = {}
     for metric, interval in intervals.items():
         ends |= interval_ends(metric, interval)
     return ends
 
 
-def interval_ends(metric: str, interval: tuple[float, float]) -> dict[str, float]:
-    """Return an interval under the names that metrics use: `<metric>_low` and `<metric>_high`."""
-    low, high = interval
-    return {f"{metric}_low": low, f"{metric}_high": high}
-
-
-def _resampled_counts(counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the confusion counts of RESAMPLES bootstrap samples: (K, K) -> (RESAMPLES, K, K).
+def _resampled_f1(counts: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return F1 of each class, (RESAMPLES, K), and macro F1, (RESAMPLES,), of bootstrap samples of counts (K, K).
 
     Rows drawn with replacement fill the cells by a multinomial distribution. Drawing the cells and
-    vectorising F1 takes milliseconds; scikit-learn on the rows of each sample would take seconds.
+    vectorising F1 takes milliseconds; scikit-learn on the rows of each sample would take seconds. Cells that
+    are zero stay zero, so they are neither drawn nor held: at most one cell per row of the test is left.
     Efron and Tibshirani, "An introduction to the bootstrap" (1993).
     """
-    total = int(counts.sum())
-    drawn = generator.multinomial(total, counts.reshape(-1) / total, size=RESAMPLES)
-    return drawn.reshape(RESAMPLES, *counts.shape)
+    from scipy.sparse import csr_array
+
+    n_classes = len(counts)
+    flat = counts.reshape(-1)
+    cells = np.flatnonzero(flat)
+    if cells[-1] < len(flat) - 1:
+        cells = np.append(cells, len(flat) - 1)  # the last cell gets what is left, without a draw
+    actual, predicted = np.divmod(cells, n_classes)
+    shape = (n_classes, len(cells))
+    ones = np.ones(len(cells), dtype=np.int64)
+    order = np.arange(len(cells))
+    cases_of = csr_array((ones, (actual, order)), shape) + csr_array((ones, (predicted, order)), shape)
+    hits_of = csr_array(((actual == predicted).astype(np.int64), (actual, order)), shape)
+    f1 = np.empty((RESAMPLES, n_classes))
+    macro_f1 = np.empty(RESAMPLES)
+    part_size = max(MAX_DRAWN_COUNTS // len(cells), 1)
+    for begin in range(0, RESAMPLES, part_size):
+        part = slice(begin, min(begin + part_size, RESAMPLES))
+        total = int(flat.sum())
+        drawn = generator.multinomial(total, flat[cells] / total, size=part.stop - part.start).T
+        hits = np.ascontiguousarray((hits_of @ drawn).T)  # so that sums over classes are added in one order
+        f1[part], macro_f1[part] = f1_scores(hits, np.ascontiguousarray((cases_of @ drawn).T))
+    return f1, macro_f1
 
 
-def _class_f1(counts: np.ndarray) -> np.ndarray:
-    """Return the F1 of each class, 0 for a class without rows: confusion counts (..., K, K) -> (..., K)."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    cases = counts.sum(axis=-1) + counts.sum(axis=-2)  # actual + predicted; 0 only where hits are 0
+def f1_scores(hits: np.ndarray, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F1 of each class, (..., K), and its mean over the classes that occur, (...).
+
+    `hits` are the rows classified correctly, `cases` the actual plus the predicted ones of each class: (..., K).
+    F1 of a class without cases is 0.
+    """
     f1: np.ndarray = 2.0 * hits / np.maximum(cases, 1)
-    return f1
-
-
-def _macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Return the mean F1 over the classes that occur: confusion counts (..., K, K) -> (...)."""
-    occurs = (counts.sum(axis=-1) + counts.sum(axis=-2)) > 0
-    mean: np.ndarray = _class_f1(counts).sum(axis=-1) / occurs.sum(axis=-1)
-    return mean
+    macro_f1: np.ndarray = f1.sum(axis=-1) / (cases > 0).sum(axis=-1)
+    return f1, macro_f1
 
 
 def bootstrap_interval(

@@ -1,6 +1,5 @@
 """Comparison of two evaluations: read their result files, pair the rows, and report which model is better."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_jsonl
+from llmcore.base.files import read_csv, read_jsonl
 from llmcore.evaluate.compare import Comparison, compare_correctness, compare_scores, verdict
 
 Row = Mapping[str, Any]
@@ -83,18 +82,14 @@ def result_file(path: Path) -> Path:
 
 def read_results(file: Path, columns: Sequence[str]) -> list[Row]:
     """Return the rows of a result file. UserError if it is empty, or a row lacks one of `columns` or its result."""
-    if file.suffix == ".jsonl":
-        rows: list[Row] = list(read_jsonl(file))
-    else:
-        with open(file, encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+    rows: Sequence[Row] = list(read_jsonl(file)) if file.suffix == ".jsonl" else read_csv(file)
     needed = [*columns, "predicted" if file.suffix == ".csv" else "correct"]
     for number, row in enumerate(rows, start=1):
         if missing := [key for key in needed if row.get(key) is None]:
             raise UserError(f"{file}, row {number}: {missing[0]!r} is missing; give what an evaluation stage wrote")
     if not rows:
         raise UserError(f"{file}: must hold at least one row, found none; evaluate again")
-    return rows
+    return list(rows)
 
 
 def pair_rows(

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmcore.base.files import fresh_folder, read_csv, read_json, read_jsonl, write_text
 from llmcore.config.kinds import MODEL_KINDS
 from llmcore.report import figures
@@ -25,7 +27,15 @@ def draw_report(stage: str, metrics: Metrics, tables: Path, plots: Path) -> None
 def draw_steps(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:
     steps = _numbers(table)
     evaluations = _numbers(table.with_name("evaluations.csv"))
-    figures.loss_curves(plots / "loss.png", steps, evaluations, floor=metrics.get("floor_nats_per_token"))
+    per_token, per_byte = metrics.get("val/loss"), metrics.get("val/nats_per_byte")
+    figures.loss_curves(
+        plots / "loss.png",
+        steps,
+        evaluations,
+        floor=metrics.get("floor_nats_per_token"),
+        unit="nats per message" if stage == "finetune_classifier" else "nats per token",
+        bytes_per_token=per_token / per_byte if per_token and per_byte else None,
+    )
     figures.learning_rate(plots / "lr.png", steps)
 
 
@@ -58,11 +68,15 @@ def draw_attention(stage: str, metrics: Metrics, table: Path, plots: Path) -> No
 def draw_confusion(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:
     rows = read_csv(table)
     labels = [column.removeprefix("p_") for column in rows[0] if column.startswith("p_")]
+    if not labels:  # of many classes only two probabilities are written
+        labels = sorted({row[key] for row in rows for key in ("label", "predicted")})
     number = {label: place for place, label in enumerate(labels)}
-    counts = [[0] * len(labels) for _ in labels]
+    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for row in rows:
-        counts[number[row["label"]]][number[row["predicted"]]] += 1
+        counts[number[row["label"]], number[row["predicted"]]] += 1
     figures.confusion_matrix(plots / "confusion.png", counts, labels)
+    if len(labels) > figures.MAX_NAMED_CLASSES:
+        figures.confused_pairs(plots / "confused_pairs.png", counts, labels)
 
 
 def write_audit_page(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:

@@ -4,43 +4,25 @@ Every function draws one figure and writes it as PNG to `path`. Colours are thos
 the map cividis, which colour-blind readers can distinguish; fonts come with matplotlib.
 """
 
-import io
 import textwrap
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmcore.base.files import write_bytes
+from llmcore.report.drawing import BLUE, GREEN, GREY, ORANGE, colour_bar, drawing, name_ticks, short
+from llmcore.report.drawing import visible as visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 120,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.constrained_layout.h_pad": 0.1,
-    "font.size": 10,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E5E8",
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a dollar sign in a text is a dollar sign
-}
 SMOOTHED_FROM = 60  # steps; fewer are drawn as they are
+MIN_LOGARITHMIC_RANGE = 4  # from the lowest to the highest loss, as a factor; below it the axis is linear
+MAX_NAMED_CLASSES = 20  # of a confusion matrix with names and numbers
+MAX_PAIRS = 25
+MAX_POINTS = 250  # of a side of the picture of many classes
 MAX_LINE_CHARACTERS = 76  # of a text drawn token by token
 MAX_LINES = 40
+TOKEN_GAP = 0.2  # of a character, between two tokens
 
 Row = Mapping[str, float | None]
 T = TypeVar("T")
@@ -52,24 +34,75 @@ def loss_curves(
     evaluations: Sequence[Row],
     *,
     floor: float | None = None,
+    unit: str = "nats per token",
+    bytes_per_token: float | None = None,
     title: str = "Loss",
 ) -> None:
-    """Draw `train/loss` of `steps` and `val/loss` of `evaluations` over `step`, in nats.
+    """Draw `train/loss` of `steps` and `val/loss` of `evaluations` over `step`: the whole, and its second half.
 
-    `floor` is the lowest loss any model can reach, where it is known.
+    `floor` is the lowest loss any model can reach, where it is known. With `bytes_per_token` the legend has the
+    last value in nats per byte too.
     """
-    with drawing(path, (7, 4)) as figure:
-        axes = figure.add_subplot(title=title, xlabel="step", ylabel="loss in nats")
-        places, losses = _points(steps, "train/loss")
-        if len(places) > SMOOTHED_FROM:
-            axes.plot(places, losses, color=BLUE, alpha=0.3, lw=1)
-            axes.plot(places, _smoothed(losses), color=BLUE, label="training, smoothed")
-        else:
-            axes.plot(places, losses, color=BLUE, label="training")
-        axes.plot(*_points(evaluations, "val/loss"), color=ORANGE, marker="o", markersize=4, label="validation")
-        if floor is not None:
-            axes.axhline(floor, color=GREY, ls="--", lw=1.2, label=f"floor of this text, {floor:.3f}")
-        axes.legend()
+
+    def in_words(loss: float) -> str:
+        return f"{loss:.3f}" + (f" ({loss / bytes_per_token:.3f} nats per byte)" if bytes_per_token else "")
+
+    places, losses = _points(steps, "train/loss")
+    is_long = len(places) > SMOOTHED_FROM
+    validated, val_losses = _points(evaluations, "val/loss")
+    training = (places, _smoothed(losses) if is_long else losses)
+    with drawing(path, (10 if is_long else 7, 4)) as figure:
+        both = figure.subplots(1, 2 if is_long else 1, squeeze=False, width_ratios=[3, 2][: 1 + is_long])[0]
+        for axes in both:
+            if is_long:
+                axes.plot(places, losses, color=BLUE, alpha=0.3, lw=1)
+            label = "training, smoothed" if is_long else "training"
+            axes.plot(*training, color=BLUE, label=label)
+            label = f"validation, at the end {in_words(val_losses[-1])}" if val_losses else "validation"
+            axes.plot(validated, val_losses, color=ORANGE, lw=1.2, marker="o", markersize=4.5, label=label)
+            if floor is not None:
+                axes.axhline(floor, color=GREY, ls="--", lw=1.2, label=f"floor of this text, {in_words(floor)}")
+        lowest = min(val_losses) / 5 if val_losses and floor is None else floor
+        is_logarithmic = _make_logarithmic(both[0], [*losses, *val_losses], lowest)
+        scale = "loss, logarithmic" if is_logarithmic else "loss"
+        both[0].set(title=f"{title} in {unit}", xlabel="step", ylabel=scale)
+        both[0].legend()
+        if is_long:
+            half = places[-1] / 2
+            points = [*zip(*training, strict=True), *zip(validated, val_losses, strict=True)]
+            shown = [loss for step, loss in points if step >= half]
+            _show_second_half(both[1], shown, floor, (half, places[-1]))
+
+
+def _make_logarithmic(axes: "Axes", losses: Sequence[float], lowest: float | None) -> bool:
+    """Make the loss axis logarithmic if the losses fall far enough for that; return whether they do.
+
+    `lowest` is the end of the axis, where known: noise below it is cut off.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    positive = [loss for loss in losses if loss > 0]
+    top = max(positive, default=1.0)
+    bottom = lowest if lowest and lowest > 0 else min(positive, default=1.0)
+    if bottom * MIN_LOGARITHMIC_RANGE > top:
+        return False
+    axes.set_yscale("log")
+    axes.set_ylim(bottom / 1.15, top * 1.15)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return True
+
+
+def _show_second_half(axes: "Axes", losses: Sequence[float], floor: float | None, steps: tuple[float, float]) -> None:
+    """Cut both axes to the second half of a training; the floor is in view where the loss has come near it."""
+    low, high = min(losses), max(losses)
+    if floor is not None and low - floor <= max(high - low, 0.1 * low):
+        low, high = min(low, floor), max(high, floor)
+    margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
+    begin, end = steps
+    axes.set(title="The second half", xlabel="step", ylabel="loss", xlim=(begin, end * 1.02))
+    axes.set_ylim(low - margin, high + margin)
 
 
 def learning_rate(path: str | Path, rows: Sequence[Row]) -> None:
@@ -81,12 +114,18 @@ def learning_rate(path: str | Path, rows: Sequence[Row]) -> None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
 
 
-def confusion_matrix(path: str | Path, counts: Sequence[Sequence[int]], names: Sequence[str]) -> None:
-    """Draw how often each class was taken for each; rows actual, columns predicted, shaded by share of the row."""
+def confusion_matrix(path: str | Path, counts: Any, names: Sequence[str]) -> None:
+    """Draw how often each class was taken for each; rows actual, columns predicted, shaded by share of the row.
+
+    `counts` is (K, K). More than MAX_NAMED_CLASSES classes give a picture of fixed size with numbered classes.
+    """
     import numpy as np
 
     table = np.asarray(counts, dtype=np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    if len(names) > MAX_NAMED_CLASSES:
+        _many_classes(path, shares)
+        return
     side = 2.4 + 0.8 * len(names)
     with drawing(path, (side + 1.2, side)) as figure:
         axes = figure.add_subplot(title="Confusion matrix", xlabel="predicted", ylabel="actual")
@@ -94,8 +133,61 @@ def confusion_matrix(path: str | Path, counts: Sequence[Sequence[int]], names: S
         for (row, column), share in np.ndenumerate(shares):
             text = f"{int(table[row, column])}\n{share:.1%}"
             axes.text(column, row, text, ha="center", va="center", color="black" if share > 0.5 else "white")
-        _name_ticks(axes, [_short(name) for name in names], [_short(name) for name in names])
-        _colour_bar(figure, image, axes, "share of the actual class")
+        name_ticks(axes, [short(name) for name in names], [short(name) for name in names])
+        colour_bar(figure, image, axes, "share of the actual class")
+
+
+def _many_classes(path: str | Path, shares: Any) -> None:
+    """Draw a confusion matrix as an image alone; `confused_pairs` has the names.
+
+    A point of the image shows the largest share of its classes, so that no confusion is lost between points.
+    """
+    import numpy as np
+    from matplotlib.colors import PowerNorm
+
+    n_classes = len(shares)
+    side = -(-n_classes // MAX_POINTS)  # classes of a point
+    padding = (0, -n_classes % side)
+    points = (
+        np.pad(shares, (padding, padding)).reshape((n_classes + padding[1]) // side, side, -1, side).max(axis=(1, 3))
+    )
+    end = len(points) * side - 0.5
+    with drawing(path, (8, 7)) as figure:
+        axes = figure.add_subplot(
+            title=f"Confusion matrix of {n_classes} classes",
+            xlabel="predicted class, counted from 0 in alphabetical order",
+            ylabel="actual class",
+        )
+        scale = PowerNorm(0.5, vmin=0, vmax=1)  # a tenth of a class is a third of the colours
+        extent = (-0.5, end, end, -0.5)
+        image = axes.imshow(points, cmap="cividis", norm=scale, interpolation="nearest", extent=extent)
+        axes.grid(visible=False)
+        colour_bar(figure, image, axes, "share of the actual class")
+
+
+def confused_pairs(path: str | Path, counts: Any, names: Sequence[str]) -> None:
+    """Draw the pairs of classes that are confused most: actual, predicted, rows, share of the actual class."""
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    table = np.array(counts, dtype=np.int64)
+    totals = table.sum(axis=1)
+    np.fill_diagonal(table, 0)
+    cells = np.argwhere(table).tolist()
+    pairs = sorted(cells, key=lambda cell: (-table[*cell], totals[cell[0]], cell))[:MAX_PAIRS]
+    rows = f"rows ({int(table.sum()):,} of {int(totals.sum()):,} are classified wrongly)"
+    with drawing(path, (9, 1.5 + 0.27 * max(len(pairs), 1))) as figure:
+        axes = figure.add_subplot(title="The most confused pairs", xlabel=rows)
+        for place, (actual, guess) in enumerate(pairs):
+            count, total = table[actual, guess], totals[actual]
+            axes.barh(place, count, color=ORANGE, height=0.7)
+            axes.text(count, place, f" {count} of {total} ({count / total:.0%})", va="center", size=9)
+        labels = [f"{short(names[actual], 26)} → {short(names[guess], 26)}" for actual, guess in pairs]
+        axes.set_yticks(range(len(pairs)), labels, size=9)
+        axes.set_ylim(max(len(pairs), 1) - 0.5, -0.5)
+        axes.set_xlim(0, 1.25 * max(int(table.max(initial=0)), 1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=False, axis="y")
 
 
 def length_histogram(
@@ -130,9 +222,9 @@ def attention_map(path: str | Path, weights: Any, tokens: Sequence[str], *, titl
         future = np.triu(np.ones_like(shown, dtype=bool), k=1)
         scale = PowerNorm(0.5, vmin=0, vmax=1)  # weights are small where many tokens share them
         image = axes.imshow(np.ma.masked_array(shown, future), cmap="cividis", norm=scale)
-        _name_ticks(axes, [visible(token) for token in tokens], [visible(token) for token in tokens], size=8)
+        name_ticks(axes, [visible(token) for token in tokens], [visible(token) for token in tokens], size=8)
         axes.tick_params(axis="x", labelrotation=90)
-        _colour_bar(figure, image, axes, "attention weight")
+        colour_bar(figure, image, axes, "attention weight")
 
 
 def token_probabilities(
@@ -182,10 +274,9 @@ def batch_rows(
             column = 0
             for text, kind in line:
                 ground = colours.get(kind, "white")
-                edge = GREY if kind == "padding" else ground
-                axes.add_patch(
-                    Rectangle((column, row + 0.06), len(text) - 0.08, 0.88, facecolor=ground, edgecolor=edge, lw=0.5)
-                )
+                edge = {"edgecolor": GREY, "lw": 0.5} if kind == "padding" else {"lw": 0}
+                corner, width = (column + TOKEN_GAP / 2, row + 0.06), len(text) - TOKEN_GAP
+                axes.add_patch(Rectangle(corner, width, 0.88, facecolor=ground, **edge))
                 axes.text(
                     column + len(text) / 2, row + 0.52, text, ha="center", va="center", size=10, family="monospace"
                 )
@@ -203,35 +294,6 @@ def _batch_lines(pieces: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]
     return [*lines, [(f" {padding} padding ", "padding")]] if padding else lines
 
 
-@contextmanager
-def drawing(path: str | Path, inches: tuple[float, float]) -> Iterator["Figure"]:
-    """Yield an empty figure in the project's style; afterwards write it, without date or version, to `path`.
-
-    It owns its canvas: no window, no global figure, and a user's own matplotlibrc changes nothing.
-    """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the font's box stands for it
-        figure = Figure(figsize=inches)
-        FigureCanvasAgg(figure)
-        yield figure
-        data = io.BytesIO()
-        figure.savefig(data, format="png", metadata={"Software": None})
-    write_bytes(path, data.getvalue())
-
-
-def visible(token: str) -> str:
-    """Return a token as it can be seen in a figure: `" the\\n" -> "·the⏎"`."""
-    return "".join(
-        "·" if c == " " else "⏎" if c == "\n" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in token
-    )
-
-
 def _points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
     pairs = [(step, value) for row in rows if (value := row.get(key)) is not None and (step := row["step"]) is not None]
     return [step for step, _ in pairs], [value for _, value in pairs]
@@ -239,8 +301,13 @@ def _points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
 
 def _smoothed(values: Sequence[float]) -> list[float]:
     """Return at each point the mean of as many points before it as make a fiftieth of the curve."""
+    import numpy as np
+
     width = max(len(values) // 50, 2)
-    return [sum(part) / len(part) for i in range(len(values)) if (part := values[max(0, i - width + 1) : i + 1])]
+    sums = np.concatenate([np.zeros(width), np.cumsum(values, dtype=np.float64)])
+    counts = np.minimum(np.arange(len(values)) + 1, width)
+    means: list[float] = ((sums[width:] - sums[:-width]) / counts).tolist()
+    return means
 
 
 def _wrapped(tokens: Sequence[str], values: Sequence[T]) -> list[list[tuple[str, T]]]:
@@ -254,20 +321,3 @@ def _wrapped(tokens: Sequence[str], values: Sequence[T]) -> list[list[tuple[str,
         if token.endswith("\n"):
             lines.append([])
     return [line for line in lines if line][:MAX_LINES]
-
-
-def _name_ticks(axes: "Axes", rows: Sequence[str], columns: Sequence[str], size: int = 10) -> None:
-    axes.set_xticks(range(len(columns)), columns, size=size)
-    axes.set_yticks(range(len(rows)), rows, size=size)
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def _colour_bar(figure: "Figure", image: Any, axes: "Axes", label: str) -> None:
-    bar = figure.colorbar(image, ax=axes, label=label, shrink=0.85)
-    bar.outline.set_visible(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else name[:15] + "…"

@@ -1,35 +1,46 @@
 """One screen about everything that was built: `python -m llmcore.report.summary`."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmcore.base.files import read_csv, read_json, read_jsonl
+import numpy as np
+
+from llmcore.base.errors import UserError
+from llmcore.base.files import read_csv, read_json, read_jsonl, read_yaml
+from llmcore.base.seeds import numpy_generator
 from llmcore.config.stages import STAGES, report_folder
+from llmcore.evaluate.answers import is_checkable, kind_of
 from llmcore.evaluate.classification import against_tfidf
+from llmcore.evaluate.metric_names import intervals
 
 WIDTH = 98
 NAME_WIDTH = 24
 MAX_TEXT_LINES = 5  # of a sample
+MAX_EXAMPLES = 5  # of a task
+MAX_EXAMPLE_LINES = 2
+
+Row = Mapping[str, Any]
 
 
 def summary(root: str | Path = ".") -> str:
-    """Return metrics of each stage and an example of what each model does, at most 100 columns wide.
+    """Return metrics of each stage and examples of what each model does, at most 100 columns wide.
 
     Reads `reports/` below `root`; stages that are not built yet are listed. `<metric>_low` and
-    `<metric>_high` are shown as the interval of `<metric>`.
+    `<metric>_high` are shown as the interval of `<metric>`. The seed of params.yaml draws the examples.
     """
     reports = Path(root) / "reports"
+    seed = _seed(Path(root))
     parts = [
         _heading("Results"),
         *_results(reports),
         _heading("The pretrained model writes"),
         *_sample(reports / "pretrain/tables/sample.txt"),
-        _heading("The classifier"),
-        *_messages(reports / "evaluate_classifier/tables/predictions.csv"),
-        _heading("The instruction model answers"),
-        *_answers(reports / "evaluate_instruct/tables/answers.jsonl"),
+        _heading("The classifier sorts messages of the test, each with the share right of its class"),
+        *_messages(reports / "evaluate_classifier/tables/predictions.csv", numpy_generator(seed, "messages shown")),
+        _heading("The instruction model answers the test, each with the share right of its kind"),
+        *_answers(reports / "evaluate_instruct/tables/answers.jsonl", numpy_generator(seed, "answers shown")),
         _heading("Next"),
         "  make ui                            compare the runs in MLflow, in the browser",
         "  dvc metrics diff, dvc plots diff   compare with the last commit",
@@ -70,14 +81,11 @@ def _flow(cells: list[str], width: int) -> list[str]:
 
 def _cells(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return metrics as text, an interval beside its value: `{"accuracy": "0.98 [0.96, 0.99]"}`."""
-    cells = {}
-    for name, value in metrics.items():
-        stem, _, end = name.rpartition("_")
-        if end in ("low", "high") and stem in metrics:
-            continue
-        cells[name] = _number(value)
-        if f"{name}_low" in metrics and f"{name}_high" in metrics:
-            cells[name] += f" [{_number(metrics[f'{name}_low'])}, {_number(metrics[f'{name}_high'])}]"
+    found = intervals(metrics)
+    ends = {f"{name}{end}" for name in found for end in ("_low", "_high")}
+    cells = {name: _number(value) for name, value in metrics.items() if name not in ends}
+    for name, (low, high) in found.items():
+        cells[name] += f" [{_number(low)}, {_number(high)}]"
     return cells
 
 
@@ -94,31 +102,76 @@ def _sample(file: Path) -> Iterator[str]:
     yield from _indented(file.read_text(encoding="utf-8"))
 
 
-def _messages(file: Path) -> Iterator[str]:
-    """Show the first message of each class."""
+def _messages(file: Path, generator: np.random.Generator) -> Iterator[str]:
+    """Show a message of each of some classes, and what the classifier makes of it."""
     if not file.is_file():
         yield _not_built("evaluate_classifier")
         return
-    for row in {row["label"]: row for row in reversed(read_csv(file))}.values():
-        chance = row.get(f"p_{row['predicted']}")
+    rows = read_csv(file)
+    for label, row, of_label in _examples(rows, [row["label"] for row in rows], generator):
+        right = sum(other["predicted"] == label for other in of_label)
+        yield from _indented(row["text"], lines=MAX_EXAMPLE_LINES)
+        chance = row.get("probability") or row.get(f"p_{row['predicted']}")
         sure = f" ({float(chance):.0%})" if chance else ""
-        yield from _indented(row["text"])
-        verdict = "" if row["predicted"] == row["label"] else f", wrongly: {row['label']}"
-        yield f"    -> {row['predicted']}{sure}{verdict}"
+        verdict = "" if row["predicted"] == label else f", wrongly: {_name(label)}"
+        yield from _indented(f"-> {_name(row['predicted'])}{sure}{verdict}", indent=4)
+        yield from _indented(f"{_name(label)}: {_share(right, len(of_label))} right", indent=7)
 
 
-def _answers(file: Path) -> Iterator[str]:
-    """Show the first two answers of different kinds."""
+def _answers(file: Path, generator: np.random.Generator) -> Iterator[str]:
+    """Show an answer to each of some kinds of instruction."""
     if not file.is_file():
         yield _not_built("evaluate_instruct")
         return
-    rows = {row.get("kind"): row for row in reversed(list(read_jsonl(file)))}
-    for row in list(reversed(rows.values()))[:2]:
-        yield from _indented(row["instruction"])
+    rows = list(read_jsonl(file))
+    for kind, row, of_kind in _examples(rows, [kind_of(row) for row in rows], generator):
+        yield from _indented(row["instruction"], lines=MAX_EXAMPLE_LINES)
         if row["input"]:
-            yield from _indented(row["input"])
-        verdict = "" if row["correct"] or not row.get("checkable") else f"   (expected: {_flat_text(row['output'])})"
-        yield from _indented(f"-> {_flat_text(row['answer'])}{verdict}", indent=4)
+            yield from _indented(row["input"], lines=MAX_EXAMPLE_LINES)
+        checkable = [other for other in of_kind if is_checkable(other)]
+        scored, word = (checkable, "right") if checkable else (of_kind, "word for word as expected")
+        right = sum(bool(other["correct"]) for other in scored)
+        verdict = "" if row["correct"] else f"   (expected: {_flat_text(row['output'])})"
+        yield from _indented(f"-> {_flat_text(row['answer'])}{verdict}", indent=4, lines=MAX_EXAMPLE_LINES)
+        yield from _indented(f"{_name(kind)}: {_share(right, len(scored))} {word}", indent=7)
+
+
+def _examples(
+    rows: Sequence[Row], kinds: Sequence[str | None], generator: np.random.Generator
+) -> Iterator[tuple[str | None, Row, list[Row]]]:
+    """Yield at most MAX_EXAMPLES of (kind, a row, all rows of the kind), drawn whether right or wrong.
+
+    Each is of another kind; where no row has a kind, they are different rows.
+    """
+    by_kind: dict[str | None, list[Row]] = {}
+    for row, kind in zip(rows, kinds, strict=True):
+        by_kind.setdefault(kind, []).append(row)
+    names = sorted(by_kind, key=lambda kind: (kind is None, kind or ""))
+    if names == [None]:
+        for place in sorted(generator.permutation(len(rows))[:MAX_EXAMPLES].tolist()):
+            yield None, rows[place], by_kind[None]
+        return
+    for number in sorted(generator.permutation(len(names))[:MAX_EXAMPLES].tolist()):
+        of_kind = by_kind[names[number]]
+        yield names[number], of_kind[int(generator.integers(len(of_kind)))], of_kind
+
+
+def _share(right: int, total: int) -> str:
+    return f"{right / total:.0%} of {total:,}"
+
+
+def _name(label: str | None) -> str:
+    """Return a class or kind short enough for a line; "all" for rows without a kind."""
+    return "all" if label is None else textwrap.shorten(_flat_text(label), 40, placeholder="...") or repr(label)
+
+
+def _seed(root: Path) -> int:
+    """Return the seed of params.yaml, 0 where it cannot be read: the last screen never fails for it."""
+    try:
+        seed = read_yaml(root / "params.yaml")["seed"]
+    except (UserError, OSError, KeyError, TypeError):
+        return 0
+    return seed if isinstance(seed, int) else 0
 
 
 def _heading(title: str) -> str:
@@ -129,12 +182,13 @@ def _not_built(stage: str) -> str:
     return f"  not built yet: dvc repro {stage}"
 
 
-def _indented(text: str, indent: int = 2) -> list[str]:
+def _indented(text: str, indent: int = 2, lines: int = MAX_TEXT_LINES) -> list[str]:
     """Wrap text, keeping its line ends; show the first lines, and no control character."""
     width = WIDTH - indent
-    plain = ("".join(c if c.isprintable() else " " for c in line) for line in text.strip().splitlines())
-    lines = [part for line in plain for part in textwrap.wrap(line, width) or [""]]
-    shown = lines[:MAX_TEXT_LINES] + (["..."] if len(lines) > MAX_TEXT_LINES else [])
+    beginning = text.strip()[: 2 * WIDTH * (lines + 1)]  # wrapping megabytes takes seconds
+    plain = ("".join(c if c.isprintable() else " " for c in line) for line in beginning.splitlines())
+    wrapped = [part for line in plain for part in textwrap.wrap(line, width) or [""]]
+    shown = wrapped[:lines] + (["..."] if len(wrapped) > lines else [])
     return [" " * indent + line for line in shown]
 
 

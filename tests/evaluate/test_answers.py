@@ -53,7 +53,7 @@ def test_checkable_rows_are_scored_by_kind() -> None:
     rows = [row("ball", "ball", kind="who has", checkable=True), row("x", kind="sum", checkable=True), row("y")]
     metrics = answer_scores(rows, uncertainty())
     assert (metrics["checkable_rows"], metrics["checkable_accuracy"]) == (2, 0.5)
-    assert (metrics["accuracy_who_has"], metrics["accuracy_sum"]) == (1.0, 0.0)
+    assert (metrics["kind/who has/accuracy"], metrics["kind/sum/accuracy"]) == (1.0, 0.0)
 
 
 def test_the_judges_mean_is_over_rows_with_a_score() -> None:

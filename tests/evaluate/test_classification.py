@@ -48,7 +48,7 @@ def evaluate(test: list[LabelledRow], names: list[str] = NAMES) -> ClassifierRes
 def test_results_have_metrics_predictions_errors_and_models() -> None:
     results = evaluate(rows(TEST_TEXTS, TEST_LABELS))
     assert (results.metrics["rows"], results.metrics["accuracy"]) == (3, pytest.approx(2 / 3))
-    assert {"roc_auc", "f1_spam_low", "tfidf_accuracy", "gain_over_tfidf_high"} <= results.metrics.keys()
+    assert {"roc_auc", "class/spam/f1_low", "tfidf_accuracy", "gain_over_tfidf_high"} <= results.metrics.keys()
     first = {"text": "win a prize", "label": "spam", "predicted": "spam", "p_ham": 0.25, "p_spam": 0.75}
     assert results.predictions[0] == first
     assert [error["text"] for error in results.errors] == ["home"]

@@ -34,15 +34,15 @@ def test_metrics_of_a_small_example_are_those_counted_by_hand() -> None:
             "rows": 5,
             "accuracy": 3 / 5,
             "macro_f1": (2 / 3 + 1 / 2) / 2,  # `other` never occurs and does not count
-            "precision_ham": 2 / 3,
-            "precision_spam": 1 / 2,
-            "precision_other": 0.0,
-            "recall_ham": 2 / 3,
-            "recall_spam": 1 / 2,
-            "recall_other": 0.0,
-            "f1_ham": 2 / 3,
-            "f1_spam": 1 / 2,
-            "f1_other": 0.0,
+            "class/ham/precision": 2 / 3,
+            "class/spam/precision": 1 / 2,
+            "class/other/precision": 0.0,
+            "class/ham/recall": 2 / 3,
+            "class/spam/recall": 1 / 2,
+            "class/other/recall": 0.0,
+            "class/ham/f1": 2 / 3,
+            "class/spam/f1": 1 / 2,
+            "class/other/f1": 0.0,
         }
     )
     assert scores.confusion_counts(actual, predicted, NAMES).tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
@@ -54,8 +54,9 @@ def test_f1_from_confusion_counts_equals_scikit_learns(pairs: list[tuple[str, st
     actual, predicted = zip(*pairs, strict=True)
     counts = scores.confusion_counts(actual, predicted, NAMES)
     metrics = scores.classification_metrics(actual, predicted, NAMES)
-    assert scores._macro_f1(counts) == pytest.approx(metrics["macro_f1"], abs=1e-12)
-    assert scores._class_f1(counts) == pytest.approx([metrics[f"f1_{name}"] for name in NAMES], abs=1e-12)
+    f1, macro_f1 = scores.f1_scores(np.diagonal(counts), counts.sum(axis=0) + counts.sum(axis=1))
+    assert macro_f1 == pytest.approx(metrics["macro_f1"], abs=1e-12)
+    assert f1 == pytest.approx([metrics[f"class/{name}/f1"] for name in NAMES], abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,12 +104,17 @@ def test_intervals_of_f1_are_those_of_resampled_rows() -> None:
         resampled.append([reference.f1_score(actual[rows], predicted[rows], average=a) for a in ("macro", "binary")])
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     assert (found["macro_f1_low"], found["macro_f1_high"]) == pytest.approx((low[0], high[0]), abs=0.02)
-    assert (found["f1_spam_low"], found["f1_spam_high"]) == pytest.approx((low[1], high[1]), abs=0.02)
+    assert (found["class/spam/f1_low"], found["class/spam/f1_high"]) == pytest.approx((low[1], high[1]), abs=0.02)
 
 
 def test_accuracy_precision_and_recall_have_wilsons_interval() -> None:
     found = intervals(np.array([[80, 5], [10, 25]]))
-    expected = {"accuracy": (105, 120), "precision_spam": (25, 30), "recall_spam": (25, 35), "recall_ham": (80, 85)}
+    expected = {
+        "accuracy": (105, 120),
+        "class/spam/precision": (25, 30),
+        "class/spam/recall": (25, 35),
+        "class/ham/recall": (80, 85),
+    }
     for key, (hits, cases) in expected.items():
         assert (found[f"{key}_low"], found[f"{key}_high"]) == scores.wilson_interval(hits, cases, 0.95)
 
