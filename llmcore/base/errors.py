@@ -1,27 +1,68 @@
-"""The one exception for mistakes of the user, and how an entry point prints it."""
+"""The one exception for mistakes of the user, and how an entry point ends: one line or a traceback, no password."""
 
+import signal
 import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
 
 from llmcore.base.credentials import masked
+from llmcore.base.streams import ReaderGoneError, StreamError, discard, prepare_streams
+
+BUG, MISTAKE, INTERRUPTED = 1, 2, 128 + signal.SIGINT  # exit codes
 
 
 class UserError(Exception):
     """A mistake the user can correct: the message names the key or file, the rule, the value and the remedy.
 
     Entry points (`stages`, `llmcore`) print it on stderr without a traceback and exit with code 2.
-    Every other exception is a bug in this project and keeps its traceback.
+    Every other exception is a bug in this project and keeps its traceback. Passwords in the message are masked.
     """
+
+    def __init__(self, message: str):
+        super().__init__(masked(message))
+
+
+def run_entry_point(work: Callable[[], int | None], *, prints_result: bool) -> int:
+    """Run `work` and return the exit code of the process: its own or 0, 2 for a user's mistake, 130 after Ctrl-C.
+
+    With `prints_result`, standard output that is closed or cannot be written is a mistake, too.
+    """
+    sys.excepthook = print_traceback
+    threading.excepthook = lambda args: print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
+    try:
+        prepare_streams(prints_result=prints_result)
+        code = work() or 0
+        sys.stdout.flush()  # here, not at exit, where a failure would be a traceback
+    except UserError as error:
+        return print_user_error(error)
+    except ReaderGoneError:  # it has seen enough
+        discard(sys.stdout)
+        return 0
+    except StreamError as error:
+        discard(sys.stdout)
+        return print_user_error(UserError(str(error)))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
 
 
 def print_user_error(error: UserError) -> int:
-    """Print the error on stderr, one `error: ` line per line, passwords masked; return 2, the exit code."""
-    for line in masked(str(error)).splitlines():
+    """Print the error on stderr, one `error: ` line per line; return 2, the exit code."""
+    for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
-    return 2
+    return MISTAKE
+
+
+def print_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug, passwords masked: libraries repeat the addresses that they were given."""
+    print(masked("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def root_cause(error: BaseException) -> str:
     """Return the innermost message on one line: libraries wrap "Connection refused" in several exceptions."""
     while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = cause
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+    return masked(" ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split()))
