@@ -2,10 +2,7 @@
 
 import signal
 import sys
-import threading
-import traceback
 from collections.abc import Callable
-from types import TracebackType
 
 from llmcore.base.credentials import masked
 from llmcore.base.streams import ReaderGoneError, StreamError, discard, prepare_streams
@@ -27,10 +24,9 @@ class UserError(Exception):
 def run_entry_point(work: Callable[[], int | None], *, prints_result: bool) -> int:
     """Run `work` and return the exit code of the process: its own or 0, 2 for a user's mistake, 130 after Ctrl-C.
 
-    With `prints_result`, standard output that is closed or cannot be written is a mistake, too.
+    With `prints_result`, standard output that is closed or cannot be written is a mistake, too. A bug keeps its
+    traceback, which like all that is written to standard error shows no password.
     """
-    sys.excepthook = print_traceback
-    threading.excepthook = lambda args: print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
     try:
         prepare_streams(prints_result=prints_result)
         code = work() or 0
@@ -54,11 +50,6 @@ def print_user_error(error: UserError) -> int:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return MISTAKE
-
-
-def print_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """Print the traceback of a bug, passwords masked: libraries repeat the addresses that they were given."""
-    print(masked("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def root_cause(error: BaseException) -> str:

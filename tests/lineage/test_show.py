@@ -12,7 +12,7 @@ from llmcore.cli import main
 from llmcore.config.read import read_params
 from llmcore.dvc.files import hash_of
 from llmcore.lineage.runs import Run, Runs, open_runs
-from llmcore.tracking import tracker as tracking
+from llmcore.tracking.run import tracked_run
 
 STAGES = """\
 stages:
@@ -57,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for text in ("", "# an edit\n"):
             with open(root / "params.yaml", "a", encoding="utf-8") as file:
                 file.write(text)
-            with tracking.run("sample", read_params(), ["sample"]):
+            with tracked_run("sample", read_params()):
                 pass
     return root
 
