@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structure import ROOT
 
@@ -44,6 +44,7 @@ def content(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@settings(deadline=None)  # the first call imports SQLAlchemy
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1).filter(lambda name: name[0] != "."))
 def test_uri_of_any_file_leads_back_to_it_and_sqlalchemy_opens_that(name: str) -> None:
     from sqlalchemy import make_url

@@ -1,19 +1,11 @@
-"""`make ui`: says in a line why there is nothing to show, and links to the trainings."""
+"""`make ui` links to the trainings, or says in one line why there is nothing to show."""
 
 import socket
-from typing import Any
 
 import pytest
 
 from llmcore.base.errors import UserError
 from llmcore.tracking import mlflow_store, ui
-
-
-class Ended:
-    """A server that has ended."""
-
-    def wait(self) -> int:
-        return 0
 
 
 @pytest.fixture(autouse=True)
@@ -22,33 +14,28 @@ def _project(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
 
-def test_without_a_store_it_is_one_line_and_code_2(capsys, tmp_path):
+def test_without_a_store_it_is_one_error_line_and_exit_code_2(capsys, tmp_path):
     assert ui.main() == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'mlflow.db'}: no runs yet; `dvc repro` makes some\n"
 
 
-def test_a_tracking_server_has_pages_of_its_own():
+def test_tracking_server_has_pages_of_its_own():
     with pytest.raises(UserError, match="open it in a browser"):
         ui.check_store("https://mlflow.example.org")
 
 
-def test_the_password_of_a_server_is_not_repeated():
+def test_password_of_a_server_is_not_repeated():
     with pytest.raises(UserError, match=r"got 'https://\*\*\*@mlflow.example.org'"):
         ui.check_store("https://user:password@mlflow.example.org")
 
 
-def test_the_store_is_no_argument_that_other_users_of_the_machine_can_read(monkeypatch):
-    called: dict[str, Any] = {}
-    monkeypatch.setattr(ui, "check_store", lambda uri: None)
-    monkeypatch.setattr(ui, "page", lambda port: "")
-    monkeypatch.setattr(ui.subprocess, "Popen", lambda command, env: called.update(command=command, env=env) or Ended())
+def test_store_with_its_password_is_not_on_the_command_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
-    assert ui.main() == 0
-    assert not [word for word in called["command"] if "password" in word]
-    assert called["env"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:password@host/runs"
+    assert not [word for word in ui.server_command(5001) if "password" in word]
+    assert ui.server_environment()["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:password@host/runs"
 
 
-def test_the_link_opens_the_charts_of_the_trainings():
+def test_link_opens_the_charts_of_the_trainings():
     store = mlflow_store.open_store()
     assert ui.page(5001) == "http://127.0.0.1:5001/#/experiments?workflowType=machine_learning"
     number = store.client.create_experiment("pretrain")
@@ -56,7 +43,7 @@ def test_the_link_opens_the_charts_of_the_trainings():
     assert ui.page(5001).endswith("workflowType=machine_learning")
 
 
-def test_a_taken_port_is_passed_over():
+def test_taken_port_is_skipped():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
