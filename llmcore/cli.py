@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcore.base.errors import UserError, print_user_error
+from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.process import prepare
+from llmcore.base.streams import utf8_text
 from llmcore.base.text import checked_input, normalise_input
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
@@ -36,16 +37,16 @@ EXAMPLES = """examples:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 where a check finds something, 2 for a user's mistake."""
     prepare()
-    arguments = parser().parse_args(argv)
+    return run_entry_point(lambda: run_command(sys.argv[1:] if argv is None else argv), prints_result=True)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run the command of these arguments and return its exit code."""
     try:
-        code = arguments.run(arguments) or 0
-        sys.stdout.flush()  # here, not at exit, where a reader that is gone would be an error
-    except UserError as error:
-        return print_user_error(error)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        code = 0
-    return code
+        arguments = parser().parse_args([utf8_text(argument) for argument in argv])
+    except SystemExit as ended:  # argparse has printed the help or the mistake
+        return int(ended.code or 0)
+    return arguments.run(arguments) or 0
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,24 +1,59 @@
-"""The one exception for mistakes of the user, and how an entry point prints it."""
+"""The one exception for mistakes of the user, and how an entry point ends: one line or a traceback, no password."""
 
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from llmcore.base.credentials import masked
+from llmcore.base.streams import ReaderGoneError, StreamError, discard, prepare_streams
+
+# Exit codes
+BUG = 1
+MISTAKE = 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class UserError(Exception):
     """A mistake the user can correct: the message names the key or file, the rule, the value and the remedy.
 
     Entry points (`stages`, `llmcore`) print it on stderr without a traceback and exit with code 2.
-    Every other exception is a bug in this project and keeps its traceback.
+    Every other exception is a bug in this project and keeps its traceback. Passwords in the message are masked.
     """
+
+    def __init__(self, message: str):
+        super().__init__(masked(message))
+
+
+def run_entry_point(work: Callable[[], int | None], *, prints_result: bool) -> int:
+    """Run `work` and return the exit code of the process: its own or 0, 2 for a user's mistake, 130 after Ctrl-C.
+
+    With `prints_result`, standard output that is closed or cannot be written is a mistake, too. A bug keeps its
+    traceback, which like all that is written to standard error shows no password.
+    """
+    try:
+        prepare_streams(prints_result=prints_result)
+        code = work() or 0
+        sys.stdout.flush()  # here, not at exit, where a failure would be a traceback
+    except UserError as error:
+        return print_user_error(error)
+    except ReaderGoneError:  # it has seen enough
+        discard(sys.stdout)
+        return 0
+    except StreamError as error:
+        discard(sys.stdout)
+        return print_user_error(UserError(str(error)))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
 
 
 def print_user_error(error: UserError) -> int:
-    """Print the error on stderr, one `error: ` line per line, passwords masked; return 2, the exit code."""
-    for line in [*masked(str(error)).splitlines(), *_sub_folder_hint(Path.cwd())]:
+    """Print the error on stderr, one `error: ` line per line; return 2, the exit code."""
+    for line in [*str(error).splitlines(), *_sub_folder_hint(Path.cwd())]:
         print(f"error: {line}", file=sys.stderr)
-    return 2
+    return MISTAKE
 
 
 def _sub_folder_hint(folder: Path) -> list[str]:
@@ -33,4 +68,4 @@ def root_cause(error: BaseException) -> str:
     """Return the innermost message on one line: libraries wrap "Connection refused" in several exceptions."""
     while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = cause
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+    return masked(" ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split()))

@@ -1,7 +1,8 @@
 """Download of a file: from the mirror if there is one, resumed, retried, verified, then renamed into place.
 
 `LLMCORE_MIRROR` is a folder or base URL that is tried before the file's own address, under the file's
-`mirror_name`. If the mirror has the file, no other connection is made.
+`mirror_name`. If the mirror has the file, no other connection is made. A URL may hold user and password
+(`https://user:password@host/files`) or a query, such as a token, which stays behind the name of the file.
 """
 
 import hashlib
@@ -21,7 +22,9 @@ from urllib.parse import quote
 
 import requests
 import urllib3
+from requests.auth import HTTPBasicAuth
 
+from llmcore.base.credentials import without_credentials
 from llmcore.base.errors import UserError, root_cause
 from llmcore.base.files import CHUNK_BYTES, sha256_file, user_errors, writing
 
@@ -150,7 +153,9 @@ def _mirror_address(file: RemoteFile) -> list[str]:
     """Return the path or URL of the file in the mirror; empty if no mirror is set."""
     mirror = os.environ.get(MIRROR_VARIABLE, "")
     if mirror.startswith(("http://", "https://")):
-        return [f"{mirror.rstrip('/')}/{quote(file.mirror_name)}"]
+        location, question_mark, query = without_credentials(mirror)[0].partition("://")[2].partition("?")
+        before = mirror.removesuffix(location + question_mark + query)
+        return [f"{before}{location.rstrip('/')}/{quote(file.mirror_name)}{question_mark}{query}"]
     if mirror and not Path(mirror).is_dir():
         raise UserError(f"{MIRROR_VARIABLE}: must be a folder or a base URL, got {mirror!r}; correct or unset it")
     return [str(Path(mirror, file.mirror_name))] if mirror else []
@@ -200,8 +205,10 @@ def _download(file: RemoteFile, url: str, part: Path, progress: bool, wait_secon
 def _transfer(file: RemoteFile, url: str, part: Path, progress: bool) -> str | None:
     """Request what is missing in `part` once and return the ETag; ConnectionError if the answer ends early."""
     headers = HEADERS | _range_headers(file, part)
+    address, login = without_credentials(url)  # requests itself understands few characters in a password
+    auth = HTTPBasicAuth(*(text.encode() for text in login)) if login else None
     try:
-        answer = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS)
+        answer = requests.get(address, headers=headers, auth=auth, stream=True, timeout=TIMEOUT_SECONDS)
     except requests.exceptions.RequestException:
         raise
     except ValueError as error:  # an address that cannot be read, given or redirected to

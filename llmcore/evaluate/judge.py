@@ -8,14 +8,19 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+import urllib3
 
 from llmcore.base.errors import UserError, root_cause
+from llmcore.base.files import user_errors
 from llmcore.base.progress import bar
 from llmcore.base.rows import AnswerRow
 
@@ -23,12 +28,21 @@ KEY_VARIABLE = "LLMCORE_JUDGE_KEY"  # the API key is read from this environment 
 MAX_ATTEMPTS = 3
 FIRST_WAIT_SECONDS = 1.0  # before the second attempt; doubles before each later one
 FINAL_STATUS = (400, 401, 403, 404, 422)  # HTTP statuses that another attempt would not change
+MAX_REPLY_BYTES = 1 << 20  # of the whole body
+BAD_REPLIES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError)
+DASHES = r"\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"  # hyphens, dashes and minus signs
+MAX_DIGITS = 9  # of a score
+REPLACED = "\ufffd"  # stands for what is no character: half of a surrogate pair
 
 # From chapter 7.8 of *Build a Large Language Model (From Scratch)*
 QUESTION = (
     "Given the input `{prompt}` and correct output `{output}`, score the model response `{answer}` on a scale "
     "from 0 to 100, where 100 is the best score. Respond with the integer number only."
 )
+
+
+class RefusedError(Exception):
+    """The judge refuses in a way that another attempt would not change."""
 
 
 class JudgeSettings(Protocol):
@@ -52,6 +66,7 @@ class Judge:
     """Asks a model for the score of an answer. `cache` is a JSON Lines file; each new reply is appended."""
 
     def __init__(self, settings: JudgeSettings, cache: Path):
+        check_key()
         self.settings = settings
         self.cache = cache
         self.replies = read_replies(cache)
@@ -63,9 +78,7 @@ class Judge:
         if key not in self.replies:
             self.replies[key] = self._ask(request)
             line = {"key": key, "url": self.settings.url, "request": request, "reply": self.replies[key]}
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.cache, "a", encoding="utf-8", newline="\n") as file:
-                file.write(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n")
+            append_line(self.cache, json.dumps(line, ensure_ascii=False, sort_keys=True))
         return self.replies[key]
 
     def request_body(self, question: str) -> dict[str, Any]:
@@ -79,34 +92,64 @@ class Judge:
         }
 
     def _ask(self, request: Mapping[str, Any]) -> str:
-        """Return the reply to a request, after at most MAX_ATTEMPTS attempts."""
+        """Return the reply to a request, after at most MAX_ATTEMPTS attempts of `timeout_seconds` each."""
         for attempt in range(MAX_ATTEMPTS):
+            if attempt:
+                time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
             try:
-                response = self._post(request)
-                if response.status_code == 200:
-                    return _message_content(response)
-                reason = _status_text(response)
-                final = response.is_redirect or response.status_code in FINAL_STATUS
-            except (requests.RequestException, ValueError) as error:  # no connection, timeout, not the right JSON
-                reason = root_cause(error)
-                final = False
-            if final:
+                return within(self.settings.timeout_seconds, lambda: message_content(self._post(request)))
+            except RefusedError as error:
+                reason = str(error)
                 break
-            if attempt + 1 < MAX_ATTEMPTS:
-                time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
+            except BAD_REPLIES as error:  # no connection, timeout, not the right JSON
+                reason = root_cause(error)
         raise UserError(
             f"evaluate_instruct.judge: {self.settings.url} must answer, got {reason}; correct url or model, set "
             f"{KEY_VARIABLE} if it wants a key, or set kind to none; replies so far are kept in {self.cache.name}"
         )
 
-    def _post(self, request: Mapping[str, Any]) -> requests.Response:
-        return requests.post(
+    def _post(self, request: Mapping[str, Any]) -> bytes:
+        """Return the body of the reply. RefusedError where another attempt would not help; else a BAD_REPLIES."""
+        with requests.post(
             self.settings.url.rstrip("/") + "/chat/completions",
             json=request,
+            headers={"Accept-Encoding": "identity"},  # a compressed body could be of any size
             auth=_add_key,
             timeout=self.settings.timeout_seconds,
             allow_redirects=False,  # a redirect must not carry the key and the question to another host
-        )
+            stream=True,
+        ) as response:
+            status = f"HTTP {response.status_code}"
+            if response.is_redirect:
+                raise RefusedError(f"{status}, a redirect to {response.headers['Location']}")
+            if response.status_code in FINAL_STATUS:
+                raise RefusedError(status)
+            if response.status_code != 200:
+                raise ValueError(status)
+            body: bytes = response.raw.read(MAX_REPLY_BYTES + 1)
+        if len(body) > MAX_REPLY_BYTES:
+            raise ValueError(f"a reply of more than {MAX_REPLY_BYTES:,} bytes")
+        return body
+
+
+def within(seconds: float, work: Callable[[], str]) -> str:
+    """Return what `work` returns, or raise what it raises; TimeoutError after `seconds`.
+
+    The timeout of requests is that between two bytes, so a slow server could go on for ever.
+    """
+    outcome: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="judge", daemon=True).start()  # one that hangs does not hold the process
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"timed out after {seconds:g} s") from None
 
 
 def judge_answers(rows: Sequence[AnswerRow], judge: Judge, progress: bool) -> tuple[list[AnswerRow], dict[str, float]]:
@@ -128,29 +171,55 @@ def read_replies(cache: Path) -> dict[str, str]:
     if not cache.is_file():
         return {}
     replies = {}
-    for line in cache.read_text(encoding="utf-8").splitlines():
+    for line in cache.read_bytes().split(b"\n"):
         try:
             entry = json.loads(line)
-            replies[entry["key"]] = entry["reply"]
-        except (ValueError, KeyError, TypeError):
+            key, reply = entry["key"], entry["reply"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
+        if isinstance(key, str) and isinstance(reply, str):
+            replies[key] = reply
     return replies
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append a line of JSON to a file, after a line end where the last line was cut off."""
+    with user_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "ab+") as opened:
+            if opened.tell():
+                opened.seek(-1, os.SEEK_END)
+                opened.write(b"" if opened.read() == b"\n" else b"\n")
+            # half of a surrogate pair has no UTF-8; Python's escape for it is JSON's, too
+            opened.write(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def request_key(url: str, request: Mapping[str, Any]) -> str:
     """Return the hash of a request and the URL it is sent to."""
-    return hashlib.sha256(json.dumps([url, request], ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    text = json.dumps([url, request], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_score(reply: str) -> int | None:
     """Return the score in a reply, None unless the reply contains exactly one number, an integer from 0 to 100.
 
-    `"85"`, `"Score: 85/100."` -> 85; `"between 70 and 80"`, `"7.5"`, `"I cannot judge this."` -> None.
+    `"85"`, `"Score: 85/100."` -> 85; `"between 70 and 80"`, `"7.5"`, `"I cannot judge this."` -> None. A number after
+    a dash may be negative, one beside a character such as a fraction is another number.
     """
     numbers = re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?:/|\bout of)\s*100\b", "", reply))
-    if len(numbers) != 1 or not numbers[0].isdigit() or re.search(r"-\s*\d", reply):
+    is_negative = re.search(rf"[{DASHES}]\s*\d", reply)
+    is_odd = REPLACED in reply or any(unicodedata.category(character) == "No" for character in reply)
+    if len(numbers) != 1 or is_negative or is_odd or len(numbers[0]) > MAX_DIGITS or not numbers[0].isdigit():
         return None
     return int(numbers[0]) if int(numbers[0]) <= 100 else None
+
+
+def check_key() -> None:
+    """UserError, without the key, if it cannot be part of an HTTP header."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    if key and not re.fullmatch(r"[!-~]+", key):
+        rule = "must be one line of visible ASCII characters, without spaces"
+        raise UserError(f"{KEY_VARIABLE}: {rule}, got another, which is not shown; set it again")
 
 
 def _add_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -160,14 +229,10 @@ def _add_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _message_content(response: requests.Response) -> str:
+def message_content(body: bytes) -> str:
+    """Return the text of a reply in OpenAI's chat form; numbers in it may be of any length. ValueError for others."""
     try:
-        return str(response.json()["choices"][0]["message"]["content"])
+        text = str(json.loads(body, parse_int=str)["choices"][0]["message"]["content"])
     except (KeyError, IndexError, TypeError):
         raise ValueError("a reply that is not in OpenAI's chat form") from None
-
-
-def _status_text(response: requests.Response) -> str:
-    if response.is_redirect:
-        return f"HTTP {response.status_code}, a redirect to {response.headers['Location']}"
-    return f"HTTP {response.status_code}"
+    return "".join(REPLACED if "\ud800" <= character <= "\udfff" else character for character in text)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcore.base.errors import UserError
 from llmcore.tracking.events import CHANGED_TAG, READ_TAG, WROTE_TAG
-from llmcore.tracking.mlflow_store import open_store
+from llmcore.tracking.mlflow_store import open_existing_store, store_errors
 from llmcore.tracking.store_location import database_file, store_uri
 
 if TYPE_CHECKING:
@@ -94,31 +93,31 @@ class Runs:
 
     def params_file(self, run: Run, folder: Path) -> bytes | None:
         """Return the params.yaml stored with a run, downloaded into `folder`; None if there is none."""
-        if not any(file.path == "params.yaml" for file in self._client.list_artifacts(run.id)):
-            return None
-        return Path(self._client.download_artifacts(run.id, "params.yaml", str(folder))).read_bytes()
+        with store_errors():
+            if not any(file.path == "params.yaml" for file in self._client.list_artifacts(run.id)):
+                return None
+            return Path(self._client.download_artifacts(run.id, "params.yaml", str(folder))).read_bytes()
 
     def _search(self, query: str) -> list[Run]:
         if not self._experiments:
             return []
         order = ["attributes.start_time DESC"]
-        found = self._client.search_runs(self._experiments, query, max_results=MAX_FOUND_RUNS, order_by=order)
+        with store_errors():
+            found = self._client.search_runs(self._experiments, query, max_results=MAX_FOUND_RUNS, order_by=order)
         return [_read(run) for run in found]
 
 
 def open_runs() -> Runs | str:
     """Open the store for reading; return the reason if it cannot be opened. A missing store is not created."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    uri = store_uri()
-    file = database_file(uri)
-    if file is not None and not file.is_file():
+    file = database_file(store_uri())
+    if file is not None and not file.exists():
         return f"no runs: {file} does not exist yet"
     try:
-        return Runs(open_store().client)
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        return f"no runs: {uri} cannot be opened ({' '.join(str(error).split())[:200]})"
+        store = open_existing_store()
+        with store_errors():
+            return Runs(store.client)
+    except UserError as error:
+        return f"no runs: {error}"
 
 
 def one_run(runs: Runs, text: str) -> tuple[Run, str | None]:

@@ -3,10 +3,9 @@
 import errno
 import importlib
 import os
-import signal
 import sys
 
-from llmcore.base.errors import UserError, print_user_error
+from llmcore.base.errors import INTERRUPTED, UserError, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
@@ -22,6 +21,10 @@ def run_stage(name: str, arguments: list[str]) -> int:
     Under DVC the process ends when DVC does, and what finished trainings left behind is removed.
     """
     prepare()
+    return run_entry_point(lambda: _run(name, arguments), prints_result=False)
+
+
+def _run(name: str, arguments: list[str]) -> int:
     try:
         pin_numerics(precision())
         from llmcore.dvc.parent import end_with_dvc
@@ -31,18 +34,16 @@ def run_stage(name: str, arguments: list[str]) -> int:
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
         importlib.import_module(f"stages.{name}").main(arguments)
-    except UserError as error:
-        return print_user_error(error)
     except OSError as error:
         what = error.filename or "disk"
         if error.errno in DISK_ERRORS:
-            return print_user_error(UserError(f"{what}: cannot be written ({error.strerror}); free room"))
+            raise UserError(f"{what}: cannot be written ({error.strerror}); free room") from None
         if error.errno in PERMISSION_ERRORS:
-            return print_user_error(UserError(f"{what}: cannot be used ({error.strerror}); change its permissions"))
+            raise UserError(f"{what}: cannot be used ({error.strerror}); change its permissions") from None
         raise
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return INTERRUPTED
     return 0
 
 

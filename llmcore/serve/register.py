@@ -17,7 +17,7 @@ from llmcore.config.kinds import MODEL_KINDS
 from llmcore.config.stages import stage_info
 from llmcore.generate.info import weights_sha256
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.tracking.mlflow_store import Store, open_store
+from llmcore.tracking.mlflow_store import Store, open_store, store_errors
 from llmcore.tracking.store_location import sqlite_uri, store_uri
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     """Register `folder` under `name`, let `alias` point at its version, and return what to tell the user.
 
     A version with these weights that `name` already has is kept, and only the alias moves. UserError
-    for a folder of another kind, or where MLflow refuses a name.
+    for a folder of another kind, where MLflow refuses a name, or where the store cannot be written.
     """
     if not ALIAS.fullmatch(alias):
         rule = "must be letters, digits, - and _, but neither `latest` nor v and a number"
@@ -42,11 +42,12 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     open_folder = open_classifier if kind == "classifier" else open_language_model
     open_folder(folder)  # a UserError for a folder of another kind
     digest = weights_sha256(folder)
-    store = open_store()
-    with refusals(name):
+    with store_errors():
+        store = open_store()
         known = _known_version(store, name, digest)
         registered = known or _new_version(store, kind, folder, name, digest)
-        store.client.set_registered_model_alias(name, alias, registered.version)
+        with refusals(name):
+            store.client.set_registered_model_alias(name, alias, registered.version)
     done = "already holds these weights" if known else f"holds {folder}"
     return f"{name} version {registered.version} {done}; {name}@{alias} is this version\n{serve_command(name, alias)}"
 
@@ -91,13 +92,17 @@ def with_card(folder: Path, stage: str, copy: Path) -> Path:
 
 
 def _known_version(store: Store, name: str, digest: str) -> "ModelVersion | None":
-    """Return the newest version of `name` with these weights."""
-    found = store.client.search_model_versions(f"name = '{name}' and tags.model_sha256 = '{digest}'")
-    return max(found, key=lambda known: int(known.version), default=None)
+    """Return the oldest version of `name` with these weights: two processes that register at once agree on it."""
+    with refusals(name):
+        found = store.client.search_model_versions(f"name = '{name}' and tags.model_sha256 = '{digest}'")
+    return min(found, key=lambda known: int(known.version), default=None)
 
 
 def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) -> "ModelVersion":
-    """Store the model beside the runs of the stage that made it, linked to the one that did, and register it."""
+    """Store the model beside the runs of the stage that made it, linked to the one that did, and register it.
+
+    If another process has registered these weights meanwhile, its version is returned, and this one removed.
+    """
     stage = MODEL_KINDS[kind].stage
     client = store.client
     run = store.newest_run(stage, "model_sha256", digest)
@@ -110,14 +115,21 @@ def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) 
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type=kind)
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
     client.finalize_logged_model(logged.model_id, "READY")
-    return client.create_model_version(name, f"models:/{logged.model_id}", run_id, tags, model_id=logged.model_id)
+    source = f"models:/{logged.model_id}"
+    version = client.create_model_version(name, source, run_id, tags, model_id=logged.model_id)
+    first = _known_version(store, name, digest) or version
+    if first.version != version.version:
+        client.delete_model_version(name, version.version)
+        client.delete_logged_model(logged.model_id)
+    return first
 
 
 def _create_name(store: Store, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        store.client.create_registered_model(name)
+        with refusals(name):
+            store.client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -125,17 +137,12 @@ def _create_name(store: Store, name: str) -> None:
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """Turn what MLflow refuses of the user's, or a server that fails, into a UserError; a bug keeps its traceback."""
+    """Turn MLflow's refusal of a name into a UserError; whatever else fails is no reason for another name."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        if error.error_code != "INTERNAL_ERROR":
-            reason = error.message.splitlines()[0]
-            raise UserError(f"{name}: MLflow refuses it ({reason}); choose another --name") from None
-        if store_uri().startswith("http"):  # not repeated here: it may hold a password
-            raise UserError(
-                "MLFLOW_TRACKING_URI: the server fails or does not answer; start it or correct it"
-            ) from None
-        raise
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise UserError(f"{name}: MLflow refuses it ({error.message.splitlines()[0]}); choose another --name") from None

@@ -1,23 +1,33 @@
 """The MLflow side of tracking: how recorded events get into a store."""
 
 import base64
+import errno
 import json
 import os
 import socket
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from llmcore.base.credentials import masked
+from llmcore.base.errors import UserError, root_cause
 from llmcore.base.project import project_root
 from llmcore.config.stages import report_folder, stage_info
 from llmcore.tracking.events import LINK_TAG, NOTE_TAG, READ_TAG, WROTE_TAG, Event
-from llmcore.tracking.store_location import database_file, load_mlflow, store_uri
+from llmcore.tracking.store_location import (
+    STORE_VARIABLE,
+    database_file,
+    is_server,
+    load_mlflow,
+    set_environment,
+    store_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,22 +36,81 @@ if TYPE_CHECKING:
 MAX_BATCH_METRICS = 1000  # of one log_batch call
 MAX_BATCH_OTHERS = 100
 MAX_DIGEST_CHARACTERS = 36  # of a dataset
+MAX_REASON_CHARACTERS = 300  # of what a store raises
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # sending it again would not help
 MARKS = ("training", "delivery")  # tags by which a run is found again: its training, or the process that recorded it
 PROCESS_TAG = "process"  # that works on a run
 ABANDONED_DAYS = 30  # of a run on another computer, where nobody here can see whether its process lives
 
 
+class ForeignDatabaseError(Exception):
+    """A database that has tables, but none of MLflow's."""
+
+
 def open_store() -> "Store":
-    """Return the open store, loaded before; raises whatever MLflow raises."""
+    """Return the open store, loaded before; raises whatever MLflow raises, which `store_errors` turns into a line."""
     load_mlflow()
     from mlflow import MlflowClient
 
     uri = store_uri()
-    if file := database_file(uri):
-        with closing(sqlite3.connect(file)) as connection:  # fails at once where MLflow would retry for 100 seconds
-            connection.execute("PRAGMA schema_version")
-    return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not uri.startswith(("http", "databricks")))
+    check_database(uri)
+    return Store(MlflowClient(tracking_uri=uri, registry_uri=uri), local=not is_server(uri))
+
+
+def open_existing_store() -> "Store":
+    """Return the open store for reading; UserError with the reason if it cannot be opened. None is created."""
+    file = database_file(store_uri())
+    if file is not None and not file.exists():
+        raise UserError(f"{file}: no runs yet; `dvc repro` makes some")
+    with store_errors():
+        return open_store()
+
+
+def check_database(uri: str) -> None:
+    """Connect to a database once, because MLflow would try for 100 seconds, and raise what that raises.
+
+    ForeignDatabaseError for that of another program, which MLflow would fill with its own tables.
+    """
+    import sqlalchemy
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    if uri.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+        return
+    if (file := database_file(uri)) and not file.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    try:
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if tables and "experiments" not in tables:
+        raise ForeignDatabaseError(
+            f"it is the database of another program, with the tables {', '.join(sorted(tables)[:3])}"
+        )
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what a store raises, while it is opened or used, into a UserError that names it and the true reason."""
+    set_environment()  # before the first import
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        reason = f"its driver {error.name} is not installed"
+        raise UserError(f"{masked(store_uri())}: {reason}; pip install it, or name another driver") from None
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, ForeignDatabaseError) as error:
+        reason = root_cause(error)[:MAX_REASON_CHARACTERS]
+        if is_server(store_uri()):
+            rule = f"the server fails or does not answer ({reason})"
+            raise UserError(f"MLFLOW_TRACKING_URI: {rule}; start it or correct it") from None
+        where = database_file(store_uri()) or store_uri()
+        remedy = "correct it or MLFLOW_TRACKING_URI" if STORE_VARIABLE in os.environ else "mend it or move it away"
+        raise UserError(f"{where}: MLflow's store cannot be used ({reason}); {remedy}") from None
 
 
 class Store:

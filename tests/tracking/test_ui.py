@@ -1,20 +1,11 @@
 """`make ui` links to the trainings, or says in one line why there is nothing to show."""
 
 import socket
-import subprocess
-from typing import Any
 
 import pytest
 
 from llmcore.base.errors import UserError
 from llmcore.tracking import mlflow_store, ui
-
-
-class Ended:
-    """A server that has ended."""
-
-    def wait(self) -> int:
-        return 0
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +30,9 @@ def test_password_of_a_server_is_not_repeated():
 
 
 def test_store_with_its_password_is_not_on_the_command_line(monkeypatch):
-    called: dict[str, Any] = {}
-    monkeypatch.setattr(ui, "check_store", lambda uri: None)
-    monkeypatch.setattr(ui, "page", lambda port: "")
-    monkeypatch.setattr(subprocess, "Popen", lambda command, env: called.update(command=command, env=env) or Ended())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:password@host/runs")
-    assert ui.main() == 0
-    assert not [word for word in called["command"] if "password" in word]
-    assert called["env"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:password@host/runs"
+    assert not [word for word in ui.server_command(5001) if "password" in word]
+    assert ui.server_environment()["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:password@host/runs"
 
 
 def test_link_opens_the_charts_of_the_trainings():
