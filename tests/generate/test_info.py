@@ -93,7 +93,7 @@ def test_a_folder_without_a_model_is_a_user_error(folder, tmp_path):
         describe(tmp_path / "nowhere")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         describe(folder)
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="model_type must be 'gpt2'"):

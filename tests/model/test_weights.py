@@ -143,8 +143,8 @@ def test_a_nonzero_bias_is_refused_where_the_config_has_none(folder):
 )
 def test_an_incomplete_safetensors_file_is_named(folder, damage):
     (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
-    assert_refused(folder, r"model\.safetensors: not a whole safetensors file")
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    assert_refused(folder, r"model\.safetensors: not a complete safetensors file")
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         describe_weights(folder)
 
 
