@@ -31,7 +31,8 @@ def read_source(folder: str | Path) -> Source:
     folder = Path(folder)
     for name in ("origin.json", SOURCE_FILE, "meta.json"):
         values = read_json(folder / name) if (folder / name).is_file() else None
-        if isinstance(values, dict) and "licence" in (values := values.get("source", values)):
+        values = values.get("source", values) if isinstance(values, dict) else None
+        if isinstance(values, dict) and "licence" in values:
             return Source(str(values.get("kind", "local")), str(values["licence"]))
     readme = folder / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
