@@ -1,6 +1,7 @@
 """The structure holds: who imports whom, what dvc.yaml says of each stage, what dvc.lock says of the files."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_params_of_a_stage_are_what_it_reads(name: str) -> None:
 def test_paths_of_a_stage_reach_its_script_as_arguments(name: str) -> None:
     """Paths are written once, in dvc.yaml; the inputs and outputs it declares are those it passes."""
     stage = stages()[name]
-    words = stage["cmd"].split()
+    words = shlex.split(stage["cmd"])
     metrics = [path for entry in stage.get("metrics", []) for path in entry]
     for path in [*stage.get("outs", []), *metrics]:
         assert path in words
