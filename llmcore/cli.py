@@ -171,6 +171,8 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     config = _checked(arguments)
+    if not arguments.instruction.strip():
+        raise UserError("INSTRUCTION: must not be empty; say what is to be done")
     from llmcore.generate.write import answer_instructions, check_room, prompt_form
 
     model, tokenizer = _open_for_generation(arguments)

@@ -3,6 +3,8 @@ out: metrics, tables (every answer); the judge's replies are kept in reports/eva
 
 from pathlib import Path
 
+import torch
+
 from llmcore.base.containers import chunks
 from llmcore.base.files import write_jsonl
 from llmcore.base.progress import bar
@@ -39,6 +41,7 @@ def main(argv: list[str]) -> None:
         answers = answer_all(model, tokenizer, form, test, params, compute)
         with compute.autocast():
             likelihoods = answer_likelihoods(model, tokenizer, form, test, batch_size=BATCH_SIZE)
+        model.check_finite(torch.tensor(likelihoods), "log-likelihoods")
         rows = [
             scored(row, answer.text, ended=answer.ended, log_likelihood=likelihood)
             for row, answer, likelihood in zip(test, answers, likelihoods, strict=True)

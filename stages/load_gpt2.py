@@ -3,6 +3,8 @@ params: weights, compute | out: models/base, metrics, tables."""
 
 from pathlib import Path
 
+import torch
+
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, sha256_file, write_json
 from llmcore.base.origin import read_source
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> None:
         length = min(samples.window_tokens, model.config.context_length)
         with compute.autocast():
             loss = text_metrics(model.to(compute.device).eval(), tokenizer, texts, window_tokens=length)
+        model.check_finite(torch.tensor(list(loss.values())), "validation loss")
         metrics = {
             "parameters": parameter_counts(model)["parameters"],
             "vocab_size": tokenizer.vocab_size,

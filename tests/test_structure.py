@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_files_and_functions_are_short(path: str) -> None:
 def test_paths_of_a_stage_reach_its_script_as_arguments(name: str) -> None:
     """Paths are written once, in dvc.yaml; the inputs and outputs it declares are those it passes."""
     stage = stages()[name]
-    words = stage["cmd"].split()
+    words = shlex.split(stage["cmd"])
     metrics = [path for entry in stage.get("metrics", []) for path in entry]
     for path in [*stage.get("outs", []), *metrics]:
         assert path in words

@@ -1,6 +1,11 @@
 """Environment variables that must be set before libraries are loaded; none changes a result."""
 
 import os
+from collections.abc import MutableMapping
+
+# by these, OpenMP gives fewer threads than asked for; also with an ending, as OMP_DYNAMIC_ALL
+LIMITS = ("OMP_THREAD_LIMIT", "KMP_ALL_THREADS", "KMP_MAX_THREADS", "KMP_DEVICE_THREAD_LIMIT")
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", *LIMITS)
 
 
 def prepare() -> None:
@@ -16,3 +21,31 @@ def prepare() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)
+    ask_for_fewer_threads(os.environ)
+
+
+def ask_for_fewer_threads(environment: MutableMapping[str, str]) -> None:
+    """Turn limits of OpenMP's threads into the number of threads that torch asks for.
+
+    oneDNN's results are wrong where OpenMP gives fewer threads than were asked for (`llmcore.base.openmp`).
+    """
+    found = [name for name in environment if name.startswith(FEWER_THREADS)]
+    limits = [_positive(environment[name]) for name in found if name.startswith(LIMITS)]
+    if any(name.startswith("OMP_MAX_ACTIVE_LEVELS") and environment[name].strip() == "0" for name in found):
+        limits.append(1)
+    for name in found:
+        del environment[name]
+    if least := min(filter(None, limits), default=None):
+        asked = _positive(environment.get("OMP_NUM_THREADS", "").split(",")[0]) or usable_cores()
+        environment["OMP_NUM_THREADS"] = str(min(least, asked))
+        environment.pop("MKL_NUM_THREADS", None)  # torch would ask for this number instead
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _positive(text: str) -> int | None:
+    """Return a positive integer, None for anything else: OpenMP ignores it too."""
+    return int(text) if text.strip().isdecimal() and int(text) > 0 else None

@@ -23,10 +23,14 @@ def classify_texts(model: SequenceClassifier, tokenizer: Tokenizer, texts: Seque
 def class_probabilities(
     model: SequenceClassifier, rows: Sequence[Sequence[int]], *, batch_size: int, pad_id: int
 ) -> Tensor:
-    """Return the probability of each class for each row, in the rows' order: (rows, labels)."""
+    """Return the probability of each class for each row, in the rows' order: (rows, labels).
+
+    UserError if the model's logits are not finite.
+    """
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     probabilities = torch.empty(len(rows), len(model.labels))
     for chosen in chunks(by_length, batch_size):
         ids, read = model.pad([rows[row] for row in chosen], pad_id)
-        probabilities[chosen] = model(ids.to(model.device), read.to(model.device)).float().softmax(-1).cpu()
+        logits = model.check_finite(model(ids.to(model.device), read.to(model.device)), "logits")  # (B, labels)
+        probabilities[chosen] = logits.float().softmax(-1).cpu()
     return probabilities

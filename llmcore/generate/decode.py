@@ -23,7 +23,7 @@ def decode(
     A continuation ends before `stop_id`, after `max_new_tokens`, or where the model's context is full.
     All are decoded together, one token of each per step; each row draws from a generator of its own, so a
     prompt's continuation depends on its place in `prompts` and the seed, not on its neighbours. UserError
-    for a prompt that is empty or leaves no room in the context.
+    for a prompt that is empty or leaves no room in the context, and for logits that are not finite.
     """
     context = model.config.context_length
     for prompt in prompts:
@@ -38,7 +38,10 @@ def decode(
     model.eval()
     hidden, cache = prefill(model, [prompts[row] for row in rows], max(limits))  # (B, C)
     while True:
-        logits = model.lm_head(hidden).float().cpu()  # (B, V); draws are made on the CPU, so devices agree
+        logits = (
+            model.check_finite(model.lm_head(hidden), "logits").float().cpu()
+        )  # (B, V); draws are made on the CPU, so devices agree
+        # draws are made on the CPU, so devices agree
         tokens = [int(choose(scores, config, generators[row])) for scores, row in zip(logits, rows, strict=True)]
         for row, token in zip(rows, tokens, strict=True):
             if token != stop_id:

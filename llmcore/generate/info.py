@@ -2,17 +2,17 @@
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_files
 from llmcore.base.origin import read_source
+from llmcore.generate.open import has_tokenizer, open_classifier, open_language_model
 from llmcore.model.architecture import Architecture
-from llmcore.model.folder import is_classifier, load_classifier, load_language_model, read_config
-from llmcore.model.weights import describe_weights, weight_files
+from llmcore.model.folder import class_names, is_classifier, load_classifier, load_language_model, read_config
+from llmcore.model.weights import TensorHeader, check_sizes, read_headers, weight_files
 from llmcore.tokenizer.bpe import load_tokenizer
 
 PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
@@ -21,26 +21,28 @@ PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
 def describe(folder: Path) -> str:
     """Return a page of `name  value` lines; UserError if this is no model folder."""
     entry, config, values = read_config(folder)
-    weights = describe_weights(folder)
+    headers = read_headers(folder)
     classifies = is_classifier(entry, values)
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, context {config.context_length}"
-    labels = values.get("id2label") or {}  # transformers leaves the names out where there are none
-    head = f"classifier of {', '.join(labels.values()) or 'unnamed classes'}" if classifies else "language model"
+    # transformers leaves the names out where there are none
+    head = f"classifier of {', '.join(class_names(values) or ['unnamed classes'])}" if classifies else "language model"
     lines = [
         ("folder", str(folder)),
         ("architecture", f"{config.model_type}, {head}"),
         ("shape", f"{shape}, head {'tied' if config.tied_head else 'untied'}"),
-        *_parameters(entry, weights),
-        ("dtype", ", ".join(sorted({dtype for dtype, _ in weights.values()}))),
+        *_parameters(entry, headers),
+        ("dtype", ", ".join(sorted({stored.dtype for stored in headers}))),
         ("tokenizer", _tokenizer(folder, config.vocab_size)),
         ("origin", _origin(folder)),
         ("licence", read_source(folder).licence),
         ("adapter", "adapter/ (LoRA, PEFT layout)" if (folder / "adapter").is_dir() else "none"),
-        ("loads here", _attempt(lambda: load_classifier(folder) if classifies else load_language_model(folder))),
-        ("opens in transformers", _opens_in_transformers(folder, classifies)),
+        ("loads here", _loads_here(folder, classifies)),
+        ("opens in transformers", _attempt(lambda: check_sizes(folder, headers, entry, config))),
     ]
+    if lines[-1][1] == "yes":  # transformers would build whatever config.json asks for
+        lines[-1] = (lines[-1][0], _opens_in_transformers(folder, classifies))
     width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+    return "\n".join(f"{name:<{width}}  {' '.join(value.split())}" for name, value in lines)
 
 
 def weights_sha256(folder: Path) -> str:
@@ -48,16 +50,18 @@ def weights_sha256(folder: Path) -> str:
     return sha256_files(weight_files(folder))
 
 
-def _parameters(entry: Architecture, weights: dict[str, tuple[str, tuple[int, ...]]]) -> list[tuple[str, str]]:
+def _parameters(entry: Architecture, headers: Sequence[TensorHeader]) -> list[tuple[str, str]]:
     """Count parameters by part, from the shapes in the files' headers."""
     parts: Counter[str] = Counter()
-    for key, (_, shape) in weights.items():
-        if name := entry.our_name(key):
-            parts[entry.part(name)] += prod(shape)
+    for stored in headers:
+        if name := entry.our_name(stored.key):
+            parts[entry.part(name)] += prod(stored.shape)
     return [("parameters", f"{parts.total():,}"), *((f"  {part}", f"{count:,}") for part, count in parts.items())]
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> str:
+    if not has_tokenizer(folder):
+        return "none that fits (no vocab.json and merges.txt)"
     try:
         tokenizer = load_tokenizer(folder)
     except UserError as error:
@@ -69,9 +73,19 @@ def _tokenizer(folder: Path, vocab_size: int) -> str:
 def _origin(folder: Path) -> str:
     if not (folder / "origin.json").is_file():
         return "not from this pipeline (no origin.json)"
-    origin: dict[str, Any] = read_json(folder / "origin.json")
-    inputs = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(origin.get("inputs", {}).items()))
-    return f"inputs by hash: {inputs}"
+    origin = read_json(folder / "origin.json")
+    inputs = origin.get("inputs", {}) if isinstance(origin, dict) else None
+    if not isinstance(inputs, dict) or not all(isinstance(digest, str) for digest in inputs.values()):
+        return "origin.json does not name the inputs by their hashes"
+    return f"inputs by hash: {', '.join(f'{name} {digest[:12]}' for name, digest in sorted(inputs.items()))}"
+
+
+def _loads_here(folder: Path, classifies: bool) -> str:
+    """Return whether the commands open the folder: the model, and the tokenizer if there is one."""
+    if has_tokenizer(folder) or (folder / "tokenizer.json").is_file():
+        return _attempt(lambda: open_classifier(folder) if classifies else open_language_model(folder))
+    found = _attempt(lambda: load_classifier(folder) if classifies else load_language_model(folder))
+    return "the model does; there is no tokenizer" if found == "yes" else found
 
 
 def _attempt(load: Callable[[], object]) -> str:

@@ -15,7 +15,7 @@ def token_rows(model: LanguageModel, tokenizer: Tokenizer, text: str) -> list[di
     """Return each token of `text` with the probability that the model gave it."""
     ids = _document_ids(model, tokenizer, text)
     row = torch.tensor([ids], device=model.device)  # (1, T)
-    probabilities = model(row)[0, :-1].softmax(-1).cpu()  # (T-1, V)
+    probabilities = model.check_finite(model(row), "logits")[0, :-1].softmax(-1).cpu()  # (T-1, V)
     chosen = probabilities[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].tolist()
     return [
         {"token": tokenizer.decode([token]), "probability": probability}
@@ -30,7 +30,7 @@ def attention_rows(model: LanguageModel, tokenizer: Tokenizer, text: str) -> lis
     """
     ids = _document_ids(model, tokenizer, text)[:MAX_ATTENTION_TOKENS]
     row = torch.tensor([ids], device=model.device)  # (1, T)
-    weights = model.attention_maps(row)[-1, 0].mean(0).cpu().tolist()  # (T, T)
+    weights = model.check_finite(model.attention_maps(row), "attention")[-1, 0].mean(0).cpu().tolist()  # (T, T)
     return [
         {"token": tokenizer.decode([token])} | dict(zip(map(str, range(len(ids))), line, strict=True))
         for token, line in zip(ids, weights, strict=True)

@@ -41,11 +41,18 @@ class Architecture:
     lora_targets: tuple[str, ...]  # the linear layers of a block
     ignored_tensors: frozenset[str] = frozenset()  # stored by some checkpoints, no weights
     zero_tensors: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]] = no_tensors  # stored as zeros, not loaded
+    positions: str | None = None  # the embedding of positions, if there is one
     fan_in_fan_out: bool = False  # peft's word for transposed linear layers
 
     @property
     def model_type(self) -> str:
         return self.config.model_type
+
+    @property
+    def embeddings(self) -> dict[str, tuple[str, str]]:
+        """The embeddings, each with the two sizes of the config that are its shape."""
+        found = {self.tied_to: ("vocab_size", "n_embd")}
+        return found if self.positions is None else found | {self.positions: ("context_length", "n_embd")}
 
     def new_model(self, config: ModelConfig) -> LanguageModel:
         """Return a language model whose weights are not drawn yet."""
@@ -73,6 +80,11 @@ class Architecture:
         """Return the part of the model that a tensor belongs to; `other` if it is unknown."""
         row = self.tensors.get(self._row(name))
         return row.part if row else "other"
+
+    def layer_of(self, name: str) -> str | None:
+        """Return the number of the layer that one of the architecture's tensors belongs to, None if there is none."""
+        found = re.search(self.layer_pattern, name) if self._row(name) in self.tensors else None
+        return "".join(filter(str.isdecimal, found[0])) if found else None
 
     def _row(self, name: str) -> str:
         """Return the table's key of a name: `transformer.h.11.ln_1.bias -> transformer.h.{}.ln_1.bias`."""

@@ -19,7 +19,7 @@ from llmcore.model.architecture import Architecture
 from llmcore.model.classifier import POOLINGS, SequenceClassifier
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, ModelConfig
-from llmcore.model.weights import read_weights, weight_files, write_weights
+from llmcore.model.weights import check_sizes, read_headers, read_weights, weight_files, write_weights
 
 
 class SavedTokenizer(Protocol):
@@ -39,11 +39,14 @@ def load_language_model(folder: str | Path, dropout: float | None = None) -> Lan
     entry, config, _ = read_config(folder)
     if dropout is not None:
         config = replace(config, dropout=dropout)
+    headers = read_headers(folder)
+    check_sizes(folder, headers, entry, config)
     with torch.device("meta"):  # shapes without memory: the file's tensors become the parameters
         model = entry.new_model(config)
     tied = {"lm_head.weight": entry.tied_to} if config.tied_head else {}
-    model.load_state_dict(read_weights(folder, entry, config, shapes_of(model), tied), assign=True)
+    model.load_state_dict(read_weights(folder, headers, entry, config, shapes_of(model), tied), assign=True)
     model.tie()
+    model.folder = str(folder)
     return model.eval()
 
 
@@ -69,10 +72,9 @@ def save_language_model(
 def load_classifier(folder: str | Path) -> SequenceClassifier:
     """Read a classifier, in fp32 and evaluation mode."""
     entry, config, values = read_config(folder)
-    names = values.get("id2label")
-    if not isinstance(names, dict) or sorted(names) != sorted(str(index) for index in range(len(names))):
+    labels = class_names(values)
+    if labels is None:
         raise UserError(f"{folder}/config.json: id2label must name the classes; give a classifier's folder")
-    labels = [names[str(index)] for index in range(len(names))]
     pooling = values.get("pooling", POOLINGS[0])
     if pooling not in POOLINGS:
         raise UserError(f"{folder}/config.json: pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
@@ -80,9 +82,12 @@ def load_classifier(folder: str | Path) -> SequenceClassifier:
     if type(max_tokens) is not int or not 0 < max_tokens <= config.context_length:
         rule = f"max_tokens must be an integer from 1 to n_positions ({config.context_length}), got {max_tokens!r}"
         raise UserError(f"{folder}/config.json: {rule}; correct it")
+    headers = read_headers(folder)
+    check_sizes(folder, headers, entry, config)
     with torch.device("meta"):
         model = SequenceClassifier(entry.transformer(config), labels, pooling, max_tokens)
-    model.load_state_dict(read_weights(folder, entry, config, shapes_of(model), tied={}), assign=True)
+    model.load_state_dict(read_weights(folder, headers, entry, config, shapes_of(model), tied={}), assign=True)
+    model.folder = str(folder)
     return model.eval()
 
 
@@ -125,7 +130,19 @@ def read_config(folder: str | Path) -> tuple[Architecture, ModelConfig, dict[str
 
 def is_classifier(entry: Architecture, values: Mapping[str, Any]) -> bool:
     """Return whether the values of a config.json are a classifier's."""
-    return entry.classifier in (values.get("architectures") or [])
+    named = values.get("architectures")
+    return isinstance(named, list) and entry.classifier in named
+
+
+def class_names(values: Mapping[str, Any]) -> list[str] | None:
+    """Return a classifier's classes in order: config.json's `id2label`; None if it is not one name for each class."""
+    names = values.get("id2label")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        return None
+    numbers = [str(index) for index in range(len(names))]
+    if not names or names.keys() != set(numbers) or len(set(names.values())) < len(names):
+        return None
+    return [names[number] for number in numbers]
 
 
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

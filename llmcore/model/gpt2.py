@@ -247,6 +247,7 @@ ARCHITECTURE = Architecture(
     ignored_tensors=frozenset({"transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"}),
     zero_tensors=zero_tensors,
     tied_to="transformer.wte.weight",
+    positions="transformer.wpe.weight",
     layer_pattern=r"\.h\.\d+\.",
     lora_targets=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
     fan_in_fan_out=True,

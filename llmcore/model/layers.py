@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from llmcore.base.openmp import gives_threads
+
 
 class Linear(nn.Linear):
     """nn.Linear whose weights come from a file or from `initialise`; until then they are NaN.
@@ -26,7 +28,7 @@ def onednn_takes(input: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN computes this matmul as exactly as torch's default."""
     is_fp32_on_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (input, weight))
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return is_fp32_on_cpu and available and not torch.is_autocast_enabled("cpu")
+    return is_fp32_on_cpu and available and not torch.is_autocast_enabled("cpu") and gives_threads()
 
 
 class Embedding(nn.Embedding):

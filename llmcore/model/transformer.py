@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from llmcore.base.errors import UserError
 from llmcore.model.attention import Layout, layout_of
 from llmcore.model.cache import Cache, LayerCache
 from llmcore.model.layers import Linear
@@ -128,6 +129,7 @@ class TransformerWithHead(nn.Module):
     def __init__(self, transformer: Transformer):
         super().__init__()
         self.add_module(transformer.config.transformer_name, transformer)
+        self.folder = "model"  # where it was read from; errors name it
 
     @property
     def body(self) -> Transformer:
@@ -141,6 +143,13 @@ class TransformerWithHead(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def check_finite(self, values: Tensor, what: str) -> Tensor:
+        """Return what the model computed; UserError if a number is NaN or infinite: it would mean nothing."""
+        if not values.isfinite().all():
+            remedy = "its weights are damaged or too large: fetch them again, or train with a lower lr"
+            raise UserError(f"{self.folder}: its {what} must be finite, got NaN or infinity; {remedy}")
+        return values
 
     def block_parameters(self) -> set[nn.Parameter]:
         """Return the parameters of the blocks, without embeddings, final norm and head."""

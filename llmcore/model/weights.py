@@ -1,7 +1,9 @@
 """The weights of a model folder: safetensors, whole or in shards, checked tensor by tensor."""
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,11 +17,47 @@ from llmcore.model.transformer import ModelConfig
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+MAX_MAPPED_BYTES = 1 << 22
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class TensorHeader(NamedTuple):
+    """A tensor as the header of its file describes it; `dtype` is safetensors' word, F32 say."""
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_headers(folder: str | Path) -> list[TensorHeader]:
+    """Return every stored tensor of a folder without its numbers, each file's header being parsed once."""
+    found = []
+    for file in weight_files(Path(folder)):
+        with _opened(file) as opened:
+            for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = opened.get_slice(key)
+                found.append(TensorHeader(file, key, tensor.get_dtype(), tuple(tensor.get_shape())))
+    return found
+
+
+def check_sizes(folder: str | Path, headers: Sequence[TensorHeader], entry: Architecture, config: ModelConfig) -> None:
+    """UserError if the weights are not of the sizes of `config`, before a model of these sizes is built."""
+    stored = {entry.our_name(tensor.key): tensor for tensor in headers}
+    for name, fields in entry.embeddings.items():
+        shape = tuple(getattr(config, field) for field in fields)
+        if name not in stored:
+            raise UserError(f"{folder}: {name} {shape} is missing; the weights are not complete")
+        _check_shape(stored[name], shape)
+    layers = {layer for name in stored if name and (layer := entry.layer_of(name))}
+    if config.n_layer > len(layers):
+        rule = f"n_layer must be the number of layers in the weights ({len(layers)}), got {config.n_layer}"
+        raise UserError(f"{folder}/config.json: {rule}; give files that belong together")
 
 
 def read_weights(
     folder: str | Path,
+    headers: Sequence[TensorHeader],
     entry: Architecture,
     config: ModelConfig,
     shapes: Mapping[str, tuple[int, ...]],
@@ -30,30 +68,54 @@ def read_weights(
     A missing or surplus tensor, a wrong shape or type, or a number that is not finite is a UserError
     that names it. `tied` maps a name that the file may leave out to the one whose tensor it shares.
     """
-    folder, state = Path(folder), {}
     zeros = entry.zero_tensors(config)
-    for file, key, tensor in _stored(folder):
-        name = entry.our_name(key)
-        if name is None:
-            continue
+    names = _names_of(headers, entry, zeros.keys(), shapes)
+    if missing := sorted(name for name in shapes.keys() - names.values() if tied.get(name) not in names.values()):
+        raise UserError(f"{folder}: {missing[0]} {shapes[missing[0]]} is missing; the weights are not complete")
+    state = {}
+    for stored, tensor in _numbers(list(names)):
+        name = names[stored]
         if name in zeros:
             if tensor.any():
-                raise UserError(f"{file}: {key} must be zero for this config.json; correct either")
+                raise UserError(f"{stored.file}: {stored.key} must be zero for this config.json; correct either")
             continue
-        if name not in shapes:
-            found = f"{key} {tuple(tensor.shape)}"
-            raise UserError(f"{file}: {found} belongs to no part of this model; check config.json beside it")
-        if name in state:
-            raise UserError(f"{file}: {key} is stored a second time, as {name}; remove one of the two")
-        state[name] = _checked(file, key, tensor, shapes[name], entry, name)
+        state[name] = _checked(stored, tensor, shapes[name], entry, name)
     for name, source in tied.items():
-        if source in state and name in state and not torch.equal(state[name], state[source]):
+        if name in state and not torch.equal(state[name], state[source]):
             raise UserError(f"{folder}: {name} differs from {source}, to which config.json ties it; set it untied")
-        if source in state:
-            state[name] = state[source]
-    if missing := sorted(shapes.keys() - state.keys()):
-        raise UserError(f"{folder}: {missing[0]} {shapes[missing[0]]} is missing; the weights are not complete")
+        state[name] = state[source]
     return state
+
+
+def _names_of(
+    headers: Sequence[TensorHeader],
+    entry: Architecture,
+    zeros: Collection[str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[TensorHeader, str]:
+    """Return our name of each tensor that is to be read; UserError for one of a wrong shape or without a place."""
+    names: dict[TensorHeader, str] = {}
+    seen = set()
+    for stored in headers:
+        name = entry.our_name(stored.key)
+        if name is None:
+            continue
+        if name not in shapes and name not in zeros:
+            found = f"{stored.key} {stored.shape}"
+            raise UserError(f"{stored.file}: {found} belongs to no part of this model; check config.json beside it")
+        if name in seen:
+            raise UserError(f"{stored.file}: {stored.key} is stored a second time, as {name}; remove one of the two")
+        if name in shapes:
+            _check_shape(stored, entry.stored_shape(name, shapes[name]))
+        seen.add(name)
+        names[stored] = name
+    return names
+
+
+def _check_shape(stored: TensorHeader, expected: tuple[int, ...]) -> None:
+    if stored.shape != expected:
+        rule = f"must have shape {expected}, got {stored.shape}"
+        raise UserError(f"{stored.file}: {stored.key} {rule}; check config.json")
 
 
 def write_weights(folder: str | Path, state: Mapping[str, Tensor], entry: Architecture, config: ModelConfig) -> None:
@@ -69,11 +131,9 @@ def write_weights(folder: str | Path, state: Mapping[str, Tensor], entry: Archit
         save_file(stored, temporary, metadata={"format": "pt"})
 
 
-def _checked(file: Path, key: str, tensor: Tensor, shape: tuple[int, ...], entry: Architecture, name: str) -> Tensor:
-    """Return a copy of a stored tensor in our orientation and fp32; UserError if shape, type or numbers are wrong."""
-    expected = entry.stored_shape(name, shape)
-    if tuple(tensor.shape) != expected:
-        raise UserError(f"{file}: {key} must have shape {expected}, got {tuple(tensor.shape)}; check config.json")
+def _checked(stored: TensorHeader, tensor: Tensor, shape: tuple[int, ...], entry: Architecture, name: str) -> Tensor:
+    """Return a copy of a stored tensor in our orientation and fp32; UserError if its type or numbers are wrong."""
+    file, key = stored.file, stored.key
     if tensor.dtype not in FLOATS:
         kinds = "float32, float16 or bfloat16"
         raise UserError(f"{file}: {key} must be {kinds}, got {tensor.dtype}; convert the weights")
@@ -83,18 +143,23 @@ def _checked(file: Path, key: str, tensor: Tensor, shape: tuple[int, ...], entry
     return copy
 
 
-def _stored(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
-    """Yield file, key and tensor of a folder's weights, one at a time.
+def _numbers(wanted: Sequence[TensorHeader]) -> Iterator[tuple[TensorHeader, Tensor]]:
+    """Yield the tensors with their numbers, one at a time, each a view of its mapped file.
 
-    A tensor is a view of the mapped file. Each is mapped alone: pages that were read count as memory of
-    this process until the mapping ends.
+    Pages that were read count as memory of this process until the mapping ends: a new one begins when
+    MAX_MAPPED_BYTES were read.
     """
-    for file in weight_files(folder):
+    start = 0
+    while start < len(wanted):
+        file = wanted[start].file
+        mapped = 0
         with _opened(file) as opened:
-            keys = list(opened.keys())
-        for key in keys:
-            with _opened(file) as opened:
-                yield file, key, opened.get_tensor(key)
+            while start < len(wanted) and wanted[start].file == file and mapped < MAX_MAPPED_BYTES:
+                tensor = opened.get_tensor(wanted[start].key)
+                mapped += tensor.nbytes
+                yield wanted[start], tensor
+                del tensor
+                start += 1
 
 
 def _opened(file: Path) -> safe_open:
@@ -120,19 +185,22 @@ def weight_files(folder: Path) -> list[Path]:
                 raise UserError(f"{file}: no such file, though {INDEX_FILE} names it; fetch the missing shard")
         return files
     if pickles := sorted(folder.glob("pytorch_model*.bin")) or sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
-        architectures = read_json(folder / "config.json").get("architectures") or ["AutoModelForCausalLM"]
-        convert = f"{architectures[0]}.from_pretrained('{folder}').save_pretrained('{folder}')"
-        remedy = f'convert it once: python -c "from transformers import {architectures[0]}; {convert}"'
+        remedy = f"convert it once: {_conversion(folder)}"
         raise UserError(f"{pickles[0]}: a pickle can run any code and is not read; {remedy}")
     raise UserError(f"{folder}: has no {WEIGHTS_FILE}; run `dvc repro` to build it, or correct the path")
 
 
+def _conversion(folder: Path) -> str:
+    """Return a command that writes a folder's pickle as safetensors; of the folder's content, nothing stands in it."""
+    values = read_json(folder / "config.json")
+    named = values.get("architectures") if isinstance(values, dict) else None
+    kind = "AutoModelForSequenceClassification" if "ForSequenceClassification" in str(named) else "AutoModelForCausalLM"
+    code = (
+        f"import sys; from transformers import {kind} as M; M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])"
+    )
+    return f'python -c "{code}" {shlex.quote(str(folder))}'
+
+
 def describe_weights(folder: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of every stored tensor, by its key, without reading the numbers."""
-    found = {}
-    for file in weight_files(Path(folder)):
-        with _opened(file) as opened:
-            for key in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-                tensor = opened.get_slice(key)
-                found[key] = (tensor.get_dtype(), tuple(tensor.get_shape()))
-    return found
+    return {stored.key: (stored.dtype, stored.shape) for stored in read_headers(folder)}

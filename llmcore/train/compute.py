@@ -12,6 +12,7 @@ import torch
 
 from llmcore.base.errors import UserError
 from llmcore.base.numerics import cpu_name, is_pinned
+from llmcore.base.openmp import gives_threads
 
 if TYPE_CHECKING:
     from llmcore.config.params import ComputeParams
@@ -57,6 +58,8 @@ def setup_compute(params: "ComputeParams") -> Compute:
     if not available[params.device]:
         raise UserError(f"compute.device must be a device of this machine, got {params.device!r}; set it to cpu")
     torch.set_num_threads(params.threads)
+    if not gives_threads():  # bf16 goes through oneDNN everywhere
+        torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.use_deterministic_algorithms(params.determinism != "off", warn_only=params.determinism == "warn")
     # filling fresh memory would only hide reads of it, and costs a twentieth of a step

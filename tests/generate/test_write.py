@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import classifier_of, generation
 
+from llmcore.cli import main
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.write import Continuation, answer_instructions, continue_texts
 from llmcore.model.registry import new_model
@@ -67,3 +68,9 @@ def always(gpt, token: int) -> None:
         gpt.transformer.ln_f.bias.fill_(1.0)
         gpt.lm_head.weight.zero_()
         gpt.lm_head.weight[token] = 1.0
+
+
+@pytest.mark.parametrize("instruction", ["", " ", "\n\t", "\u00a0"])
+def test_an_empty_instruction_is_refused_before_a_model_is_opened(instruction, capsys):
+    assert main(["ask", instruction, "--model", "nowhere"]) == 2
+    assert capsys.readouterr().err == "error: INSTRUCTION: must not be empty; say what is to be done\n"
