@@ -7,11 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmcore.base.credentials import masked
 from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.process import prepare
 from llmcore.base.streams import utf8_text
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
+from llmcore.dvc.rwlock import mend_rwlock
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -45,6 +47,8 @@ def run_command(argv: list[str]) -> int:
         arguments = parser().parse_args([utf8_text(argument) for argument in argv])
     except SystemExit as ended:  # argparse has printed the help or the mistake
         return int(ended.code or 0)
+    if mended := mend_rwlock(Path()):
+        print(mended, file=sys.stderr)
     return arguments.run(arguments) or 0
 
 
@@ -229,11 +233,11 @@ def run_lineage(arguments: argparse.Namespace) -> None:
     if arguments.checkout:
         from llmcore.lineage.restore import checkout
 
-        print(checkout(Path(), arguments.target))
+        print(masked(checkout(Path(), arguments.target)))
     else:
         from llmcore.lineage.show import lineage
 
-        print(lineage(Path(), arguments.target))
+        print(masked(lineage(Path(), arguments.target)))
 
 
 def run_fsck(arguments: argparse.Namespace) -> int:
