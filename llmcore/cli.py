@@ -7,12 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmcore.base.credentials import masked
 from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.process import prepare
 from llmcore.base.streams import utf8_text
 from llmcore.base.text import checked_input, normalise_input
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.config.kinds import REGISTERED
+from llmcore.dvc.rwlock import mend_rwlock
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   llmcore generate "Mia and Tom"
   llmcore classify "You won a red kite! Send 20 coins."
-  llmcore ask "What is the opposite of big?"
+  llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
   llmcore info models/classifier
   llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore show-batch instruct
@@ -46,6 +48,8 @@ def run_command(argv: list[str]) -> int:
         arguments = parser().parse_args([utf8_text(argument) for argument in argv])
     except SystemExit as ended:  # argparse has printed the help or the mistake
         return int(ended.code or 0)
+    if mended := mend_rwlock(Path()):
+        print(mended, file=sys.stderr)
     return arguments.run(arguments) or 0
 
 
@@ -234,11 +238,11 @@ def run_lineage(arguments: argparse.Namespace) -> None:
     if arguments.checkout:
         from llmcore.lineage.restore import checkout
 
-        print(checkout(Path(), arguments.target))
+        print(masked(checkout(Path(), arguments.target)))
     else:
         from llmcore.lineage.show import lineage
 
-        print(lineage(Path(), arguments.target))
+        print(masked(lineage(Path(), arguments.target)))
 
 
 def run_fsck(arguments: argparse.Namespace) -> int:

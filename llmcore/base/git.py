@@ -1,7 +1,10 @@
 """Git's command line: the only place that runs it."""
 
+import os
 import subprocess
 from pathlib import Path
+
+from llmcore.base.credentials import masked
 
 DELETED = ""  # stands for the blob of a deleted file
 TIMEOUT_SECONDS = 30.0  # the tracker calls git too, and must not delay a stage for long
@@ -16,15 +19,38 @@ def git(
     """
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     done = subprocess.run(
-        command, input=input, capture_output=True, text=True, encoding="utf-8", check=True, timeout=timeout_seconds
+        command,
+        input=input,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+        timeout=timeout_seconds,
+        env=os.environ | {"LC_ALL": "C"},  # messages in English, for `git_problem`
     )
     return done.stdout.strip()
 
 
 def git_error(error: OSError | subprocess.SubprocessError) -> str:
-    """Return why `git` failed, in one line."""
+    """Return why `git` failed, in one line, without passwords."""
     stderr = getattr(error, "stderr", None)
-    return " ".join(str(stderr or error).split())
+    return masked(" ".join(str(stderr or error).split()))
+
+
+def git_problem(folder: str | Path) -> str | None:
+    """Return why git refuses to work in `folder`, in its own words, which name the remedy; None if it works there.
+
+    It may say that the repository belongs to another user, or is damaged. None also where there is no repository and
+    where git is not installed: a project needs neither.
+    """
+    try:
+        git(folder, "rev-parse", "--git-dir")
+    except FileNotFoundError:
+        return None
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = git_error(error)
+        return None if "not a git repository (or any" in reason else reason
+    return None
 
 
 def git_succeeds(folder: str | Path, *arguments: str) -> bool:

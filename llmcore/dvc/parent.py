@@ -1,7 +1,6 @@
 """End a stage when the `dvc` that runs it has ended. Changes no output."""
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from llmcore.dvc.rwlock import read_rwlock
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
@@ -47,13 +48,13 @@ def dvc_process() -> psutil.Process | None:
 
 
 def _locking_pids() -> set[int]:
-    """Return the ids of the processes in DVC's lock file."""
+    """Return the ids of the processes in DVC's lock file; none if it is missing or just being written."""
+    locks = read_rwlock(Path()) or {}
     try:
-        locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing, or just being written
+        readers = [reader["pid"] for readers in locks.get("read", {}).values() for reader in readers]
+        return {*readers, *(writer["pid"] for writer in locks.get("write", {}).values() if writer)}
+    except (AttributeError, KeyError, TypeError):  # of another version of DVC
         return set()
-    readers = [reader["pid"] for readers in locks.get("read", {}).values() for reader in readers]
-    return {*readers, *(writer["pid"] for writer in locks.get("write", {}).values() if writer)}
 
 
 def _watch(process: psutil.Process) -> None:

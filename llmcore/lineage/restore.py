@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import write_bytes
-from llmcore.base.git import changed_files, git, git_error, git_succeeds, is_committed
+from llmcore.base.git import changed_files, git, git_error, git_problem, git_succeeds, is_committed
 from llmcore.dvc.files import LOCK_FILE, PARAMS_FILE, hash_of, read_lock
 from llmcore.lineage.runs import Run, one_run, open_runs
 from llmcore.lineage.show import edits
@@ -67,6 +67,8 @@ def restore(root: Path, run: Run, params: bytes | None) -> list[str]:
 def known_commit(root: Path, run: Run) -> str:
     """Return the commit of a run; UserError unless it is in the git repository at `root`."""
     if not git_succeeds(root, "rev-parse", "HEAD"):
+        if problem := git_problem(root):
+            raise UserError(f"{root.absolute()}: git refuses to work here ({problem})")
         rule = "must be a git repository with a commit"
         raise UserError(f"{root.absolute()}: {rule}; run in the clone that made {run.name}")
     if run.commit is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmcore.base.containers import flat
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml, sha256_file
-from llmcore.base.git import git, git_succeeds
+from llmcore.base.git import git, git_problem, git_succeeds
 from llmcore.base.origin import NOT_STATED, read_source
 from llmcore.dvc.files import LOCK_FILE, PARAMS_FILE, Locked, hash_of, read_lock
 from llmcore.lineage.runs import Run, Runs, one_run, open_runs
@@ -124,7 +124,8 @@ def commit_line(root: Path, run: Run) -> str:
     if run.commit is None:
         return "none; the run was made outside a git repository"
     if not git_succeeds(root, "cat-file", "-e", f"{run.commit}^{{commit}}"):
-        return f"{run.commit}, not in this repository"
+        problem = git_problem(root)
+        return f"{run.commit}, {f'git refuses to work here ({problem})' if problem else 'not in this repository'}"
     return git(root, "log", "-1", "--format=%h %s", run.commit)
 
 

@@ -9,6 +9,7 @@ from llmcore.base.errors import INTERRUPTED, UserError, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
+from llmcore.base.project import project_root
 from llmcore.config.read import PARAMS_FILE
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # whatever library was writing
@@ -28,9 +29,12 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         pin_numerics(precision())
         from llmcore.dvc.parent import end_with_dvc
+        from llmcore.dvc.rwlock import mend_rwlock
         from llmcore.train.scratch import remove_finished
 
         end_with_dvc()
+        if mended := mend_rwlock(project_root()):
+            print(mended, file=sys.stderr)
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
         importlib.import_module(f"stages.{name}").main(arguments)

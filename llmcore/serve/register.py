@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
+from llmcore.base.files import user_errors
 from llmcore.config.kinds import MODEL_KINDS
 from llmcore.config.stages import stage_info
 from llmcore.generate.info import weights_sha256
@@ -84,7 +85,7 @@ def save(kind: str, folder: Path, path: Path) -> None:
 
 def with_card(folder: Path, stage: str, copy: Path) -> Path:
     """Return a copy of a model folder with the card of its stage as README.md, where that was drawn."""
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, copy_function=shutil.copyfile)  # links of DVC's cache become files, not read-only
     card = Path("reports") / stage / "plots" / "card.md"
     if card.is_file():
         shutil.copyfile(card, copy / "README.md")
@@ -110,7 +111,8 @@ def _new_version(store: Store, kind: str, folder: Path, name: str, digest: str) 
     tags = {"model_sha256": digest, "llmcore.stage": stage} | ({"run_id": run_id} if run_id else {})
     _create_name(store, name)  # first, for it is refused where MLflow does not take the name
     with tempfile.TemporaryDirectory() as scratch:
-        save(kind, with_card(folder, stage, Path(scratch, "folder")), Path(scratch, "model"))
+        with user_errors(scratch):
+            save(kind, with_card(folder, stage, Path(scratch, "folder")), Path(scratch, "model"))
         experiment = store.experiment(stage_info(stage).experiment)
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type=kind)
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))

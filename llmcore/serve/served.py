@@ -4,25 +4,32 @@ MLflow checks a request against the type hints of `predict` and gives `params` t
 with which the model was registered. What else is wrong is a UserError, and becomes HTTP 400.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict
 
+from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
+from llmcore.base.seeds import derive
 from llmcore.base.text import checked_input
 from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.generate.write import answer_instructions, check_room, continue_texts, prompt_form
+from llmcore.generate.write import Continuation, answer_instructions, check_room, continue_texts, prompt_form
 
 ARTIFACT = "model"  # under which MLflow keeps the model folder
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # texts that are classified at a time
+GENERATION_BATCH_SIZE = 8  # texts that are continued at a time: each has a cache of keys and values
+MAX_ROWS = 256  # of a request
+MAX_CHARACTERS = 200_000  # of a request
 
 Params = dict[str, Any] | None
+Row = TypeVar("Row")
 
 
 class Prediction(BaseModel):
@@ -49,6 +56,7 @@ class ClassifierModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[Prediction]:
         with bad_requests():
+            check_size(model_input)
             texts = [checked_input(text, "inputs") for text in model_input]
             if not all(texts):
                 raise UserError("inputs: a text must not be empty; give texts with at least one character")
@@ -69,6 +77,7 @@ class InstructionModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: list[Instruction], params: Params = None) -> list[str]:
         with bad_requests():
+            check_size([row.instruction + (row.input or "") for row in model_input])
             config = checked(params)
             if not all(row.instruction.strip() for row in model_input):
                 raise UserError("instruction: must not be empty; say what is to be done")
@@ -77,8 +86,9 @@ class InstructionModel(PythonModel):
                 for row in model_input
             ]
             check_room(self.model, self.tokenizer, self.form, pairs)
-            answers = answer_instructions(self.model, self.tokenizer, self.form, pairs, config)
-        return [answer.text for answer in answers]
+            return in_batches(
+                pairs, config, lambda part, own: answer_instructions(self.model, self.tokenizer, self.form, part, own)
+            )
 
 
 class TextModel(PythonModel):
@@ -89,9 +99,11 @@ class TextModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: Params = None) -> list[str]:
         with bad_requests():
+            check_size(model_input)
             texts = [checked_input(text, "inputs") for text in model_input]
-            written = continue_texts(self.model, self.tokenizer, texts, checked(params))
-        return [continuation.text for continuation in written]
+            return in_batches(
+                texts, checked(params), lambda part, own: continue_texts(self.model, self.tokenizer, part, own)
+            )
 
 
 SERVED: dict[str, Callable[[], PythonModel]] = {
@@ -99,6 +111,34 @@ SERVED: dict[str, Callable[[], PythonModel]] = {
     "instruct": InstructionModel,
     "base": TextModel,
 }
+
+
+def check_size(texts: Sequence[str]) -> None:
+    """UserError for a request that would take too long or too much memory."""
+    characters = sum(map(len, texts))
+    if len(texts) > MAX_ROWS or characters > MAX_CHARACTERS:
+        limits = f"at most {MAX_ROWS:,} rows and {MAX_CHARACTERS:,} characters"
+        raise UserError(
+            f"inputs: a request must have {limits}, got {len(texts):,} rows and {characters:,} characters; "
+            "send them in several requests"
+        )
+
+
+def in_batches(
+    rows: Sequence[Row],
+    config: GenerationConfig,
+    write: Callable[[Sequence[Row], GenerationConfig], list[Continuation]],
+) -> list[str]:
+    """Return the text that `write` makes of each row, a few rows at a time.
+
+    The first batch has the seed of the request, so its texts are those of the command line; each later one has its
+    own, so that a prompt given many times is continued in many ways.
+    """
+    texts = []
+    for number, part in enumerate(chunks(rows, GENERATION_BATCH_SIZE)):
+        seed = derive(config.seed, "batch", number) if number else config.seed
+        texts += [continuation.text for continuation in write(part, replace(config, seed=seed))]
+    return texts
 
 
 def checked(params: Params) -> GenerationConfig:

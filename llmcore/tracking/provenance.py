@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml
-from llmcore.base.git import changed_files, git, new_code
+from llmcore.base.git import changed_files, git, git_problem, new_code
 from llmcore.dvc.files import STAGES_FILE, hash_of, stage_paths
 from llmcore.tracking.events import CHANGED_TAG, READ_TAG, one_line, warn
 
@@ -39,6 +39,8 @@ def git_tags(folder: str | Path = ".") -> dict[str, str]:
         tracked = changed_files(folder)
         new = new_code(folder)
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
+        if problem := git_problem(folder):
+            warn(f"no commit is recorded ({one_line(problem)})")
         return {}
     changed = changed_tag(tracked | new) if tracked or new else "{}"
     return {"mlflow.source.git.commit": commit, "git.dirty": str(bool(tracked)).lower(), CHANGED_TAG: changed}

@@ -1,4 +1,4 @@
-"""What a run is called in MLflow: DVC's experiment, or the stage, a hash, and the numbers that were changed."""
+"""What a run is called in MLflow: DVC's experiment, or the numbers that were changed, the stage and a hash."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MAX_NAME_CHARACTERS = 80
 
 
 def run_name(stage: str, identity: Mapping[str, str], changes: Mapping[str, Any]) -> str:
-    """Return the name: `pretrain-3fa9c1d2 lr=0.001`.
+    """Return the name: `lr=0.001 pretrain-3fa9c1d2`, with what changed first, because a table cuts long names.
 
     `identity` are the params and digests of inputs by which runs of a stage differ; `changes` are the params that
     differ from the last commit, by dotted key.
@@ -27,7 +27,10 @@ def run_name(stage: str, identity: Mapping[str, str], changes: Mapping[str, Any]
     shown = [f"{key.rpartition('.')[2]}={value}" for key, value in list(changes.items())[:MAX_SHOWN_CHANGES]]
     if len(changes) > MAX_SHOWN_CHANGES:
         shown.append(f"and {len(changes) - MAX_SHOWN_CHANGES} more")
-    return f"{stage}-{digest} {' '.join(shown)}".strip()[:MAX_NAME_CHARACTERS]
+    name = f"{stage}-{digest}"
+    room = MAX_NAME_CHARACTERS - len(name) - 1
+    changed = " ".join(shown)
+    return f"{changed if len(changed) <= room else changed[: room - 3] + '...'} {name}".lstrip()
 
 
 def changed_params(params: Mapping[str, Any]) -> dict[str, Any]:

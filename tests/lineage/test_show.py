@@ -12,6 +12,7 @@ from llmcore.cli import main
 from llmcore.config.read import read_params
 from llmcore.dvc.files import hash_of
 from llmcore.lineage.runs import Run, Runs, open_runs
+from llmcore.tracking.mlflow_store import open_store
 from llmcore.tracking.run import tracked_run
 
 STAGES = """\
@@ -181,3 +182,26 @@ def test_without_a_git_repository_nothing_is_checked_out(
     code, _, err = lineage(made(project)[0].id, "--checkout")
     assert code == 2
     assert err.startswith(f"error: {tmp_path}: must be a git repository with a commit")
+
+
+def test_repository_that_git_refuses_is_named_with_gits_reason(
+    lineage: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as in a container with another user
+    run = made(project)[0].id
+    assert "git refuses to work here (fatal: detected dubious ownership" in lineage(run)[1]
+    code, _, err = lineage(run, "--checkout")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "git refuses to work here (fatal: detected dubious ownership" in err
+    assert "git config --global --add safe.directory" in err
+
+
+def test_password_in_what_a_run_recorded_is_not_printed(lineage: Command, project: Path) -> None:
+    run = made(project)[0].id
+    client = open_store().client
+    client.set_tag(run, "model_sha256.base", "https://mia:hunter2@host/model")
+    client.log_param(run, "weights.path", "https://mia:hunter2@host/model?token=t0ken")
+    out = lineage(run)[1]
+    assert "https://***@host/model" in out
+    assert "hunter2" not in out
+    assert "t0ken" not in out

@@ -121,7 +121,22 @@ def test_the_command_keeps_the_head(request, model, kind):
 # ---- what else a folder may say
 
 
-ODD = [None, 3, 0.5, True, "", "x", "licence", [], [1], [[]], {}, {"0": 1}, {"0": None, "1": []}, {"a": "b"}]
+ODD: list[object] = [
+    None,
+    3,
+    0.5,
+    True,
+    "",
+    "x",
+    "licence",
+    [],
+    [1],
+    [[]],
+    {},
+    {"0": 1},
+    {"0": None, "1": []},
+    {"a": "b"},
+]
 
 
 @pytest.mark.parametrize("value", [json.dumps(value) for value in ODD])

@@ -22,15 +22,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git_identity: None)
     return tmp_path
 
 
-def test_name_is_the_stage_a_hash_and_the_changed_numbers() -> None:
+def test_name_is_the_changed_numbers_the_stage_and_a_hash() -> None:
     assert run_name("pretrain", {"a": "1"}, {}) == "pretrain-452647e0"
-    assert run_name("pretrain", {"a": "1"}, {"pretrain.lr": 0.001}) == "pretrain-452647e0 lr=0.001"
+    assert run_name("pretrain", {"a": "1"}, {"pretrain.lr": 0.001}) == "lr=0.001 pretrain-452647e0"
     assert run_name("pretrain", {"a": "2"}, {}) != run_name("pretrain", {"a": "1"}, {})
 
 
 def test_many_changes_are_counted_and_a_long_value_is_cut() -> None:
-    assert run_name("x", {}, dict.fromkeys("abcde", 1)).endswith(" a=1 b=1 c=1 and 2 more")
-    assert len(run_name("x", {}, {"prompt": "y" * 500})) == MAX_NAME_CHARACTERS
+    assert run_name("x", {}, dict.fromkeys("abcde", 1)).startswith("a=1 b=1 c=1 and 2 more x-")
+    name = run_name("x", {}, {"prompt": "y" * 500})
+    assert len(name) == MAX_NAME_CHARACTERS
+    assert name.endswith(f"y... {run_name('x', {}, {})}")
 
 
 def test_dvcs_experiment_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,12 @@ def content(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+any_character = st.characters(codec="utf-8", exclude_characters="\0/")
+names = st.text(st.sampled_from("?%#&=;:+ '24F") | any_character, min_size=1).filter(lambda name: name[0] != ".")
+
+
 @settings(deadline=None)  # the first call imports SQLAlchemy
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1).filter(lambda name: name[0] != "."))
+@given(names)
 def test_uri_of_any_file_leads_back_to_it_and_sqlalchemy_opens_that(name: str) -> None:
     from sqlalchemy import make_url
 
