@@ -22,6 +22,7 @@ Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
+QuotedPath = Annotated[str, Field(strict=True, pattern=r'^[^"$`\\]+$')]  # in a command of dvc.yaml
 Text = Annotated[str, Field(strict=True), AfterValidator(normalise_input)]
 
 # Keys that DVC's run cache leaves out of a stage's identity, at any depth: their values would change unnoticed.
@@ -73,7 +74,7 @@ class SourcesParams(Section):
 
 class WeightsParams(Section):
     download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
-    path: Name  # model folder that load_gpt2 reads
+    path: QuotedPath  # model folder that load_gpt2 reads
     context_length: NonNegativeInt  # positions that load_gpt2 keeps; 0 keeps all
 
 

@@ -1,9 +1,9 @@
-"""Set aside truncated files of DVC: it writes them in place, so a kill at that moment leaves half a file.
+"""Mend truncated files of DVC: it writes them in place, so a kill at that moment leaves half a file.
 
     python -m llmcore.dvc.repair
 
 Nothing is lost: `.dvc/tmp/rwlock` only lists running processes, and `dvc repro` restores dvc.lock from DVC's run
-cache without running a stage. What is set aside lies in `.dvc/tmp`. Then the user's own files are looked at: DVC
+cache without running a stage. Then the user's own files are looked at: DVC
 would only say that a dependency is missing, and hang at a pipe.
 """
 
@@ -12,39 +12,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmcore.base.errors import UserError, print_user_error
-from llmcore.base.files import has_conflict_marks, parse_json, read_bytes, read_yaml
-
-WRITE_SECONDS = 0.5  # a running DVC has finished writing by then
+from llmcore.base.errors import UserError, run_entry_point
+from llmcore.base.files import has_conflict_marks, read_bytes, read_yaml
+from llmcore.dvc.rwlock import WRITE_SECONDS, mend_rwlock
 
 
 def remove_truncated(root: Path) -> list[str]:
-    """Set `.dvc/tmp/rwlock` and dvc.lock aside if DVC cannot read them, and return a message for each.
+    """Remove `.dvc/tmp/rwlock` and set dvc.lock aside if DVC cannot read them, and return a message for each.
 
     UserError if dvc.lock has the marks of a merge conflict: only the user knows which side counts.
     """
     lock = root / "dvc.lock"
     if lock.is_file() and has_conflict_marks(read_bytes(lock)):
         raise UserError(f"{lock}: has the marks of a merge conflict; `git checkout --ours {lock}`, then `dvc repro`")
-    messages = []
-    for path, readable in ((root / ".dvc/tmp/rwlock", _is_json), (lock, _is_lock)):
-        if path.is_file() and not readable(path):
-            time.sleep(WRITE_SECONDS)
-            if path.is_file() and not readable(path):
-                aside = root / ".dvc/tmp" / f"{path.name}.unreadable"
-                aside.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(aside)
-                rule = "DVC cannot read it, as after a kill or an edit"
-                messages.append(f"{path}: {rule}; it is now {aside}, and `dvc repro` writes it again")
+    messages = [mended] if (mended := mend_rwlock(root)) else []
+    if lock.is_file() and not _is_lock(lock):
+        time.sleep(WRITE_SECONDS)
+        if lock.is_file() and not _is_lock(lock):
+            aside = root / ".dvc/tmp/dvc.lock.unreadable"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            lock.replace(aside)
+            rule = "DVC cannot read it, as after a kill or an edit"
+            messages.append(f"{lock}: {rule}; it is now {aside}, and `dvc repro` writes it again")
     return messages
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        parse_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
 
 
 def _is_lock(path: Path) -> bool:
@@ -79,13 +69,13 @@ def check_own_files(root: Path) -> None:
 
 
 def main() -> int:
-    try:
-        for message in remove_truncated(Path()):
-            print(message)
-        check_own_files(Path())
-    except UserError as error:
-        return print_user_error(error)
-    return 0
+    return run_entry_point(repair, prints_result=False)
+
+
+def repair() -> None:
+    for message in remove_truncated(Path()):
+        print(message)
+    check_own_files(Path())
 
 
 if __name__ == "__main__":

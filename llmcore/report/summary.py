@@ -1,5 +1,6 @@
 """One screen about everything that was built: `python -m llmcore.report.summary`."""
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmcore.base.errors import UserError
+from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.files import read_csv, read_json, read_jsonl, read_yaml
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.stages import STAGES, report_folder
@@ -196,5 +197,9 @@ def _flat_text(text: str) -> str:
     return " ".join(text.split())
 
 
-if __name__ == "__main__":
+def main() -> None:
     print(summary(), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry_point(main, prints_result=True))

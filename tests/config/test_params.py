@@ -86,6 +86,7 @@ RULES = [
     ("sources.text.stories", 0, "must be greater than 0"),
     ("sources.text.path", "", "must have at least 1 character"),
     ("weights.path", 3, "must be a valid string"),
+    ("weights.path", "models/$HOME", "must match pattern"),
     ("tokenizer.kind", "none", "must be 'trained' or 'given'"),
     ("tokenizer.vocab_size", 256, "must be greater than or equal to 257"),
     ("sample.window_tokens", 0, "must be greater than 0"),

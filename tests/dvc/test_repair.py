@@ -40,13 +40,12 @@ CUTS = [LOCK[: LOCK.rindex(b"path:") + 5], LOCK[: LOCK.index(b"stages:") + 10], 
 
 @pytest.mark.parametrize("lock", CUTS)
 @pytest.mark.parametrize("rwlock", [b"", RWLOCK[:20], RWLOCK[:-1]])
-def test_truncated_files_are_set_aside_and_named(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
+def test_truncated_files_are_named_and_the_lock_is_kept(tmp_path: Path, rwlock: bytes, lock: bytes) -> None:
     paths = dvc_files(tmp_path, rwlock, lock)
     messages = remove_truncated(tmp_path)
     assert [message.partition(":")[0] for message in messages] == [str(path) for path in paths]
     assert not any(path.exists() for path in paths)
-    aside = [tmp_path / ".dvc/tmp" / f"{path.name}.unreadable" for path in paths]
-    assert [path.read_bytes() for path in aside] == [rwlock, lock]  # nothing is lost
+    assert (tmp_path / ".dvc/tmp/dvc.lock.unreadable").read_bytes() == lock  # nothing is lost
 
 
 CONFLICT = b"schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: {}\n=======\n  b: {}\n>>>>>>> other\n"
