@@ -175,13 +175,14 @@ def run_classify(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     config = _checked(arguments)
-    if not arguments.instruction.strip():
+    instruction = checked_input(arguments.instruction, "INSTRUCTION")
+    if not instruction.strip():
         raise UserError("INSTRUCTION: must not be empty; say what is to be done")
     from llmcore.generate.write import answer_instructions, check_room, prompt_form
 
     model, tokenizer = _open_for_generation(arguments)
     form = prompt_form(arguments.model)
-    asked = [(checked_input(arguments.instruction, "instruction"), checked_input(arguments.input, "--input"))]
+    asked = [(instruction, checked_input(arguments.input, "--input"))]
     check_room(model, tokenizer, form, asked)
     [answer] = answer_instructions(model, tokenizer, form, asked, config)
     print(answer.text)

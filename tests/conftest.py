@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
-# All of this is read when torch and transformers are imported. One thread: with tiny work, several only wait for each
-# other, and the golden losses are those of one.
+# All of this is read when torch, transformers and mlflow are imported. One thread: with tiny work, several only wait
+# for each other, and the golden losses are those of one.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # as in llmcore.tracking.store_location
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 if has_avx2():
     os.environ.update(AVX2_CAPS)

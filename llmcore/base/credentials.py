@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 MIN_SECRET_CHARACTERS = 4  # shorter ones are hidden in addresses only: "a" stands in every text
-SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
+SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|_PASS|_PWD|_PAT)(_?\d+)?$", re.IGNORECASE)
 MIN_VARIABLE_CHARACTERS = 6  # of its value: `true` is no secret
 
 # Up to the last @, because a password may contain any character. Without a colon, up to the last @ before the path.
@@ -19,9 +19,15 @@ _USER_INFO = re.compile(
 )
 _WITHOUT_SCHEME = re.compile(r"(?<![\w.])[^\s/:@'\"()]+:[^\s/@][^\s@]*@(?=[\w\[])")
 # nonnumeric port: 'secret@host'; could not be cast to integer value as 'secret'
-_PORT = re.compile(r"((?:nonnumeric port:|integer value as|base 10:|Failed to parse:) )(['\"])(?!\d+\2)[^\n]*\2")
+_PORT = re.compile(
+    r"((?:nonnumeric port:|integer value as|base 10:|Failed to parse:) )(['\"])(?!\d+\2)[^\n]*?(?:(?<!\\)\2|$)",
+    re.MULTILINE,
+)
 _QUERY = re.compile(r"/[^\s?#]*[?#]\S+")  # libraries print paths without a host, too
 _QUERY_VALUE = re.compile(r"(?<==)[^&;#\s'\"<>)]+")
+_ADDRESS = re.compile(r"[\s'\"]*[\w+.:-]+://")
+# what stands in place of a port and is none
+_NO_PORT = re.compile(r"\A[^/]*//(?:\[[^\]]*\]|[^:/?#\[]*):(?!\d+(?:[\s'\"),;/?#]|$))([^/?#]+)")
 # an address: scheme; user and password, with a slash only where it is no port; host and path
 _PARTS = re.compile(r"([\w+.-]+://)(?:([^/]*)@|([^@/:\[]+:(?!\d+/).*)@)([^@]+?(?:/.*)?)", re.DOTALL)
 
@@ -67,15 +73,23 @@ def _secrets() -> list[str]:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    """Yield the password of an address, and its words, because libraries cut and escape it; the value of a secret."""
+    """Yield the password of an address, its query, and the words of both, because libraries cut and escape them; the
+    value of a secret."""
     scheme = re.match(r"(?:(?:[\w+.-]+:)?//)?", value)[0]  # type: ignore[index]  # matches nothing, too
     user_info = value.removeprefix(scheme).rpartition("@")[0]
     user, colon, password = user_info.partition(":")
     if (colon and "/" not in user) or (scheme and user and "/" not in user_info):
         yield from (password or user, *re.findall(r"\w+", password or user))
-    elif SECRET_VARIABLE.search(name) and len(value.strip()) >= MIN_VARIABLE_CHARACTERS:
+    if _ADDRESS.match(value):  # not an address somewhere in a sentence, whose words are no secrets
+        address, _ = without_credentials(value)
+        yield from re.findall(r"[?#](.+)", address, re.DOTALL)
+        values = [part.partition("=")[2] or part for part in re.split("[?#&;]", address)[1:]]
+        for secret in values + _NO_PORT.findall(address):
+            yield from (secret, *re.findall(rf"\w{{{MIN_VARIABLE_CHARACTERS},}}", unquote(secret)))
+    if SECRET_VARIABLE.search(name) and len(value.strip()) >= MIN_VARIABLE_CHARACTERS:
         yield from (value, value.strip(), *value.split("\n"))
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret), quote(secret, safe=""), unquote(secret), repr(secret)[1:-1])
+    yield from (secret, quote(secret), quote(secret, safe=""), unquote(secret), repr(secret)[1:-1], ascii(secret)[1:-1])
+    yield re.sub("%[0-9a-f]{2}", lambda escape: escape[0].upper(), secret, flags=re.IGNORECASE)

@@ -1,5 +1,7 @@
 """The one exception for mistakes of the user, and how an entry point ends: one line or a traceback, no password."""
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +14,11 @@ from llmcore.base.streams import ReaderGoneError, StreamError, discard, prepare_
 BUG = 1
 MISTAKE = 2
 INTERRUPTED = 128 + signal.SIGINT
+
+# Failures of the operating system that the user can mend, whatever library was reading or writing, and the remedy.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+NO_PERMISSION = (errno.EACCES, errno.EPERM)
+BAD_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class UserError(Exception):
@@ -40,6 +47,10 @@ def run_entry_point(work: Callable[[], int | None], *, prints_result: bool) -> i
     except ReaderGoneError:  # it has seen enough
         discard(sys.stdout)
         return 0
+    except OSError as error:
+        if not (known := system_error(error)):
+            raise
+        return print_user_error(known)
     except StreamError as error:
         discard(sys.stdout)
         return print_user_error(UserError(str(error)))
@@ -47,6 +58,18 @@ def run_entry_point(work: Callable[[], int | None], *, prints_result: bool) -> i
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def system_error(error: OSError) -> UserError | None:
+    """Return the line for a full disk, a missing permission or an impossible path; None for other errors."""
+    what = error.filename or "disk"
+    if error.errno in NO_ROOM:
+        return UserError(f"{what}: cannot be written ({error.strerror}); free room")
+    if error.errno in NO_PERMISSION:
+        return UserError(f"{what}: cannot be used ({error.strerror}); change its permissions")
+    if error.errno in BAD_PATH:
+        return UserError(f"{what}: cannot be used ({error.strerror}); correct the path")
+    return None
 
 
 def print_user_error(error: UserError) -> int:
@@ -58,7 +81,8 @@ def print_user_error(error: UserError) -> int:
 
 def _sub_folder_hint(folder: Path) -> list[str]:
     """Return what to do where a command was given in a sub-folder of the project: paths are relative to its root."""
-    is_root = [(path / "params.yaml").is_file() and (path / "dvc.yaml").is_file() for path in (folder, *folder.parents)]
+    folders = (folder, *folder.parents)
+    is_root = [os.path.isfile(path / "params.yaml") and os.path.isfile(path / "dvc.yaml") for path in folders]
     if not any(is_root) or is_root[0]:
         return []
     return [f"this folder is inside the project {folder.parents[is_root.index(True) - 1]}; run the command there"]

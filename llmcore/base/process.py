@@ -48,4 +48,5 @@ def usable_cores() -> int:
 
 def _positive(text: str) -> int | None:
     """Return a positive integer, None for anything else: OpenMP ignores it too."""
-    return int(text) if text.strip().isdecimal() and int(text) > 0 else None
+    digits = text.strip()
+    return int(digits) or None if digits.isdecimal() and len(digits) < 10 else None

@@ -8,22 +8,39 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from llmcore.base.credentials import holds_credentials, masked
-from llmcore.base.text import normalise_input
+from llmcore.base.text import is_unicode, normalise_input
 from llmcore.config.generation import GenerationConfig
 
-PositiveInt = Annotated[int, Field(strict=True, gt=0)]
-NonNegativeInt = Annotated[int, Field(strict=True, ge=0)]
-PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(strict=True, gt=0, lt=1)]
+
+def _without_surrogate(text: str) -> str:
+    if not is_unicode(text):
+        raise PydanticCustomError("surrogate", "must be valid Unicode, without lone surrogates")
+    return text
+
+
+# Beyond these, torch, NumPy or the C libraries overflow, or a run would never end.
+LARGEST = 10**9
+LARGEST_SEED = 2**63 - 1
+LARGEST_DIMENSION = 10**6
+MOST_THREADS = 1024
+SMALLEST_FRACTION = 1e-6
+
+PositiveInt = Annotated[int, Field(strict=True, gt=0, le=LARGEST)]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
+Dimension = Annotated[int, Field(strict=True, gt=0, le=LARGEST_DIMENSION)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=LARGEST, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, ge=SMALLEST_FRACTION, le=1 - SMALLEST_FRACTION)]
 Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 QuotedPath = Annotated[str, Field(strict=True, pattern=r'^[^"$`\\]+$')]  # in a command of dvc.yaml
-Text = Annotated[str, Field(strict=True), AfterValidator(normalise_input)]
+Text = Annotated[str, Field(strict=True), AfterValidator(_without_surrogate), AfterValidator(normalise_input)]
 
 # Keys that DVC's run cache leaves out of a stage's identity, at any depth: their values would change unnoticed.
 DROPPED_BY_DVC = {"size", "nfiles"}
@@ -42,7 +59,7 @@ class Source(Section):
     """What every source has: where it comes from, and the seed of what the built-in world writes."""
 
     path: Name  # kind local: the user's own file or folder; DVC watches it for every kind
-    seed: NonNegativeInt  # kind world: another seed writes other rows
+    seed: Seed  # kind world: another seed writes other rows
 
 
 class TextSource(Source):
@@ -80,7 +97,9 @@ class WeightsParams(Section):
 
 class TokenizerParams(Section):
     kind: Literal["trained", "given"]
-    vocab_size: Annotated[int, Field(strict=True, ge=257)]  # 256 bytes + end-of-text; upper limit when trained
+    vocab_size: Annotated[
+        int, Field(strict=True, ge=257, le=LARGEST_DIMENSION)
+    ]  # with end-of-text; upper limit when trained
 
 
 class SampleParams(Section):
@@ -91,10 +110,10 @@ class SampleParams(Section):
 
 
 class ModelParams(Section):
-    context_length: PositiveInt
-    n_layer: PositiveInt
-    n_head: PositiveInt
-    n_embd: PositiveInt
+    context_length: Dimension
+    n_layer: Dimension
+    n_head: Dimension
+    n_embd: Dimension
     dropout: Probability
     qkv_bias: Bool
     tied_head: Bool
@@ -228,7 +247,7 @@ class JudgeParams(Section):
     url: Name  # everything before /chat/completions
     model: Name
     temperature: NonNegativeFloat
-    seed: NonNegativeInt
+    seed: Seed
     max_tokens: PositiveInt  # of a reply
     timeout_seconds: PositiveFloat
 
@@ -249,7 +268,7 @@ class EvaluateInstructParams(GenerationParams):
 class ComputeParams(Section):
     device: Literal["cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16", "auto"]
-    threads: PositiveInt
+    threads: Annotated[int, Field(strict=True, gt=0, le=MOST_THREADS)]
     determinism: Literal["strict", "warn", "off"]
 
 
@@ -264,7 +283,7 @@ class RuntimeParams(Section):
 
 
 class Params(Section):
-    seed: NonNegativeInt
+    seed: Seed
     sources: SourcesParams
     weights: WeightsParams
     tokenizer: TokenizerParams

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import reading, sha256_file, user_errors, write_csv, write_jsonl
+from llmcore.base.text import is_unicode
 from llmcore.data.documents import DOCUMENTS_FILE, DocumentRow
 from llmcore.data.published import Fetch, Meta, remote_entry, write_meta
 from llmcore.data.reading import (
@@ -112,6 +113,8 @@ def write_raw_tokenizer(folder: Path, kind: str, path: Path, fetch: Fetch) -> Me
 
 
 def _entry(file: Path) -> Meta:
+    if not is_unicode(file.name):
+        raise UserError(f"{file.name!a}: the name of a file must be UTF-8; rename it")
     return {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_file(file), "url": None}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
 from llmcore.base.seeds import numpy_generator
+from llmcore.base.text import is_label
 from llmcore.data.audit import Entry, audit_splits, class_counts
 from llmcore.data.meta import META_FILE, check_counts
 from llmcore.data.prepared import Prepared
@@ -90,6 +91,8 @@ def messages(
     if len(unlabelled):
         raise UserError(f"spam.label_column: row {unlabelled[0] + 1} has no {label_column!r}; add it or remove the row")
     labels = sorted(set(frame["label"]))
+    if odd := [label for label in labels if not is_label(label)]:
+        raise UserError(f"spam.label_column: a class must have no control character, got {odd[0]!r}; rename the class")
     if len(labels) < 2:
         raise UserError(
             f"spam.label_column: {label_column!r} must have two classes or more, got only {labels[0]!r}; add rows"

@@ -60,8 +60,6 @@ def code_hashes(stage: str, pipeline: str | Path = "dvc.yaml") -> dict[str, str]
     try:
         stages = read_yaml(pipeline)["stages"]
         return {path: sha256_file(path) for path in stages[stage]["deps"] if path.endswith(".py")}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; run from the repository's root") from None
     except (KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{pipeline}: must have the deps of stage {stage} ({reason}); restore the file") from None

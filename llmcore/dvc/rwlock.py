@@ -1,9 +1,10 @@
 """DVC's list of running processes, `.dvc/tmp/rwlock`: a kill while DVC writes it leaves a file that DVC cannot read."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from llmcore.base.files import parse_json
 
 WRITE_SECONDS = 0.5  # a running DVC has finished writing by then
 
@@ -29,7 +30,7 @@ def mend_rwlock(root: Path) -> str | None:
 def read_rwlock(root: Path) -> dict[str, Any] | None:
     """Return the content of the list, None if it is missing or DVC could not read it."""
     try:
-        content = json.loads((root / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json((root / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -10,6 +10,7 @@ import numpy as np
 from llmcore.evaluate.scores import mean_interval
 
 RESULTS_FOLDER = "results"  # artifact folder of an evaluation's MLflow run that holds its rows, for comparing runs
+MAX_CONFIDENCE = 0.999999  # nearer to 1, a quantile of the normal distribution rounds to that of 1, which has none
 POWER = 0.8  # probability that a test with `rows_needed` rows detects the difference
 
 

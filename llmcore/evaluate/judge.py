@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ MAX_REPLY_BYTES = 1 << 20  # of the whole body
 BAD_REPLIES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError)
 DASHES = r"\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"  # hyphens, dashes and minus signs
 MAX_DIGITS = 9  # of a score
+NO_INTEGER = re.compile(  # -5, minus 5, a root, .5, 5e
+    rf"(?:[{DASHES}\u221a-\u221c]|minus|negative)\s*\d|[.,\u00b7\u066b\uff0e]\d|[a-z]\d|\d[a-z]", re.IGNORECASE
+)
 REPLACED = "\ufffd"  # stands for what is no character: half of a surrogate pair
 
 # From chapter 7.8 of *Build a Large Language Model (From Scratch)*
@@ -204,12 +208,14 @@ def parse_score(reply: str) -> int | None:
     """Return the score in a reply, None unless the reply contains exactly one number, an integer from 0 to 100.
 
     `"85"`, `"Score: 85/100."` -> 85; `"between 70 and 80"`, `"7.5"`, `"I cannot judge this."` -> None. A number after
-    a dash may be negative, one beside a character such as a fraction is another number.
+    a dash may be negative; one beside a point, a letter, a fraction or with a combining mark is another number.
     """
-    numbers = re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?:/|\bout of)\s*100\b", "", reply))
-    is_negative = re.search(rf"[{DASHES}]\s*\d", reply)
-    is_odd = REPLACED in reply or any(unicodedata.category(character) == "No" for character in reply)
-    if len(numbers) != 1 or is_negative or is_odd or len(numbers[0]) > MAX_DIGITS or not numbers[0].isdigit():
+    rest = re.sub(r"(?:/|\bout of)\s*100\b", "", reply)
+    numbers = re.findall(r"\d+(?:\.\d+)?", rest)
+    kinds = pairwise(["", *map(unicodedata.category, reply)])
+    is_odd = any(kind == "No" or (before == "Nd" and kind[0] == "M") for before, kind in kinds)
+    is_odd = is_odd or REPLACED in reply or NO_INTEGER.search(rest) is not None
+    if len(numbers) != 1 or is_odd or len(numbers[0]) > MAX_DIGITS or not numbers[0].isdigit():
         return None
     return int(numbers[0]) if int(numbers[0]) <= 100 else None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, sha256_files, write_json
+from llmcore.base.text import is_label
 from llmcore.model.architecture import Architecture
 from llmcore.model.classifier import POOLINGS, SequenceClassifier
 from llmcore.model.registry import architecture
@@ -137,7 +138,7 @@ def is_classifier(entry: Architecture, values: Mapping[str, Any]) -> bool:
 def class_names(values: Mapping[str, Any]) -> list[str] | None:
     """Return a classifier's classes in order: config.json's `id2label`; None if it is not one name for each class."""
     names = values.get("id2label")
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+    if not isinstance(names, dict) or not all(isinstance(name, str) and is_label(name) for name in names.values()):
         return None
     numbers = [str(index) for index in range(len(names))]
     if not names or names.keys() != set(numbers) or len(set(names.values())) < len(names):

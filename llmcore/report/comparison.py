@@ -9,7 +9,7 @@ import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_csv, read_jsonl
-from llmcore.evaluate.compare import Comparison, compare_correctness, compare_scores, verdict
+from llmcore.evaluate.compare import MAX_CONFIDENCE, Comparison, compare_correctness, compare_scores, verdict
 
 Row = Mapping[str, Any]
 
@@ -17,6 +17,8 @@ Row = Mapping[str, Any]
 ITEM_COLUMNS = {".csv": ("text", "label"), ".jsonl": ("instruction", "input", "output")}
 FILE_NAMES = ("predictions.csv", "answers.jsonl")  # searched for in a folder
 ANSWER_SCORES = ("token_f1", "rouge_l", "log_likelihood", "judge_score")  # compared where both files have them
+MAX_SCORE = 1e100  # beyond, the squares that intervals need would overflow
+MAX_SHOWN = 40  # characters of a wrong value in its message
 
 
 def compare_files(first: Path, second: Path, names: tuple[str, str], confidence: float) -> str:
@@ -24,8 +26,10 @@ def compare_files(first: Path, second: Path, names: tuple[str, str], confidence:
 
     The files are `predictions.csv` of a classifier or `answers.jsonl` of an instruction model, given
     directly or by a folder that contains one. Rows are paired by content, so their order does not matter.
-    UserError if the files are of different kinds or about different test rows.
+    UserError if the files are of different kinds or about different test rows, or `confidence` is too near to 1.
     """
+    if confidence > MAX_CONFIDENCE:
+        raise UserError(f"--confidence: must be at most {MAX_CONFIDENCE}, got {confidence!r}; lower it")
     files = (result_file(first), result_file(second))
     if files[0].suffix != files[1].suffix:
         raise UserError(f"{files[0]}, {files[1]}: must be results of the same kind, got two; give files that compare")
@@ -81,15 +85,40 @@ def result_file(path: Path) -> Path:
 
 
 def read_results(file: Path, columns: Sequence[str]) -> list[Row]:
-    """Return the rows of a result file. UserError if it is empty, or a row lacks one of `columns` or its result."""
+    """Return the rows of a result file. UserError if it is empty, or a row lacks a value or has one of a wrong type."""
     rows: Sequence[Row] = list(read_jsonl(file)) if file.suffix == ".jsonl" else read_csv(file)
-    needed = [*columns, "predicted" if file.suffix == ".csv" else "correct"]
+    is_csv = file.suffix == ".csv"  # whose values are all text
+    texts = [*columns, "predicted"] if is_csv else columns
     for number, row in enumerate(rows, start=1):
-        if missing := [key for key in needed if row.get(key) is None]:
+        if missing := [key for key in (*texts, *([] if is_csv else ["correct"])) if row.get(key) is None]:
             raise UserError(f"{file}, row {number}: {missing[0]!r} is missing; give what an evaluation stage wrote")
+        if wrong := _wrong_value(row, texts, () if is_csv else ANSWER_SCORES):
+            raise UserError(f"{file}, row {number}: {wrong}; give what an evaluation stage wrote")
     if not rows:
         raise UserError(f"{file}: must hold at least one row, found none; evaluate again")
     return list(rows)
+
+
+def _wrong_value(row: Row, texts: Sequence[str], scores: Sequence[str]) -> str:
+    """Return which value is of a wrong type, and the rule; empty if none is. A missing score is none."""
+    for key in texts:
+        if not isinstance(row[key], str):
+            return f"{key!r} must be text, got {_shown(row[key])}"
+    if scores and not isinstance(row["correct"], bool):  # a text such as "false" would count as true
+        return f"'correct' must be true or false, got {_shown(row['correct'])}"
+    for key in scores:
+        if row.get(key) is not None and not _is_score(row[key]):
+            return f"{key!r} must be a number of at most {MAX_SCORE:g}, got {_shown(row[key])}"
+    return ""
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_SCORE
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def pair_rows(
@@ -130,4 +159,4 @@ def _is_classified_correctly(row: Row) -> bool:
 
 
 def _is_answered_correctly(row: Row) -> bool:
-    return bool(row["correct"])
+    return row["correct"] is True

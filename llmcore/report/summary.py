@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmcore.base.errors import UserError, run_entry_point
-from llmcore.base.files import read_csv, read_json, read_jsonl, read_yaml
+from llmcore.base.files import read_bytes, read_csv, read_json, read_jsonl, read_yaml
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.stages import STAGES, report_folder
 from llmcore.evaluate.answers import is_checkable, kind_of
@@ -21,6 +21,8 @@ NAME_WIDTH = 24
 MAX_TEXT_LINES = 5  # of a sample
 MAX_EXAMPLES = 5  # of a task
 MAX_EXAMPLE_LINES = 2
+MAX_SHOWN = 40  # characters of a wrong value in its message
+MAX_METRIC = 1e300  # no float holds a much larger integer
 
 Row = Mapping[str, Any]
 
@@ -28,7 +30,8 @@ Row = Mapping[str, Any]
 def summary(root: str | Path = ".") -> str:
     """Return metrics of each stage and examples of what each model does, at most 100 columns wide.
 
-    Reads `reports/` below `root`; stages that are not built yet are listed. `<metric>_low` and
+    Reads `reports/` below `root`; stages that are not built yet are listed, a damaged report is a UserError
+    that names the stage which writes it again. `<metric>_low` and
     `<metric>_high` are shown as the interval of `<metric>`. The seed of params.yaml draws the examples.
     """
     reports = Path(root) / "reports"
@@ -60,17 +63,35 @@ def _results(reports: Path) -> Iterator[str]:
         if not file.is_file():
             missing.append(stage)
             continue
-        metrics = _cells(read_json(file))
+        values = _metrics(file, name)
+        metrics = _cells(values)
         cells = [f"{key} {metrics[key]}" for key in entry.shown if key in metrics]
         lines = _flow(cells, WIDTH - NAME_WIDTH)
         yield f"  {stage:{NAME_WIDTH - 2}}{lines[0]}".rstrip()
         yield from (" " * NAME_WIDTH + line for line in lines[1:])
-        if stage == "evaluate_classifier" and (sentence := against_tfidf(read_json(file))):
+        if stage == "evaluate_classifier" and (sentence := _against_tfidf(values, file, name)):
             yield from textwrap.wrap(
                 sentence, WIDTH, initial_indent=" " * NAME_WIDTH, subsequent_indent=" " * NAME_WIDTH
             )
     if missing:
         yield from _indented("not built yet: " + ", ".join(missing))
+
+
+def _metrics(file: Path, stage: str) -> Mapping[str, float]:
+    metrics = read_json(file)
+    if not isinstance(metrics, dict):
+        raise _damaged(str(file), "must be a JSON object", metrics, stage)
+    for name, value in metrics.items():
+        if not isinstance(value, int | float) or not abs(value) <= MAX_METRIC:
+            raise _damaged(f"{file}, {name!r}", "must be a number", value, stage)
+    return metrics
+
+
+def _against_tfidf(metrics: Mapping[str, float], file: Path, stage: str) -> str:
+    try:
+        return against_tfidf(metrics)
+    except KeyError as error:  # the end of an interval
+        raise _damaged(str(file), f"must have {error}", None, stage) from None
 
 
 def _flow(cells: list[str], width: int) -> list[str]:
@@ -100,7 +121,11 @@ def _sample(file: Path) -> Iterator[str]:
     if not file.is_file():
         yield _not_built("pretrain")
         return
-    yield from _indented(file.read_text(encoding="utf-8"))
+    try:
+        text = read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(str(file), "must be UTF-8 text", error.object[error.start : error.end], "pretrain") from None
+    yield from _indented(text)
 
 
 def _messages(file: Path, generator: np.random.Generator) -> Iterator[str]:
@@ -108,11 +133,11 @@ def _messages(file: Path, generator: np.random.Generator) -> Iterator[str]:
     if not file.is_file():
         yield _not_built("evaluate_classifier")
         return
-    rows = read_csv(file)
+    rows = _checked(file, "evaluate_classifier", read_csv(file), ("text", "label", "predicted"))
     for label, row, of_label in _examples(rows, [row["label"] for row in rows], generator):
         right = sum(other["predicted"] == label for other in of_label)
         yield from _indented(row["text"], lines=MAX_EXAMPLE_LINES)
-        chance = row.get("probability") or row.get(f"p_{row['predicted']}")
+        chance = _chance(row)
         sure = f" ({float(chance):.0%})" if chance else ""
         verdict = "" if row["predicted"] == label else f", wrongly: {_name(label)}"
         yield from _indented(f"-> {_name(row['predicted'])}{sure}{verdict}", indent=4)
@@ -124,7 +149,8 @@ def _answers(file: Path, generator: np.random.Generator) -> Iterator[str]:
     if not file.is_file():
         yield _not_built("evaluate_instruct")
         return
-    rows = list(read_jsonl(file))
+    texts = ("instruction", "input", "output", "answer")
+    rows = _checked(file, "evaluate_instruct", list(read_jsonl(file)), texts)
     for kind, row, of_kind in _examples(rows, [kind_of(row) for row in rows], generator):
         yield from _indented(row["instruction"], lines=MAX_EXAMPLE_LINES)
         if row["input"]:
@@ -135,6 +161,37 @@ def _answers(file: Path, generator: np.random.Generator) -> Iterator[str]:
         verdict = "" if row["correct"] else f"   (expected: {_flat_text(row['output'])})"
         yield from _indented(f"-> {_flat_text(row['answer'])}{verdict}", indent=4, lines=MAX_EXAMPLE_LINES)
         yield from _indented(f"{_name(kind)}: {_share(right, len(scored))} {word}", indent=7)
+
+
+def _checked(file: Path, stage: str, rows: Sequence[Row], texts: Sequence[str]) -> Sequence[Row]:
+    """Return the rows of a table. UserError where one of `texts` is no text, or what else is shown has a wrong type."""
+    for number, row in enumerate(rows, start=1):
+        where = f"{file}, row {number}"
+        for key in texts:
+            if not isinstance(row.get(key), str):
+                raise _damaged(where, f"{key!r} must be text", row.get(key), stage)
+        if "answer" in texts and not isinstance(row.get("correct"), bool):
+            raise _damaged(where, "'correct' must be true or false", row.get("correct"), stage)
+        if "predicted" in texts and not _is_probability(chance := _chance(row)):
+            raise _damaged(where, "the probability must be a number from 0 to 1", chance, stage)
+    return rows
+
+
+def _chance(row: Row) -> Any:
+    """Return the probability of the predicted class, as text; empty or None where the table has none."""
+    return row.get("probability") or row.get(f"p_{row['predicted']}")
+
+
+def _is_probability(text: Any) -> bool:
+    try:
+        return not text or 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
+def _damaged(where: str, rule: str, value: Any, stage: str) -> UserError:
+    got = "nothing" if value is None else repr(value)[:MAX_SHOWN]
+    return UserError(f"{where}: {rule}, got {got}; run `dvc repro {stage}` to write it again")
 
 
 def _examples(

@@ -1,19 +1,15 @@
 """How every stage begins and ends: settings before torch loads, the life of its process, errors as one line."""
 
-import errno
 import importlib
 import os
 import sys
 
-from llmcore.base.errors import INTERRUPTED, UserError, run_entry_point
+from llmcore.base.errors import INTERRUPTED, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import pin_numerics
 from llmcore.base.process import prepare
 from llmcore.base.project import project_root
 from llmcore.config.read import PARAMS_FILE
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # whatever library was writing
-PERMISSION_ERRORS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def run_stage(name: str, arguments: list[str]) -> int:
@@ -38,13 +34,6 @@ def _run(name: str, arguments: list[str]) -> int:
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
         importlib.import_module(f"stages.{name}").main(arguments)
-    except OSError as error:
-        what = error.filename or "disk"
-        if error.errno in DISK_ERRORS:
-            raise UserError(f"{what}: cannot be written ({error.strerror}); free room") from None
-        if error.errno in PERMISSION_ERRORS:
-            raise UserError(f"{what}: cannot be used ({error.strerror}); change its permissions") from None
-        raise
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
         return INTERRUPTED

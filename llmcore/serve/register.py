@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 ARTIFACT = "model"  # under which MLflow keeps the model folder; llmcore.serve.served reads it
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "torch")  # what serving imports
-ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]+", re.IGNORECASE)  # MLflow refuses others too, but only after the work
+# MLflow refuses other aliases and names too, but only after the work; `?` cannot be served, `\` breaks a search
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
+NAME = re.compile(r"""[^/\\:.%"'?\x00-\x1f\x7f-\x9f\u2028\u2029]+""")
 PORT = 5050  # above those that `make ui` takes
 
 
@@ -37,8 +39,13 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     A version with these weights that `name` already has is kept, and only the alias moves. UserError
     for a folder of another kind, where MLflow refuses a name, or where the store cannot be written.
     """
+    if not name.strip():
+        raise UserError(f"--name: must not be empty, got {name!r}; choose another")
+    if not NAME.fullmatch(name):
+        rule = """must not contain / \\ : . % ? " ' or a control character"""
+        raise UserError(f"--name: {rule}, got {name!r}; choose another")
     if not ALIAS.fullmatch(alias):
-        rule = "must be letters, digits, - and _, but neither `latest` nor v and a number"
+        rule = "must be letters, digits, - and _, at most 255, but neither `latest` nor v and a number"
         raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
     open_folder = open_classifier if kind == "classifier" else open_language_model
     open_folder(folder)  # a UserError for a folder of another kind

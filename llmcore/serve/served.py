@@ -79,12 +79,12 @@ class InstructionModel(PythonModel):
         with bad_requests():
             check_size([row.instruction + (row.input or "") for row in model_input])
             config = checked(params)
-            if not all(row.instruction.strip() for row in model_input):
-                raise UserError("instruction: must not be empty; say what is to be done")
             pairs = [
                 (checked_input(row.instruction, "instruction"), checked_input(row.input or "", "input"))
                 for row in model_input
             ]
+            if not all(instruction.strip() for instruction, _ in pairs):
+                raise UserError("instruction: must not be empty; say what is to be done")
             check_room(self.model, self.tokenizer, self.form, pairs)
             return in_batches(
                 pairs, config, lambda part, own: answer_instructions(self.model, self.tokenizer, self.form, part, own)

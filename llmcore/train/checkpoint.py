@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_file, user_errors, write_json
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     try:
         hashes = json.loads((path / MARKER).read_bytes())
+        if missing := [name for name in (TENSORS, FACTS) if not (path / name).exists()]:
+            raise ValueError(f"{missing[0]} is missing")
         found = {name: sha256_file(path / name) for name in (TENSORS, FACTS)}
-    except FileNotFoundError as error:
-        raise ValueError(f"{Path(error.filename).name} is missing") from None
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise ValueError(f"{MARKER} is missing") from None
+    except (OSError, ValueError, UserError) as error:
         raise ValueError(str(error)) from None
     for name, digest in found.items():
         if not isinstance(hashes, dict) or hashes.get(name) != digest:

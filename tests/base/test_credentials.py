@@ -135,6 +135,71 @@ def test_secrets_of_the_environment_are_not_shown(name: str, value: str) -> None
         assert MARK not in masked(f"Invalid header {value!r}, {value}")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/f?{}-bare-token",
+        "http://127.0.0.1:9?{}",
+        "http://127.0.0.1:9/f?sig=abc){}",
+        "http://127.0.0.1:9/f?sig='{}'",
+        "http://127.0.0.1:9/f?sig='abc {}",
+        "http://127.0.0.1:9/f?sig=abc%20{}",
+        "http://127.0.0.1:9/f;token={}",
+        "http://127.0.0.1:9/f#{}",
+        "http://127.0.0.1:{}/f",
+        "http://mia@host:{}/f",
+        "http://[::1]:{}/f",
+        "mysql://h/db?password={}",
+        "jdbc:mysql://h/db?password={}",
+    ],
+)
+def test_query_and_odd_port_of_an_address_in_the_environment_are_not_shown(address: str) -> None:
+    address = address.format("hunter2xyz")
+    with environment(LLMCORE_MIRROR=address):
+        for text in (*spellings(address), requests.utils.requote_uri(address), "denied: hunter2xyz"):
+            assert "hunter2xyz" not in masked(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "see http://host/a?b; then words of a sentence",
+        "http://host:5000",
+        "sqlite:///C:/words/sentence.db?mode=ro",
+        "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "C:\\words?sentence",
+    ],
+)
+def test_harmless_values_of_the_environment_hide_no_words(value: str) -> None:
+    text = "C: http 9092 5000 CONTROLLER: then words of a sentence, a/b? mode"
+    with environment(LLMCORE_MIRROR=value):
+        assert masked(text) == text
+
+
+@pytest.mark.parametrize("name", ["LLMCORE_JUDGE_KEY", "TOKEN_2", "KEY3", "DB_PASS", "DB_PWD", "GITHUB_PAT"])
+def test_secret_that_looks_like_an_address_is_hidden_whole(name: str) -> None:
+    with environment(**{name: "id:abcd@SECRETPART99"}):
+        assert masked("key 'id:abcd@SECRETPART99'") == "key '***'"
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "SSH_ASKPASS", "COMPASS"])
+def test_variable_that_is_no_secret_is_shown(name: str) -> None:
+    with environment(**{name: "/some/folder"}):
+        assert masked("in /some/folder") == "in /some/folder"
+
+
+def test_secret_is_hidden_however_it_is_escaped() -> None:
+    with environment(API_TOKEN="hunter2%2fcde", OTHER_TOKEN="gr\u00fcn\u20acxyz"):
+        assert masked("hunter2%2Fcde, hunter2/cde, gr\\xfcn\\u20acxyz") == "***, ***, ***"
+
+
+def test_text_after_a_bad_port_stays() -> None:
+    assert masked("nonnumeric port: 'pA55'; set 'url' to 'x'") == "nonnumeric port: '***'; set 'url' to 'x'"
+    assert masked(r"base 10: 'it\'s pA55'; set 'url'") == "base 10: '***'; set 'url'"
+    with environment(MLFLOW_TRACKING_URI="http://mia:it's pA55@host"):
+        assert masked("nonnumeric port: 'it's pA55@host'; set 'url'") == "nonnumeric port: '***'; set 'url'"
+
+
 @given(users, passwords(any_character), st.sampled_from(HOSTS))
 def test_address_is_parted_from_its_credentials(user: str, password: str, host: str) -> None:
     quoted = urllib.parse.quote(password, safe="")

@@ -110,6 +110,18 @@ def test_password_does_not_follow_a_redirect_to_another_host(
     assert second.asked == [("/elsewhere", None)]
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [":9/f?{}", ":9?{}", ":9/f?sig=abc){}", ":9/f?sig='{}'", ":9/f?sig=abc {}", ":9/f;token={}", ":{}/f"],
+)
+def test_address_of_a_mirror_that_fails_is_shown_without_query_or_odd_port(
+    rest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError) as raised:
+        get(tmp_path, monkeypatch, "http://127.0.0.1" + rest.format("hunter2xyz"))
+    assert "hunter2xyz" not in str(raised.value)
+
+
 @pytest.mark.parametrize("password", [password for password in PASSWORDS if len(password) > 2])
 @pytest.mark.parametrize("mirror", ["http://mia:{}@127.0.0.1:9/x?token=t0ken", "ftp://mia:{}@host", "mia:{}@host/x"])
 def test_address_of_a_mirror_that_fails_is_shown_without_password(

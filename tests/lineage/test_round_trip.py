@@ -21,6 +21,11 @@ def run_of(workspace: Workspace, stage: str) -> str:
         return str(database.execute(f"{query} order by start_time desc", (stage,)).fetchone()[0])
 
 
+def trained(workspace: Workspace) -> list[str]:
+    """Run `dvc repro` and return the stages that ran, without pictures and the ledger."""
+    return [stage for stage in workspace.repro() if stage != "track" and not stage.startswith("report@")]
+
+
 def state(workspace: Workspace) -> dict[str, object]:
     """Return params.yaml and the stages of dvc.lock, after checking that the files have its hashes."""
     lock = read_lock(workspace.folder / "dvc.lock")
@@ -34,7 +39,7 @@ def state(workspace: Workspace) -> dict[str, object]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A pipeline built with edits of params.yaml that are not committed yet."""
     workspace = Workspace(tmp_path_factory.mktemp("lineage"))
-    workspace.set_params(SMALL)
+    workspace.set_params(SMALL | {"runtime.tracking": True})
     workspace.repro()
     return workspace
 
@@ -46,7 +51,7 @@ def old(built: Workspace) -> tuple[str, dict[str, object]]:
     before = state(built)
     built.run("git commit -qam built")
     built.set(classifier__lora__rank=4)
-    assert built.repro() == ["finetune_classifier", "evaluate_classifier", "track"]
+    assert trained(built) == ["finetune_classifier", "evaluate_classifier"]
     assert state(built) != before
     return run, before
 
@@ -66,7 +71,7 @@ def test_repro_after_a_checkout_restores_the_run_and_trains_nothing(
     branch = built.run("git branch --show-current").strip()
     printed = built.run(f"{LINEAGE} {old[0][:12]} --checkout")
     assert (built.folder / "params.yaml").read_bytes() == old[1]["params.yaml"]
-    assert built.repro() == ["track"]
+    assert trained(built) == []
     assert state(built) == old[1]
     back = f"git stash && git checkout {branch} && dvc checkout"
     assert printed.endswith(f"To come back: {back}\n")
@@ -80,7 +85,7 @@ def test_a_run_of_a_commit_with_its_artifacts_needs_no_repro(
     """The run was made on top of a commit whose dvc.lock has the run's inputs."""
     new = state(built)
     built.set(evaluate_classifier__batch_size=7)
-    assert built.repro() == ["evaluate_classifier", "track"]
+    assert trained(built) == ["evaluate_classifier"]
     run = run_of(built, "evaluate_classifier")
     built.run("git stash && git stash drop && dvc checkout")
     printed = built.run(f"{LINEAGE} {run} --checkout")
@@ -108,7 +113,7 @@ def test_a_run_is_described_with_its_code_params_inputs_and_outputs(
     printed = built.run(f"{LINEAGE} {old[0]}")
     assert re.search(r"^  commit  [0-9a-f]+ start$", printed, re.MULTILINE)
     assert re.search(r"^  edits   params.yaml$", printed, re.MULTILINE)
-    assert re.search(r"^  models/base  \w{8}  run load_gpt2-", printed, re.MULTILINE)
+    assert re.search(r"^  models/base  \w{8}  run .*load_gpt2-", printed, re.MULTILINE)
     assert re.search(r"^  data/spam  \w{8}  run prepare_spam-", printed, re.MULTILINE)
     assert re.search(r"^  models/classifier  \w{8}  not in the workspace$", printed, re.MULTILINE)
     assert re.search(r"^  classifier.lora.rank 16$", printed, re.MULTILINE)

@@ -8,7 +8,7 @@ from workspace import Workspace
 pytestmark = pytest.mark.slow
 
 DISPLAY = {  # file -> an edit of it: what is replaced, by what; None: a comment at its end
-    "llmcore/report/figures.py": ('BLUE, ORANGE, GREEN, GREY = "#0072B2"', 'BLUE, ORANGE, GREEN, GREY = "#0072B3"'),
+    "llmcore/report/figures.py": ("alpha=0.3", "alpha=0.31"),
     "llmcore/report/card.py": ("How to open it", "How it is opened"),
     "llmcore/config/kinds.py": ("A causal language model, trained from random weights", "A language model, trained"),
     "llmcore/report/audit_page.py": ("Rows to look at</h2>", "Rows to read</h2>"),

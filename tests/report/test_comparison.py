@@ -87,3 +87,39 @@ def test_a_file_without_results_is_an_error(tmp_path: Path, name: str, text: str
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=error):
         compare(tmp_path / name, predictions(tmp_path / "a", 1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"correct": "false"}, "'correct' must be true or false, got 'false'"),
+        ({"correct": 5}, "'correct' must be true or false, got 5"),
+        ({"correct": []}, r"'correct' must be true or false, got \[\]"),
+        ({"instruction": ["a"]}, r"'instruction' must be text, got \['a'\]"),
+        ({"output": 3}, "'output' must be text, got 3"),
+        ({"token_f1": 10**400}, "'token_f1' must be a number of at most 1e\\+100, got 10+\\.\\.\\."),
+        ({"token_f1": 1e200}, "'token_f1' must be a number of at most 1e\\+100, got 1e\\+200"),
+        ({"rouge_l": "0.5"}, "'rouge_l' must be a number of at most 1e\\+100, got '0.5'"),
+        ({"judge_score": True}, "'judge_score' must be a number of at most 1e\\+100, got True"),
+        ({"log_likelihood": [1]}, r"'log_likelihood' must be a number of at most 1e\+100, got \[1\]"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_one_line(tmp_path: Path, wrong: dict[str, Any], error: str) -> None:
+    first, second = answers(tmp_path / "a", 0.5), answers(tmp_path / "b", 0.5, **wrong)
+    with pytest.raises(UserError, match=rf"answers\.jsonl, row 1: {error}; give what") as raised:
+        compare(first, second)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_judge_that_gave_no_score_is_no_error(tmp_path: Path) -> None:
+    first = answers(tmp_path / "a", 0.5, judge_score=None)
+    assert "judge_score" not in compare(first, answers(tmp_path / "b", 0.5, judge_score=3))
+
+
+@pytest.mark.parametrize("confidence", [0.9999999999999999, 0.9999995])
+def test_confidence_too_near_to_1_is_refused(tmp_path: Path, confidence: float) -> None:
+    file = predictions(tmp_path, 10)
+    with pytest.raises(UserError, match=r"--confidence: must be at most 0\.999999, got 0\.99999"):
+        compare_files(file, file, ("one", "two"), confidence)
+    assert "told apart" in compare_files(file, file, ("one", "two"), 0.999999)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from llmcore.base.errors import UserError
 from llmcore.base.files import write_csv, write_json, write_jsonl, write_text
 from llmcore.report.summary import summary
 
@@ -71,3 +72,51 @@ def test_what_is_not_built_is_listed_with_its_command(tmp_path):
     text = summary(tmp_path)
     assert text.count("not built yet") == 4
     assert "not built yet: dvc repro pretrain" in text
+
+
+METRICS = "evaluate_classifier/metrics.json"
+PREDICTIONS = "evaluate_classifier/tables/predictions.csv"
+ANSWERS = "evaluate_instruct/tables/answers.jsonl"
+GOOD = '{"instruction": "a", "input": "", "output": "b", "answer": "c", "correct": true}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        (METRICS, b"[]", "must be a JSON object, got []"),
+        (METRICS, b'"x"', "must be a JSON object, got 'x'"),
+        (METRICS, b'{"accuracy": "x"}', "'accuracy': must be a number, got 'x'"),
+        (METRICS, b'{"accuracy": null}', "'accuracy': must be a number, got nothing"),
+        (METRICS, b'{"accuracy": 1' + b"0" * 400 + b"}", "'accuracy': must be a number, got 1000"),
+        (METRICS, b'{"gain_over_tfidf": 0.5}', "must have 'gain_over_tfidf_low', got nothing"),
+        (PREDICTIONS, b"text,predicted\na,b\n", "row 1: 'label' must be text, got nothing"),
+        (PREDICTIONS, b"text,label\na,b\n", "row 1: 'predicted' must be text, got nothing"),
+        (PREDICTIONS, b"label,predicted\na,b\n", "row 1: 'text' must be text, got nothing"),
+        (PREDICTIONS, b"\xef\xbb\xbftext,label,predicted\na,b,b\n", "row 1: 'text' must be text, got nothing"),
+        (PREDICTIONS, b"text,label,predicted\na,b,b\na,b\n", "row 2: 'predicted' must be text, got nothing"),
+        (PREDICTIONS, b"text,label,predicted,probability\na,b,b,abc\n", "must be a number from 0 to 1, got 'abc'"),
+        (PREDICTIONS, b"text,label,predicted,p_b\na,b,b,inf\n", "must be a number from 0 to 1, got 'inf'"),
+        *[
+            (ANSWERS, (GOOD + GOOD.replace(old, new)).encode(), f"row 2: {error}")
+            for old, new, error in (
+                ('"instruction": "a", ', "", "'instruction' must be text, got nothing"),
+                ('"answer": "c", ', "", "'answer' must be text, got nothing"),
+                ('"b"', "3", "'output' must be text, got 3"),
+                ('"a"', '["a"]', "'instruction' must be text, got ['a']"),
+                ('""', "null", "'input' must be text, got nothing"),
+                ("true", '"false"', "'correct' must be true or false, got 'false'"),
+            )
+        ],
+        ("pretrain/tables/sample.txt", b"One \xff day", "must be UTF-8 text, got b'\\xff'"),
+    ],
+)
+def test_a_damaged_report_is_one_line_with_its_stage(built: Path, name: str, content: bytes, error: str) -> None:
+    file = built / "reports" / name
+    file.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        summary(built)
+    message = str(raised.value)
+    assert message.startswith(str(file))
+    assert error in message
+    assert message.endswith(f"; run `dvc repro {name.partition('/')[0]}` to write it again")
+    assert "\n" not in message

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from llmcore.base import errors
 from llmcore.run import stage
 
 
-@pytest.mark.parametrize("number", [*stage.DISK_ERRORS, *stage.PERMISSION_ERRORS])
+@pytest.mark.parametrize("number", [*errors.NO_ROOM, *errors.NO_PERMISSION, *errors.BAD_PATH])
 def test_what_the_system_refuses_is_one_line(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert errno.EFBIG in stage.DISK_ERRORS  # `ulimit -f`
+    assert errno.EFBIG in errors.NO_ROOM  # `ulimit -f`
     assert run(OSError(number, os.strerror(number), "data/x"), monkeypatch) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: data/x: cannot be ")

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,10 @@ def project(
 
 def weights_hash(root: Path, kind: str) -> str:
     return sha256_file(root / "models" / kind / "model.safetensors")
+
+
+def registered_names() -> list[str]:
+    return sorted(model.name for model in client().search_registered_models())
 
 
 def client() -> Any:
@@ -238,16 +243,32 @@ def test_store_elsewhere_is_named_in_the_command(project, tmp_path, monkeypatch)
         ("base", "models/base", "n", "latest", "--alias: must be letters"),
         ("base", "models/base", "n", "V2", "--alias: must be letters"),
         ("base", "models/base", "n", "a b", "--alias: must be letters"),
-        ("base", "models/base", "a/b", "a", "a/b: MLflow refuses it"),
-        ("base", "models/base", "it's", "a", "it's: MLflow refuses it"),
+        ("base", "models/base", "n", "a" * 256, "--alias: must be letters, digits, - and _, at most 255, "),
+        ("base", "models/base", " ", "a", "--name: must not be empty, got ' '; choose another"),
+        *[
+            ("base", "models/base", bad, "a", f"--name: must not contain .*, got {re.escape(repr(bad))}; choose")
+            for bad in ("a/b", "it's", "a%b#c", "..", 'a"b', "a:b", "a?b", "a\\", "a\nb", "b\n", "a\x7f", "a\u2028b")
+        ],
     ],
 )
 def test_what_cannot_be_registered_is_one_error_line(project, kind, folder, name, alias, message):
-    before = len(stored(project))
+    before, names = len(stored(project)), registered_names()
     with pytest.raises(UserError, match=message) as raised:
         register(kind, Path(folder), name, alias)
     assert len(str(raised.value).splitlines()) == 1
     assert len(stored(project)) == before
+    assert registered_names() == names
+
+
+def test_a_name_with_spaces_and_signs_can_be_loaded(project):
+    from mlflow.pyfunc import load_model
+
+    name = "a b#c@d-é"
+    assert f"{name}@{'x' * 255} is this version" in register("base", Path("models/base"), name, "x" * 255)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TRACKING, store_uri())
+        assert load_model(f"models:/{name}@{'x' * 255}").predict(["Anna had"])
+    assert name in registered_names()
 
 
 def test_server_that_does_not_answer_is_one_error_line_without_its_password(project, monkeypatch):
