@@ -66,12 +66,13 @@ def running(port: int, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         yield server
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not leave the server behind
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not leave the server behind
         _signal(server, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(END_SECONDS)
         _signal(server, getattr(signal, "SIGKILL", signal.SIGTERM))  # its workers, too, if they are left
         server.wait()
+        signal.signal(signal.SIGTERM, before)  # or processes that this one starts later would ignore it, too
 
 
 def _signal(server: "subprocess.Popen[bytes]", number: int) -> None:

@@ -63,6 +63,7 @@ def test_server_that_ends_at_once_is_one_line(tmp_path: Path, monkeypatch: pytes
     from llmcore.tracking import ui
 
     monkeypatch.setattr(ui, "server_command", lambda port: [sys.executable, "-c", "print('a'); 1 / 0"])
+    handler = signal.getsignal(signal.SIGTERM)
     reason = r"does not start \(ZeroDivisionError: division by zero\); correct"
     with (
         open(tmp_path / "log", "w+b") as log,
@@ -70,3 +71,4 @@ def test_server_that_ends_at_once_is_one_line(tmp_path: Path, monkeypatch: pytes
         ui.running(5999, log) as server,
     ):
         ui.wait_until_it_answers(server, 5999, log)
+    assert signal.getsignal(signal.SIGTERM) is handler  # processes started later inherit an ignored signal

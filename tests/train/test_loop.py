@@ -342,7 +342,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_it_changes_a_weight
 def test_a_validation_loss_that_is_not_finite_is_an_error() -> None:
     """After the last step no training step would find it, and no JSON file can hold it."""
     model = tiny_gpt()
-    section = training(epochs=0.01, lr=1e38, min_lr=1e38)
+    section = training(epochs=0.01).model_copy(update={"lr": 1e38, "min_lr": 1e38})  # beyond what params.yaml may say
     with pytest.raises(UserError, match=r"^training: .* validation loss nan at step 1; lower lr$"):
         fit(model, language_task(), section, seed=0, compute=CPU, callback=History())
 
