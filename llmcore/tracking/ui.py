@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def serve() -> int:
-    """Run the server until this process is told to end; the port is free then."""
+    """Run the server until this process is told to end; afterwards its port is free."""
     check_store(store_uri())
     port = free_port()
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):

@@ -14,20 +14,10 @@ import pytest
 from structure import ROOT
 
 from llmcore.cli import main
-from llmcore.tracking import mlflow_store, ui
+from llmcore.tracking import ui
 
 RUN = "0123456789abcdef" * 2
 SECRET = "hunter2"
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("DVC_ROOT", str(file.parent))
-        mlflow_store.open_store()
-    return file.read_bytes()
 
 
 @pytest.fixture
@@ -98,13 +88,13 @@ def test_reason_is_said_and_the_store_stays(
     fault: Callable[[Path, bytes], None],
     command: list[str],
     project: Path,
-    database: bytes,
+    empty_database: bytes,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ui, "server_command", lambda port: [sys.executable, "-c", "import time; time.sleep(60)"])
     file = project / "mlflow.db"
-    fault(file, database)
+    fault(file, empty_database)
     before = file.read_bytes() if file.is_file() else b""
     code, errors = call(command, capsys)
     assert (code, len(errors.splitlines())) == (2, 1)
@@ -167,8 +157,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user")
-def test_store_without_permission_to_write_is_named_by_register(project: Path, database: bytes) -> None:
-    (project / "mlflow.db").write_bytes(database)
+def test_store_without_permission_to_write_is_named_by_register(project: Path, empty_database: bytes) -> None:
+    (project / "mlflow.db").write_bytes(empty_database)
     for path in [project, *project.parents]:
         if Path(tempfile.gettempdir()) in path.parents:
             path.chmod(0o755)
