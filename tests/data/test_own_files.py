@@ -5,25 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from offline import no_download
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl
-from llmcore.data.download import Fetched, RemoteFile
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text
 from llmcore.data.reading import read_alpaca, read_table
 from llmcore.data.spam import messages
-
-
-def no_download(file: RemoteFile, target: Path) -> Fetched:
-    raise AssertionError(f"{file.name} must not be downloaded")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "raw"
-    path.mkdir()
-    return path
-
 
 # ---- suffixes
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from offline import no_download
+
 from llmcore.base.files import read_json, read_jsonl, sha256_folder
 from llmcore.base.origin import Source, read_source
 from llmcore.base.rows import InstructionRow, LabelledRow
-from llmcore.data.download import Fetched, RemoteFile
 from llmcore.data.instructions import prepare_instructions
 from llmcore.data.prepared import Prepared, audit_json, write_prepared
 from llmcore.data.raw import write_raw_instructions, write_raw_spam
@@ -17,10 +18,6 @@ from llmcore.data.spam import prepare_messages
 SOURCE = Source("local", "free")
 NOWHERE = Path("nowhere")
 SPLITS = ("train", "val", "test")
-
-
-def no_download(file: RemoteFile, target: Path) -> Fetched:
-    raise AssertionError(f"{file.name} must not be downloaded")
 
 
 def messages(folder: Path, kind: str = "world", path: Path = NOWHERE, **changes: Any) -> Prepared[LabelledRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from offline import no_download
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl, sha256_file, sha256_folder
@@ -28,17 +29,6 @@ TABLE: list[RemoteFile] = [
     *sources.GPT2_TOKENIZER,
     *(file for name in sources.GPT2_REVISIONS for file in sources.gpt2_files(name)),
 ]
-
-
-def no_download(file: RemoteFile, target: Path) -> Fetched:
-    raise AssertionError(f"{file.name} must not be downloaded")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "raw"
-    path.mkdir()
-    return path
 
 
 def test_mirror_names_are_unique() -> None:
