@@ -150,7 +150,7 @@ from llmcore.cli import main
 from llmcore.tracking.mlflow_store import open_store
 import llmcore.serve.register as register
 register.open_language_model = lambda folder: None
-open_store()
+open_store().client.search_registered_models()  # imports what the other user may not be allowed to read
 os.seteuid(65534)  # root may write everything
 sys.exit(main(sys.argv[1:]))
 """
