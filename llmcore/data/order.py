@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from llmcore.base.containers import chunks
-from llmcore.base.seeds import numpy_generator
+from llmcore.base.seeds import derive, numpy_generator
+from llmcore.data.permutation import permute
 
 BATCHES_PER_POOL = 16  # rows are sorted by length within a pool of this many batches
 
@@ -35,10 +36,12 @@ def pack_rows(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
 
 
 class Order:
-    """Every row once per epoch, in a new random order in each epoch.
+    """Every row once per epoch, in a new random order in each epoch; the cost does not grow with the number of rows.
 
-    With `lengths`, rows of similar length share a batch, which saves padding: the shuffled rows are
-    sorted by length within pools of `BATCHES_PER_POOL` batches, then the batches are shuffled.
+    An epoch is a random permutation of the rows, cut into pools of `BATCHES_PER_POOL` batches. With `lengths`, the
+    rows of a pool are sorted by length, so that rows of similar length share a batch, which saves padding. Then the
+    batches of the pool are shuffled (as by torchtext's BucketIterator): each pool is a random sample of the rows, so
+    short and long batches alternate at random through the whole epoch, and successive steps share a pool.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
@@ -47,34 +50,28 @@ class Order:
         self.seed = seed
         self.lengths = lengths
         self.steps_per_epoch = -(-rows // batch_size)
-        self._shuffled = lru_cache(maxsize=2)(self._permutation)
-        self._epoch = lru_cache(maxsize=2)(self._batches)
+        self._pool = lru_cache(maxsize=2)(self._batches)
 
     def batch(self, step: int) -> np.ndarray:
-        """Return the row indices of `step` (0 is the first); one batch of an epoch may be smaller."""
+        """Return the row indices of `step` (0 is the first); one batch of an epoch's last pool may be smaller."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if self.lengths is None:  # a list of the batches of ten million windows would take 160 MB
-            return self._shuffled(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        return self._epoch(epoch)[place]
+        pool, place = divmod(place, BATCHES_PER_POOL)
+        return self._pool(epoch, pool)[place]
 
     def padding_share(self, micro_batch_size: int) -> float:
         """Return the share of the first epoch's tokens that are padding to the longest row of a micro-batch."""
         assert self.lengths is not None
-        parts = [part for batch in self._epoch(0) for part in chunks(batch, micro_batch_size)]
-        return 1 - int(self.lengths.sum()) / sum(len(part) * int(self.lengths[part].max()) for part in parts)
+        batches = map(self.batch, range(self.steps_per_epoch))
+        parts = (self.lengths[part] for batch in batches for part in chunks(batch, micro_batch_size))
+        return 1 - int(self.lengths.sum()) / sum(len(part) * int(part.max()) for part in parts)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        """Return the row indices of an epoch in their order, where rows have no lengths."""
-        rows = np.arange(self.rows, dtype=np.int32)
-        numpy_generator(self.seed, "order", epoch).shuffle(rows)
-        return rows
-
-    def _batches(self, epoch: int) -> list[np.ndarray]:
-        """Return the batches of an epoch, where rows have lengths."""
-        assert self.lengths is not None
-        generator = numpy_generator(self.seed, "order", epoch)
-        rows = generator.permutation(self.rows)
-        pools = chunks(rows, BATCHES_PER_POOL * self.batch_size)
-        rows = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in pools])
+    def _batches(self, epoch: int, pool: int) -> list[np.ndarray]:
+        """Return the batches of a pool in their order."""
+        size = BATCHES_PER_POOL * self.batch_size
+        places = np.arange(pool * size, min((pool + 1) * size, self.rows))
+        rows = permute(places, self.rows, derive(self.seed, "order", epoch))
+        if self.lengths is not None:
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
         batches = chunks(rows, self.batch_size)
-        return [batches[place] for place in generator.permutation(len(batches))]
+        order = permute(np.arange(len(batches)), len(batches), derive(self.seed, "batches", epoch, pool))
+        return [batches[number] for number in order]

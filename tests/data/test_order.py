@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from llmcore.data.order import Order
 
@@ -42,6 +43,23 @@ def test_a_batch_does_not_depend_on_earlier_calls() -> None:
     assert all(asked[step] == Order(100, 8, 1, LENGTHS[:100]).batch(step).tolist() for step in range(50))
 
 
+@pytest.mark.parametrize("lengths", [None, np.broadcast_to(np.int32(256), 10**12)])
+def test_the_number_of_rows_costs_nothing(lengths: np.ndarray | None) -> None:
+    """An array with an element per row would take terabytes."""
+    order = Order(10**12, 8, seed=1, lengths=lengths)
+    batches = [order.batch(step).tolist() for step in (0, order.steps_per_epoch // 2, 2 * order.steps_per_epoch - 1)]
+    assert len({row for batch in batches for row in batch}) == 3 * 8
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS[:20]])
+def test_every_row_is_equally_frequent_at_every_step(lengths: np.ndarray | None) -> None:
+    order = Order(20, 1, seed=1, lengths=lengths)
+    counts = np.zeros((20, 20), np.int64)
+    for number in range(1000):
+        counts[np.arange(20), np.concatenate(epoch(order, number))] += 1
+    assert chisquare(counts, axis=None).pvalue > 0.001
+
+
 def padding(batches: list[list[int]]) -> float:
     """Return the fraction of a padded epoch that is padding."""
     padded = sum(len(batch) * int(LENGTHS[batch].max()) for batch in batches)
@@ -50,7 +68,10 @@ def padding(batches: list[list[int]]) -> float:
 
 def test_rows_of_similar_length_share_a_batch() -> None:
     assert padding(epoch(Order(1000, 8, seed=1), 0)) > 0.35
-    assert padding(epoch(Order(1000, 8, seed=1, lengths=LENGTHS), 0)) < 0.06
+    by_length = Order(1000, 8, seed=1, lengths=LENGTHS)
+    assert padding(epoch(by_length, 0)) < 0.06
+    assert by_length.padding_share(8) == padding(epoch(by_length, 0))
+    assert by_length.padding_share(1) == 0
 
 
 def test_batches_of_an_epoch_are_not_sorted_by_length() -> None:
