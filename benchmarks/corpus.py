@@ -3,7 +3,7 @@
     python -m benchmarks.corpus
 
 The text is the built-in world's, its vocabulary learned from it. The first batch is what a training does before its
-first step: it opens the token file and the windows, one at each token, and draws the order of an epoch. The book's way
+first step: it opens the token file and the windows, one at each token, and computes the rows of step 0. The book's way
 (chapter 2.6) copies every window into a list; it is measured on 200,000 tokens, for more would not fit.
 """
 
@@ -34,7 +34,7 @@ from llmcore.data.samples import read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import Windows
 windows = Windows(open_tokens(Path(sys.argv[1])), read_samples(Path(sys.argv[1], "samples")).train)
-windows.rows(Order(len(windows), 8, 0).batch(0))
+windows.rows(Order(len(windows), 8, 0, windows.windows["count"]).batch(0))
 """
 THE_BOOK = """
 import torch

@@ -7,7 +7,7 @@ from llmcore.base.seeds import torch_generator
 from llmcore.config.params import Params, PretrainParams
 from llmcore.config.read import read_params
 from llmcore.data.tokens import Tokens, join_documents
-from llmcore.data.windows import Windows, stride_windows
+from llmcore.data.windows import StrideWindows, Windows
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
@@ -40,4 +40,4 @@ def quickstart(steps: int, params: Params | None = None) -> tuple[LanguageModel,
 def _windows(rows: int, length: int) -> Windows:
     ids = np.random.default_rng(0).integers(0, VOCABULARY - 1, rows * length)
     tokens: Tokens = join_documents([ids.tolist()], VOCABULARY - 1)
-    return Windows(tokens, stride_windows(0, rows * length, length, length))
+    return Windows(tokens, StrideWindows(0, rows * length, length, length))

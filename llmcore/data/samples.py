@@ -1,7 +1,7 @@
 """The samples folder: the windows for training and validation, and the floor of the validation loss."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, write_json
 from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
 from llmcore.data.tokens import Tokens, write_array
-from llmcore.data.windows import cut_corpus, document_windows, stride_windows
+from llmcore.data.windows import StrideWindows, WindowArray, cut_corpus, document_windows
 
 
 @dataclass(frozen=True)
 class Samples:
     """Training and validation windows over one token file."""
 
-    train: np.ndarray  # windows, each with a place and a count
-    val: np.ndarray
+    train: WindowArray  # each window has a place and a count
+    val: WindowArray
     window_tokens: int
     val_position: int  # of the first id of the validation part
     floor_nats: float | None  # -log p of the validation documents: no model's expected loss is lower; None: not known
@@ -39,12 +39,14 @@ def choose_samples(
     """
     total = len(tokens.ids)
     cut = cut_corpus(tokens, val_fraction)
-    if window_start == "documents":
-        train = document_windows(tokens, 0, cut, window_tokens)
-        val = document_windows(tokens, cut, total, window_tokens)
-    else:
-        train = stride_windows(0, cut, window_tokens, stride_tokens)
-        val = stride_windows(cut, total, window_tokens, window_tokens)
+
+    def windows(begin: int, end: int, stride: int) -> WindowArray:
+        if window_start == "documents":
+            return document_windows(tokens, begin, end, window_tokens)
+        return StrideWindows(begin, end, window_tokens, stride)
+
+    train = windows(0, cut, stride_tokens)
+    val = windows(cut, total, window_tokens)
     if total <= window_tokens or not len(train) or not len(val):
         parts = f"{total} tokens, {cut} of them for training and {total - cut} for validation"
         rule = f"must leave a window in each part of the corpus ({parts}), got {window_tokens}"
@@ -59,7 +61,7 @@ def _floor(tokens: Tokens, cut: int) -> float | None:
     return float(tokens.document_nats[tokens.starts >= cut].sum())
 
 
-def coverage(tokens: Tokens, windows: np.ndarray, begin: int, end: int) -> float:
+def coverage(tokens: Tokens, windows: WindowArray, begin: int, end: int) -> float:
     """Return the fraction of the ids in `[begin, end)` that are a target of at least one window."""
     changes = np.zeros(len(tokens.ids) + 2, np.int64)  # +1 at a window's first target, -1 behind its last
     np.add.at(changes, windows["place"] + 1, 1)
@@ -68,10 +70,13 @@ def coverage(tokens: Tokens, windows: np.ndarray, begin: int, end: int) -> float
 
 
 def write_samples(folder: str | Path, samples: Samples) -> None:
-    """Write a fresh samples folder: `train.npy`, `val.npy` and `meta.json`."""
+    """Write a fresh samples folder: `train.npy`, `val.npy` and `meta.json`; of StrideWindows a `.json`, no `.npy`."""
     folder = fresh_folder(folder)
     for name, windows in (("train", samples.train), ("val", samples.val)):
-        write_array(folder / f"{name}.npy", windows)
+        if isinstance(windows, StrideWindows):
+            write_json(folder / f"{name}.json", asdict(windows))
+        else:
+            write_array(folder / f"{name}.npy", windows)
     meta = {
         "window_tokens": samples.window_tokens,
         "val_position": samples.val_position,
@@ -81,11 +86,19 @@ def write_samples(folder: str | Path, samples: Samples) -> None:
 
 
 def read_samples(folder: str | Path) -> Samples:
-    """Read a samples folder; the windows are memory-mapped."""
+    """Read a samples folder; windows are memory-mapped or computed on access."""
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
-    train, val = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "val"))
-    return Samples(train, val, **meta)
+    return Samples(_read_windows(folder / "train"), _read_windows(folder / "val"), **meta)
+
+
+def _read_windows(path: Path) -> WindowArray:
+    """Read the windows that `write_samples` wrote under this name, which has no suffix."""
+    by_stride = path.with_suffix(".json")
+    if by_stride.exists():
+        return StrideWindows(**read_json(by_stride))
+    windows: np.ndarray = np.load(path.with_suffix(".npy"), mmap_mode="r")
+    return windows
 
 
 def validation_texts(

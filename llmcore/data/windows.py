@@ -9,6 +9,8 @@ the corpus (book: chapter 2.6, which copies windows into lists). Two ways to cho
   that fit. So each token, and the end-of-text that closes each document, is a target exactly once.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from llmcore.data.tokens import Tokens
@@ -30,16 +32,34 @@ def cut_corpus(tokens: Tokens, val_fraction: float) -> int:
     return nearest if nearest > 0 and abs(nearest - wanted) <= 0.1 * (total - wanted) else wanted
 
 
-def stride_windows(begin: int, end: int, length: int, stride: int) -> np.ndarray:
-    """Return the `(end - begin - length - 1) // stride + 1` windows inside `[begin, end)`, or none.
+@dataclass(frozen=True)
+class StrideWindows:
+    """Windows inside `[begin, end)` that begin at every `stride`, read like the array of `document_windows`.
 
-    A window needs `length` inputs and one more token to predict.
+    They are computed on access: stored, windows at every token would take six times the bytes of the token file.
     """
-    places = np.arange(begin, end - length, stride)
-    windows = np.empty(len(places), PLACE_AND_COUNT)
-    windows["place"] = places
-    windows["count"] = length
-    return windows
+
+    begin: int
+    end: int
+    length: int
+    stride: int
+
+    def __len__(self) -> int:
+        """Return `(end - begin - length - 1) // stride + 1`, or 0: a window needs one more token to predict."""
+        return len(range(self.begin, self.end - self.length, self.stride))
+
+    def __getitem__(self, key: str | np.ndarray) -> np.ndarray:
+        """Return the windows with these numbers, or the "place" or "count" of every window."""
+        if isinstance(key, str):
+            one = np.broadcast_to(np.int32(self.length), len(self))  # a single number in memory
+            return one if key == "count" else self[np.arange(len(self))][key]
+        windows = np.empty(len(key), PLACE_AND_COUNT)
+        windows["place"] = self.begin + self.stride * key
+        windows["count"] = self.length
+        return windows
+
+
+WindowArray = np.ndarray | StrideWindows  # len() and indexing are alike
 
 
 def document_windows(tokens: Tokens, begin: int, end: int, length: int) -> np.ndarray:
@@ -84,7 +104,7 @@ class Windows:
     Positions before the first document and after the last read as end-of-text.
     """
 
-    def __init__(self, tokens: Tokens, windows: np.ndarray):
+    def __init__(self, tokens: Tokens, windows: WindowArray):
         self.tokens = tokens
         self.windows = windows
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.tokens import Tokens
-from llmcore.data.windows import IGNORE_INDEX, Windows, cut_corpus, document_windows, stride_windows
+from llmcore.data.windows import IGNORE_INDEX, StrideWindows, WindowArray, Windows, cut_corpus, document_windows
 
 END = 10_000  # the end-of-text outside the corpus; inside, it too is numbered by its position
 
@@ -21,11 +21,11 @@ def counting(*lengths: int) -> Tokens:
     return Tokens(np.arange(sum(lengths) + len(lengths) - 1), starts, None, END)
 
 
-def rows(tokens: Tokens, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rows(tokens: Tokens, windows: WindowArray) -> tuple[np.ndarray, np.ndarray]:
     return Windows(tokens, windows).rows(np.arange(len(windows)))
 
 
-def targets_with_loss(tokens: Tokens, windows: np.ndarray) -> list[int]:
+def targets_with_loss(tokens: Tokens, windows: WindowArray) -> list[int]:
     """Return all targets that count for the loss, sorted; rows are cut one by one, so none is padded."""
     cut = Windows(tokens, windows)
     return sorted(int(target) for row in range(len(cut)) for target in cut.rows(np.array([row]))[1].ravel())
@@ -34,14 +34,14 @@ def targets_with_loss(tokens: Tokens, windows: np.ndarray) -> list[int]:
 @settings(deadline=None)
 @given(total=st.integers(1, 80), length=sizes, stride=sizes)
 def test_number_of_stride_windows_follows_the_formula(total: int, length: int, stride: int) -> None:
-    windows = stride_windows(0, total, length, stride)
+    windows = StrideWindows(0, total, length, stride)
     assert len(windows) == ((total - length - 1) // stride + 1 if total > length else 0)
 
 
 @settings(deadline=None)
 @given(begin=st.integers(0, 20), total=st.integers(1, 60), length=sizes, stride=sizes)
 def test_stride_windows_lie_inside_their_part(begin: int, total: int, length: int, stride: int) -> None:
-    windows = stride_windows(begin, begin + total, length, stride)
+    windows = StrideWindows(begin, begin + total, length, stride)
     if len(windows):
         inputs, targets = rows(counting(begin + total + 5), windows)
         assert inputs.shape == targets.shape == (len(windows), length)
@@ -51,7 +51,7 @@ def test_stride_windows_lie_inside_their_part(begin: int, total: int, length: in
 
 
 def test_stride_windows_without_overlap_cover_all_but_the_end() -> None:
-    assert targets_with_loss(counting(14), stride_windows(0, 14, 4, 4)) == list(range(1, 13))
+    assert targets_with_loss(counting(14), StrideWindows(0, 14, 4, 4)) == list(range(1, 13))
 
 
 @settings(deadline=None)

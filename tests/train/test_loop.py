@@ -13,7 +13,7 @@ from tiny import CONTEXT, CPU, END_OF_TEXT, equal_bits, generation, language_tas
 from llmcore.base.errors import UserError
 from llmcore.config.params import TrainingParams
 from llmcore.data.tokens import join_documents
-from llmcore.data.windows import IGNORE_INDEX, Windows, stride_windows
+from llmcore.data.windows import IGNORE_INDEX, StrideWindows, Windows
 from llmcore.generate.decode import decode
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.instructions import Example, InstructionTask
@@ -352,7 +352,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error() -> None:
 
 def repetition() -> LanguageTask:
     tokens = join_documents([[1, 5, 2, 8, 3] * 12], END_OF_TEXT)
-    windows = Windows(tokens, stride_windows(0, 60, CONTEXT, 1))
+    windows = Windows(tokens, StrideWindows(0, 60, CONTEXT, 1))
     return LanguageTask(windows, windows, batch_size=8, micro_batch_size=8, seed=0, val_bytes=60, device=CPU.device)
 
 
