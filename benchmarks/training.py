@@ -44,6 +44,8 @@ class OneBatch:
     def loader(self) -> "OneBatch":
         return self
 
+    n_micro_batches = 1
+
     def micro_batches(self, step: int) -> list[TokenBatch]:
         return [self.batch]
 

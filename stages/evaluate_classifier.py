@@ -3,6 +3,7 @@ out: metrics, tables (every prediction, the most confident errors, the model bes
 
 from pathlib import Path
 
+from llmcore.base import parallel
 from llmcore.base.files import write_csv
 from llmcore.config.read import read_params
 from llmcore.data.split import normalise_message
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> None:
         with compute.autocast():
             texts = [row["text"] for row in test]
             probabilities = classify_texts(model, tokenizer, texts, batch_size=section.batch_size).numpy()
+        parallel.leave_to_first()
         uncertainty = uncertainty_of(params, section.confidence)
         results = evaluate_classifier(train, test, model.labels, probabilities, normalise_message, uncertainty)
         write_metrics(tracker, results.metrics, metrics_file, tables)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
+from llmcore.base import parallel
 from llmcore.base.containers import chunks
 from llmcore.base.files import write_jsonl
-from llmcore.base.progress import bar
+from llmcore.base.progress import Bar
 from llmcore.base.project import project_root
 from llmcore.base.rows import InstructionRow
 from llmcore.base.seeds import derive
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> None:
         with compute.autocast():
             likelihoods = answer_likelihoods(model, tokenizer, form, test, batch_size=BATCH_SIZE)
         model.check_finite(torch.tensor(likelihoods), "log-likelihoods")
+        parallel.leave_to_first()
         rows = [
             scored(row, answer.text, ended=answer.ended, log_likelihood=likelihood)
             for row, answer, likelihood in zip(test, answers, likelihoods, strict=True)
@@ -66,10 +68,15 @@ def answer_all(
 ) -> list[Continuation]:
     """Return the model's answer to each row, in the rows' order."""
     asked = [(row["instruction"], row["input"]) for row in rows]
-    parts = chunks(asked, BATCH_SIZE)
-    answers: list[Continuation] = []
-    for number, part in enumerate(bar(parts, "answer", len(parts), "batch", enabled=params.runtime.progress)):
-        config = params.evaluate_instruct.generation(derive(params.seed, "answers", number))
-        with compute.autocast():
-            answers += answer_instructions(model, tokenizer, form, part, config)
-    return answers
+    parts = list(enumerate(chunks(asked, BATCH_SIZE)))
+    with Bar("answer", len(parallel.share(parts)), "batch", enabled=params.runtime.progress) as bar:
+
+        def of(numbered: tuple[int, list[tuple[str, str]]]) -> list[Continuation]:
+            number, part = numbered
+            config = params.evaluate_instruct.generation(derive(params.seed, "answers", number))
+            with compute.autocast():
+                found = answer_instructions(model, tokenizer, form, part, config)
+            bar.advance()
+            return found
+
+        return [answer for found in parallel.map_parts(of, parts) for answer in found]

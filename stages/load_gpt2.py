@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from llmcore.base import parallel
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, sha256_file, write_json
 from llmcore.base.origin import read_source
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> None:
         with compute.autocast():
             loss = text_metrics(model.to(compute.device).eval(), tokenizer, texts, window_tokens=length)
         model.check_finite(torch.tensor(list(loss.values())), "validation loss")
+        parallel.leave_to_first()
         metrics = {
             "parameters": parameter_counts(model)["parameters"],
             "vocab_size": tokenizer.vocab_size,

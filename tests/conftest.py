@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llmcore.base.numerics import AVX2_CAPS, has_avx2
+from llmcore.base.numerics import PORTABLE, has_avx2
 
 if TYPE_CHECKING:
     from llmcore.model.gpt2 import GPT2Config
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import Tokenizer
 
-# All of this is read when torch, transformers and mlflow are imported. One thread: with tiny work, several only wait
-# for each other, and the golden losses are those of one.
-os.environ["OMP_NUM_THREADS"] = "1"
+# All of this is read when torch, transformers and mlflow are imported. Portable numerics, of one thread, as in stages.
 os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # as in llmcore.tracking.store_location
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 if has_avx2():
-    os.environ.update(AVX2_CAPS)
+    os.environ.update(PORTABLE)
 
 SENTENCES = [
     "Anna had a red ball. She gave the ball to Ben.",

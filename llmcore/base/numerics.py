@@ -1,8 +1,7 @@
-"""Pinned numerics: the same bytes on CPUs with AVX2 and with wider instructions.
+"""Portable numerics: settings under which every x86 CPU with AVX2 computes the same bytes.
 
-torch chooses its kernels by the CPU's instruction set, and wider ones round differently in softmax, GELU and
-attention. Both variables are read once, while torch loads. What is left depends on the CPU's vendor: MKL's small
-matmuls, and its exp and log.
+Libraries choose their kernels by the CPU's instructions, its vendor and the number of threads, and each choice rounds
+differently. Each variable is read once, while its library loads.
 """
 
 import os
@@ -11,22 +10,45 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-AVX2_CAPS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels: softmax, GELU, norms
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's matmuls; the kernels of every CPU with AVX2, AMD's too
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_NUM_THREADS": "1",  # several split a sum differently
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 
-def pin_numerics(precision: object) -> None:
-    """Cap torch's kernels at AVX2 where `precision` is fp32; call it before torch is imported.
+def settle_numerics(numerics: object, precision: object, device: object) -> None:
+    """Set portable numerics where the params ask for them and this machine has them; otherwise say why not.
 
-    bf16 needs the CPU's own instructions, so it stays native and repeats its bytes on one type of CPU only.
+    Call it before torch and NumPy are imported.
     """
-    assert "torch" not in sys.modules, "torch has chosen its kernels already"
-    if precision == "fp32" and has_avx2():
-        os.environ.update(AVX2_CAPS)
+    assert not {"torch", "numpy"} & sys.modules.keys(), "the libraries have chosen their kernels already"
+    if is_portable():  # inherited from a process that was
+        for name in PORTABLE:
+            del os.environ[name]
+    if numerics != "portable":
+        return
+    if reason := _why_not(precision, device):
+        print(f"compute.numerics portable: {reason}; results repeat on this type of machine", file=sys.stderr)
+    else:
+        os.environ.update(PORTABLE)
 
 
-def is_pinned() -> bool:
-    """Return whether this process's torch is capped at AVX2."""
-    return all(os.environ.get(name) == value for name, value in AVX2_CAPS.items())
+def _why_not(precision: object, device: object) -> str | None:
+    if precision != "fp32":
+        return f"only fp32 is portable, not {precision}"
+    if device != "cpu":
+        return f"only a CPU is portable, not {device}"
+    return None if has_avx2() else "this CPU has no AVX2"
+
+
+def is_portable() -> bool:
+    """Return whether this process computes the bytes that every CPU with AVX2 computes."""
+    return all(os.environ.get(name) == value for name, value in PORTABLE.items())
 
 
 def has_avx2() -> bool:

@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import MutableMapping
+from contextlib import suppress
+from pathlib import Path
 
 # by these, OpenMP gives fewer threads than asked for; also with an ending, as OMP_DYNAMIC_ALL
 LIMITS = ("OMP_THREAD_LIMIT", "KMP_ALL_THREADS", "KMP_MAX_THREADS", "KMP_DEVICE_THREAD_LIMIT")
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processor time in each period
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", *LIMITS)
 
 
@@ -42,8 +45,12 @@ def ask_for_fewer_threads(environment: MutableMapping[str, str]) -> None:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, 1 at least; a container may have a share of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        cores = min(cores, int(quota) // int(period))  # ValueError for "max", no quota
+    return max(1, cores)
 
 
 def _positive(text: str) -> int | None:

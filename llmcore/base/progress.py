@@ -27,6 +27,12 @@ class Bar:
             dynamic_ncols=True,
         )
 
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def advance(self, units: int = 1, **figures: str) -> None:
         """Advance by `units` and show `figures` behind the bar."""
         if figures:

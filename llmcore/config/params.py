@@ -7,7 +7,7 @@ checked once the keys that they compare are valid.
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmcore.base.credentials import holds_credentials, masked
@@ -19,6 +19,14 @@ def _without_surrogate(text: str) -> str:
     if not is_unicode(text):
         raise PydanticCustomError("surrogate", "must be valid Unicode, without lone surrogates")
     return text
+
+
+def _auto_or_number(value: object) -> object:
+    if value != "auto" and not (type(value) is int and 0 < value <= MOST_THREADS):
+        raise PydanticCustomError(
+            "processes", "must be 'auto' or a valid number from 1 to {most}", {"most": MOST_THREADS}
+        )
+    return value
 
 
 # Beyond these, torch, NumPy or the C libraries overflow, or a run would never end.
@@ -146,8 +154,9 @@ class TrainingParams(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "TrainingParams":
         problems = []
-        if self.batch_size % self.micro_batch_size:
-            rule = f"must divide batch_size ({self.batch_size}), got {self.micro_batch_size}"
+        parts, rest = divmod(self.batch_size, self.micro_batch_size)
+        if rest or parts & (parts - 1):  # a power of two has no bit in common with the number before it
+            rule = f"must be batch_size ({self.batch_size}) divided by a power of two, got {self.micro_batch_size}"
             problems.append(f"micro_batch_size {rule}; correct either")
         if self.min_lr > self.lr:
             problems.append(f"min_lr must be at most lr ({self.lr}), got {self.min_lr}; lower it")
@@ -268,13 +277,15 @@ class EvaluateInstructParams(GenerationParams):
 class ComputeParams(Section):
     device: Literal["cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16", "auto"]
-    threads: Annotated[int, Field(strict=True, gt=0, le=MOST_THREADS)]
+    numerics: Literal["portable", "native"]
+    threads: Annotated[int, Field(strict=True, gt=0, le=MOST_THREADS)]  # numerics native
     determinism: Literal["strict", "warn", "off"]
 
 
 class RuntimeParams(Section):
     """Changes no result, and so is no stage's param."""
 
+    processes: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]  # that compute a stage
     progress: Bool
     tracking: Bool
     checkpoint_interval_steps: PositiveInt

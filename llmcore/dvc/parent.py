@@ -1,4 +1,4 @@
-"""End a stage when the `dvc` that runs it has ended. Changes no output."""
+"""End a stage when the process that runs it has ended: `dvc`, or its launcher. Changes no output."""
 
 import ctypes
 import os
@@ -6,10 +6,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from llmcore.base.parallel import launcher_pid
 from llmcore.dvc.rwlock import read_rwlock
 
 POLL_SECONDS = 0.2
@@ -26,9 +28,18 @@ def end_with_dvc() -> None:
     """
     if "DVC_STAGE" not in os.environ:
         return
+    _end_with(dvc_process)
+
+
+def end_with_launcher() -> None:
+    """End this process with SIGTERM as soon as the one that launched it has ended."""
+    _end_with(lambda: next((each for each in psutil.Process().parents() if each.pid == launcher_pid()), None))
+
+
+def _end_with(find: Callable[[], psutil.Process | None]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    watched = dvc_process()
+    watched = find()
     if watched is None:  # it ended before this call
         sys.exit(128 + signal.SIGTERM)
     threading.Thread(target=_watch, args=(watched,), name="parent-watch", daemon=True).start()

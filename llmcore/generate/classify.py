@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from llmcore.base import parallel
 from llmcore.base.containers import chunks
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.tokenizer.bpe import Tokenizer
@@ -28,9 +29,14 @@ def class_probabilities(
     UserError if the model's logits are not finite.
     """
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    probabilities = torch.empty(len(rows), len(model.labels))
-    for chosen in chunks(by_length, batch_size):
+
+    def of(chosen: list[int]) -> Tensor:
         ids, read = model.pad([rows[row] for row in chosen], pad_id)
         logits = model.check_finite(model(ids.to(model.device), read.to(model.device)), "logits")  # (B, labels)
-        probabilities[chosen] = logits.float().softmax(-1).cpu()
+        return logits.float().softmax(-1).cpu()
+
+    probabilities = torch.empty(len(rows), len(model.labels))
+    parts = chunks(by_length, batch_size)
+    for chosen, found in zip(parts, parallel.map_parts(of, parts), strict=True):
+        probabilities[chosen] = found
     return probabilities

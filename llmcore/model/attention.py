@@ -4,13 +4,17 @@ Book: chapter 3. Shapes in the margin: B batch, T time (tokens), S tokens seen, 
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmcore.base.matmul import matmul, openblas_matmul, uses_openblas
 from llmcore.model.cache import Cache
+
+BLOCK_QUERIES = 64  # of the portable attention; with more, more of the causal half is computed in vain
 
 
 class Layout(NamedTuple):
@@ -44,15 +48,81 @@ def packed_layout(segments: Tensor) -> Layout:
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor | None = None) -> Tensor:
-    """Compute `explicit_attention` in one kernel that never stores the weights (B, H, T, S).
+    """Compute `explicit_attention` without storing the weights (B, H, T, S).
 
     `mask` (B, 1, T, S), True where a query may look, replaces the causal one.
     """
+    if uses_openblas(query, key, value):
+        out: Tensor = _BlockedAttention.apply(query, key, value, dropout, mask)  # type: ignore[no-untyped-call]
+        return out
     time, seen = query.shape[-2], key.shape[-2]
     if mask is None and (time == seen or time == 1):  # one query at the end sees everything: no mask needed
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=time > 1)
     mask = causal_mask(time, seen, query.device) if mask is None else mask
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Attention by blocks of queries, whose weights are computed again in the backward pass.
+
+    Torch's fused kernel multiplies with MKL. Paper: Dao et al. 2022, arXiv:2205.14135, of which this is the part that
+    saves memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
+        batch, heads, time, size = query.shape
+        out = query.new_empty(batch, time, heads, size).transpose(1, 2)  # (B, H, T, D), as the next layer reads it
+        kept = []
+        for rows, seen in _query_blocks(time, key.shape[-2]):
+            weights = _block_weights(query[:, :, rows], key[:, :, :seen], _block_of(mask, rows, seen))
+            if dropout:
+                kept.append(torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout))
+                weights = weights * kept[-1]
+            out[:, :, rows] = openblas_matmul(weights, value[:, :, :seen])
+        ctx.save_for_backward(query, key, value, mask, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask, *kept = ctx.saved_tensors
+        query_grad, key_grad, value_grad = map(torch.zeros_like, (query, key, value))
+        for number, (rows, seen) in enumerate(_query_blocks(query.shape[-2], key.shape[-2])):
+            grad = output_grads[0][:, :, rows]  # (B, H, t, D)
+            weights = _block_weights(query[:, :, rows], key[:, :, :seen], _block_of(mask, rows, seen))
+            used = weights * kept[number] if kept else weights
+            value_grad[:, :, :seen] += openblas_matmul(used.mT, grad)
+            weights_grad = openblas_matmul(grad, value[:, :, :seen].mT)  # (B, H, t, s)
+            if kept:
+                weights_grad *= kept[number]
+            scores_grad = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype)
+            scores_grad /= math.sqrt(query.shape[-1])
+            query_grad[:, :, rows] = openblas_matmul(scores_grad, key[:, :, :seen])
+            key_grad[:, :, :seen] += openblas_matmul(scores_grad.mT, query[:, :, rows])
+        return query_grad, key_grad, value_grad, None, None
+
+
+def _query_blocks(time: int, seen: int) -> Iterator[tuple[slice, int]]:
+    """Yield blocks of the queries, which are the last of `seen` positions, and how many keys the block may see."""
+    for start in range(0, time, BLOCK_QUERIES):
+        stop = min(start + BLOCK_QUERIES, time)
+        yield slice(start, stop), seen - time + stop
+
+
+def _block_of(mask: Tensor | None, rows: slice, seen: int) -> Tensor | None:
+    return None if mask is None else mask[:, :, rows, :seen]
+
+
+def _block_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the attention weights of a block of queries (B, H, t, D) on its keys (B, H, s, D): (B, H, t, s)."""
+    scores = openblas_matmul(query, key.mT)
+    scores /= math.sqrt(query.shape[-1])
+    time, seen = scores.shape[-2:]
+    if mask is not None:
+        scores.masked_fill_(~mask, -torch.inf)
+    elif time > 1:  # of the keys, only the last `time` can lie in a query's future
+        scores[..., seen - time :].masked_fill_(~causal_mask(time, time, query.device), -torch.inf)
+    return torch.softmax(scores, -1, out=scores)
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -61,12 +131,12 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float
     query (B, H, T, D), key and value (B, H, S, D) -> (B, H, T, D). Book: chapter 3.5. This is what
     `fused_attention` must equal, and what the attention maps show; the model runs the fused form.
     """
-    return F.dropout(attention_weights(query, key), dropout) @ value
+    return matmul(F.dropout(attention_weights(query, key), dropout), value)
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
     """Return how much each position gathers from which: (B, H, T, S), rows sum to 1, the future is 0."""
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, H, T, S)
+    scores = matmul(query, key.mT) / math.sqrt(query.shape[-1])  # (B, H, T, S)
     mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
     return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
 

@@ -1,16 +1,17 @@
-"""nn.Linear and nn.Embedding without random initialisation; Linear uses oneDNN for fp32 inference on a CPU."""
+"""nn.Linear and nn.Embedding without random initialisation; Linear multiplies with the library that suits best."""
 
 import torch
 from torch import Tensor, nn
 
+from llmcore.base.matmul import linear, uses_openblas
 from llmcore.base.openmp import gives_threads
 
 
 class Linear(nn.Linear):
     """nn.Linear whose weights come from a file or from `initialise`; until then they are NaN.
 
-    Without gradients, in fp32 on a CPU, the matmul is oneDNN's instead of torch's default (MKL's): with one to 64
-    rows, as in decoding, it is up to three times as fast. Its gradients are slower.
+    Where numerics are portable, the matmul is `base.matmul`'s. Otherwise, without gradients and in fp32 on a CPU, it
+    is oneDNN's instead of torch's default (MKL's): with one to 64 rows, as in decoding, up to three times as fast.
     """
 
     def reset_parameters(self) -> None:
@@ -18,17 +19,18 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled() or not onednn_takes(input, self.weight):
-            return super().forward(input)
+            return linear(input, self.weight, self.bias)
         # an operation that torch does not document; torch is pinned, and a test compares
         out: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
         return out
 
 
 def onednn_takes(input: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN computes this matmul as exactly as torch's default."""
+    """Return whether oneDNN computes this matmul as exactly as torch's default, and numerics are not portable."""
     is_fp32_on_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (input, weight))
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return is_fp32_on_cpu and available and not torch.is_autocast_enabled("cpu") and gives_threads()
+    takes = is_fp32_on_cpu and available and not torch.is_autocast_enabled("cpu")
+    return takes and not uses_openblas(input, weight) and gives_threads()
 
 
 class Embedding(nn.Embedding):

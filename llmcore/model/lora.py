@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmcore.base.errors import UserError
+from llmcore.base.matmul import linear, matmul
 from llmcore.model.layers import Linear
 
 
@@ -44,11 +45,11 @@ class LoRALinear(Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         dropped = F.dropout(input, self.dropout, self.training)
-        return super().forward(input) + self.scale * F.linear(F.linear(dropped, self.lora_a), self.lora_b)
+        return super().forward(input) + self.scale * linear(linear(dropped, self.lora_a), self.lora_b)
 
     def merged_weight(self) -> Tensor:
         """Return W + scale * B A."""
-        return self.weight + self.scale * (self.lora_b @ self.lora_a)
+        return self.weight + self.scale * matmul(self.lora_b, self.lora_a)
 
 
 def apply_lora(

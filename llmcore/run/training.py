@@ -1,11 +1,12 @@
 """Shared by the training stages: checkpointed training, its tables, tracking."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmcore.base import parallel
 from llmcore.base.files import fresh_folder, sha256_file, write_csv, write_json
 from llmcore.base.origin import read_source
 from llmcore.config.params import Params, TrainingParams
@@ -72,7 +73,7 @@ def training_run(stage: str, params: Params, compute: Compute, **folders: Path) 
         "machine": describe_machine(),
     }
     with (
-        locked_scratch(stage, parts) as scratch,
+        locked_scratch(stage, parts) if parallel.is_first() else nullcontext(Scratch(None, "")) as scratch,
         tracked_run(stage, params, training=scratch.training) as tracker,
     ):
         log_inputs(tracker, inputs, **folders)
@@ -88,7 +89,10 @@ def train(
     *,
     sample: Callable[[], str] | None = None,
 ) -> tuple[dict[str, float], History]:
-    """Train `model` in place; return the metrics of the weights it ends with, and its history."""
+    """Train `model` in place; return the metrics of the weights it ends with, and its history.
+
+    Only the first process returns; the others have done their part.
+    """
     history = History()
     runtime = run.params.runtime
     checkpointer: Checkpointer = NullCheckpointer()
@@ -105,6 +109,7 @@ def train(
             callback=CompositeCallback(history, reporter, sample),
             checkpointer=checkpointer,
         )
+    parallel.leave_to_first()
     metrics = {
         "steps": len(history.steps),
         "best_step": best.step,

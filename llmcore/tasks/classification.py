@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from llmcore.base import parallel
 from llmcore.base.containers import chunks
 from llmcore.model.classifier import SequenceClassifier, pad_rows
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
@@ -101,13 +102,16 @@ class ClassificationTask:
 
     def evaluate(self, model: SequenceClassifier) -> dict[str, float]:
         """Return mean loss and accuracy over the validation rows, each counted alike."""
-        total, correct = 0.0, 0
-        for rows in chunks(sorted(self.val, key=lambda row: len(row.ids)), self.loader.micro_batch_size):
+
+        def scored(rows: Sequence[LabelledText]) -> tuple[float, int]:
             batch = self._collate(rows)
             logits = model(batch.ids, batch.read, batch.prefix).float()  # (B, labels)
-            total += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-            correct += int((logits.argmax(-1) == batch.labels).sum())
-        return {"loss": total / len(self.val), "accuracy": correct / len(self.val)}
+            loss = F.cross_entropy(logits, batch.labels, reduction="sum").item()
+            return loss, int((logits.argmax(-1) == batch.labels).sum())
+
+        parts = chunks(sorted(self.val, key=lambda row: len(row.ids)), self.loader.micro_batch_size)
+        losses, correct = zip(*parallel.map_parts(scored, parts), strict=True)
+        return {"loss": sum(losses) / len(self.val), "accuracy": sum(correct) / len(self.val)}
 
     def _collate(self, rows: Sequence[LabelledText]) -> LabelledBatch:
         ids, read = pad_rows([row.ids for row in rows], self.pad_id, self.pad_to)

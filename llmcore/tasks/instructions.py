@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmcore.base import parallel
 from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
 from llmcore.data.order import pack_rows
@@ -120,7 +121,7 @@ class InstructionTask:
     def evaluate(self, model: LanguageModel) -> dict[str, float]:
         """Return the mean loss over the validation targets."""
         parts = chunks(sorted(self.val, key=lambda row: len(row.inputs)), self.loader.micro_batch_size)
-        loss, _ = mean_loss(model, (collate_examples(part, self.pad_id, self.device) for part in parts))
+        loss, _ = mean_loss(model, lambda part: collate_examples(part, self.pad_id, self.device), parts)
         return {"loss": loss}
 
 
@@ -142,10 +143,12 @@ def answer_likelihoods(
 
 def log_likelihoods(model: LanguageModel, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
     """Return the natural log of the probability of each example's targets."""
-    found: list[float] = []
-    for part in chunks(examples, batch_size):
-        found += row_log_likelihoods(model, collate_examples(part, pad_id, model.device)).tolist()
-    return found
+
+    def of(part: Sequence[Example]) -> list[float]:
+        found: list[float] = row_log_likelihoods(model, collate_examples(part, pad_id, model.device)).tolist()
+        return found
+
+    return [likelihood for found in parallel.map_parts(of, chunks(examples, batch_size)) for likelihood in found]
 
 
 def collate_examples(rows: Sequence[Example | Packed], pad_id: int, device: torch.device) -> TokenBatch:

@@ -67,7 +67,7 @@ def language_metrics(
     `text_bytes` is the length of the text that the targets spell.
     """
     parts = chunks(range(len(windows)), batch_size)
-    loss, n_targets = mean_loss(model, (collate_windows(windows, part, device) for part in parts))
+    loss, n_targets = mean_loss(model, lambda part: collate_windows(windows, part, device), parts)
     nats_per_byte = loss * n_targets / text_bytes
     return {
         "loss": loss,

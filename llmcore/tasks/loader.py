@@ -29,6 +29,7 @@ class Loader(Generic[Batch]):
         self.order = Order(len(lengths), batch_size, seed, np.asarray(lengths))
         self.collate = collate
         self.micro_batch_size = micro_batch_size
+        self.n_micro_batches = -(-batch_size // micro_batch_size)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,15 +1,19 @@
 """Predicting the next token: the batch and the losses that pretraining and instruction tuning share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llmcore.base import parallel
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.model.transformer import LanguageModel
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,12 @@ def row_log_likelihoods(model: LanguageModel, batch: TokenBatch) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: LanguageModel, batches: Iterable[TokenBatch]) -> tuple[float, int]:
-    """Return the mean loss over all targets of `batches`, in nats, and their number."""
-    total, n_targets = 0.0, 0
-    for batch in batches:
-        if batch.n_targets:
-            total += next_token_loss(model, batch).item()
-            n_targets += batch.n_targets
-    return total / n_targets, n_targets
+def mean_loss(model: LanguageModel, collate: Callable[[Part], TokenBatch], parts: Sequence[Part]) -> tuple[float, int]:
+    """Return the mean loss over all targets of the parts, each collated to a batch, in nats, and their number."""
+
+    def summed(part: Part) -> tuple[float, int]:
+        batch = collate(part)
+        return (next_token_loss(model, batch).item() if batch.n_targets else 0.0), batch.n_targets
+
+    losses, counts = zip(*parallel.map_parts(summed, parts), strict=True)
+    return sum(losses) / sum(counts), sum(counts)

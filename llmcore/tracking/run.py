@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmcore.base import parallel
 from llmcore.base.containers import flat
 from llmcore.config.stages import stage_info
 from llmcore.tracking.tracker import NullTracker, Tracker
@@ -32,7 +33,8 @@ def tracked_run(
     `note` is the run's description, by default a sentence about its final metrics. `training` is the id of a
     training that may have begun in an earlier process: its run is continued, and steps it has already are left out.
     The run ends FINISHED; FAILED if the body raises; KILLED on Ctrl-C, SIGTERM or SystemExit; the exception goes on.
-    With `runtime.tracking: false` or LLMCORE_TRACKING=off nothing is recorded and MLflow is not imported.
+    With `runtime.tracking: false` or LLMCORE_TRACKING=off, and in other processes than the first, nothing is recorded
+    and MLflow is not imported.
     """
     tracker = _make_tracker(stage, params, note, training)
     tracker.log_params(params_of(stage, params))
@@ -64,7 +66,7 @@ def params_of(stage: str, params: "Params") -> dict[str, Any]:
 
 
 def _make_tracker(stage: str, params: "Params", note: str | None, training: str | None) -> Tracker:
-    if not params.runtime.tracking or os.environ.get("LLMCORE_TRACKING") == "off":
+    if not parallel.is_first() or not params.runtime.tracking or os.environ.get("LLMCORE_TRACKING") == "off":
         return NullTracker()
     from llmcore.tracking.mlflow_tracker import MlflowTracker
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from llmcore.base import parallel
 from llmcore.base.errors import UserError
-from llmcore.base.numerics import cpu_name, is_pinned
+from llmcore.base.numerics import cpu_name, is_portable
 from llmcore.base.openmp import gives_threads
 
 if TYPE_CHECKING:
@@ -38,15 +39,20 @@ class Compute:
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what besides code, params and data decides the last digits: processor and libraries."""
-    return {
-        "cpu": cpu_name(),
-        "cpu capability": torch.backends.cpu.get_cpu_capability(),
-        "numerics": "portable" if is_pinned() else "native",
-        "cuda device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "tiktoken", "safetensors")},
-    }
+    """Return what besides code, params and data decides the last digits: the libraries, and natively the machine."""
+    libraries = {name: version(name) for name in ("torch", "numpy", "tiktoken", "safetensors")}
+    numerics = {"numerics": "portable" if is_portable() else "native", "python": platform.python_version()}
+    if is_portable():
+        return numerics | libraries
+    return (
+        numerics
+        | libraries
+        | {
+            "cpu": cpu_name(),
+            "cpu capability": torch.backends.cpu.get_cpu_capability(),
+            "cuda device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        }
+    )
 
 
 def setup_compute(params: "ComputeParams") -> Compute:
@@ -57,7 +63,7 @@ def setup_compute(params: "ComputeParams") -> Compute:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[params.device]:
         raise UserError(f"compute.device must be a device of this machine, got {params.device!r}; set it to cpu")
-    torch.set_num_threads(params.threads)
+    torch.set_num_threads(1 if is_portable() else params.threads)
     if not gives_threads():  # bf16 goes through oneDNN everywhere
         torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
@@ -68,7 +74,11 @@ def setup_compute(params: "ComputeParams") -> Compute:
     if precision == "auto":
         precision = "bf16" if native_bf16(params.device) else "fp32"
         print(f"compute.precision auto: {precision}", file=sys.stderr)
-    return Compute(torch.device(params.device), precision)
+    device = torch.device(params.device)
+    if params.device == "cuda":  # each process has a GPU of its own
+        device = torch.device("cuda", parallel.rank() % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    return Compute(device, precision)
 
 
 def native_bf16(device: str) -> bool:

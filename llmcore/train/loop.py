@@ -16,6 +16,7 @@ from torch import Tensor
 from llmcore.base.errors import UserError
 from llmcore.base.seeds import derive
 from llmcore.train.compute import Compute
+from llmcore.train.gradients import step_gradients
 from llmcore.train.optimizer import Trainable, make_optimizer
 from llmcore.train.schedule import lr_at
 from llmcore.train.state import Best, State
@@ -48,8 +49,13 @@ class Loader(Protocol[LoadedT_co]):
     @property
     def steps_per_epoch(self) -> int: ...
 
+    @property
+    def n_micro_batches(self) -> int:
+        """The number of micro-batches of a step, a power of two."""
+        ...
+
     def micro_batches(self, step: int) -> Sequence[LoadedT_co]:
-        """Return the rows of `step`: a pure function of the step."""
+        """Return the rows of `step`: a pure function of the step. An epoch's last one may have fewer micro-batches."""
         ...
 
 
@@ -149,6 +155,7 @@ def fit(
     steps = total_steps(task, params.epochs)
     state = State(model, optimizer)
     checkpointer.restore(state)
+    state.follow_first()
     if state.step:
         callback.on_resume(state.step)
     else:
@@ -192,17 +199,21 @@ def train_step(
         group["lr"] = lr
     batches = task.loader.micro_batches(step)
     n_targets = sum(batch.n_targets for batch in batches)
-    loss = 0.0
-    for number, batch in enumerate(batches):
-        if not batch.n_targets:  # nothing to learn from; dividing by it would give NaN
-            continue
+
+    def loss_of(number: int) -> Tensor | None:
+        if number >= len(batches) or not batches[number].n_targets:  # an epoch's last batch may be smaller
+            return None
         # dropout draws from torch's global generator: seeded by step and micro-batch, it depends on no earlier draw
         torch.manual_seed(derive(seed, "dropout", step, number))
         with compute.autocast():
-            partial = task.loss_sum(model, batch) / n_targets
-        partial.backward()
-        loss += partial.item()
+            loss: Tensor = task.loss_sum(model, batches[number]) / n_targets
+            return loss
+
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    losses, gradients = step_gradients(trained, loss_of, task.loader.n_micro_batches)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient
+    loss = sum(losses)
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
     check_finite(step + 1, {"loss": loss, "gradient norm": norm})
     optimizer.step()

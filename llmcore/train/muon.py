@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmcore.base.matmul import matmul
+
 MOMENTUM = 0.95
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at zero; singular values end between 0.7 and 1.2
@@ -56,8 +58,8 @@ def newton_schulz(matrices: Tensor) -> Tensor:
     x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = matmul(x, x.mT)
+        x = torch.add(matmul(torch.add(matmul(gram, gram).mul_(c), gram, alpha=b), x), x, alpha=a)
     return x if is_wide else x.mT
 
 

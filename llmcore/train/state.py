@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from llmcore.base import parallel
+
 WEIGHTS = "weights/"
 OPTIMIZER = "optimizer/"
 RANDOM = "random/"
@@ -94,6 +96,13 @@ class State:
                 torch.set_rng_state(numbers)
             else:
                 torch.cuda.set_rng_state(numbers, device)
+
+    def follow_first(self) -> None:
+        """Become the state of the first process, which alone reads checkpoints."""
+        if step := parallel.from_first(self.step):
+            found = parallel.from_first((self.facts(), self.tensors()) if parallel.is_first() else None)
+            if not parallel.is_first():
+                self.restore(step, *found)
 
     def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         names = {parameter: name for name, parameter in trained_parameters(self.model).items()}

@@ -134,6 +134,9 @@ RULES = [
     ("compute.device", "gpu", "must be 'cpu', 'cuda' or 'mps'"),
     ("compute.precision", "fp16", "must be 'fp32', 'bf16' or 'auto'"),
     ("compute.threads", 0, "must be greater than 0"),
+    ("compute.numerics", "exact", "must be 'portable' or 'native'"),
+    ("runtime.processes", 0, "must be 'auto' or a valid number from 1 to 1024"),
+    ("runtime.processes", "all", "must be 'auto' or a valid number from 1 to 1024"),
     ("compute.determinism", "yes", "must be 'strict', 'warn' or 'off'"),
     ("runtime.progress", 0, "must be a valid boolean"),
 ]
@@ -155,7 +158,11 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
         ),
         (
             {"pretrain__batch_size": 32, "pretrain__micro_batch_size": 5},
-            "pretrain.micro_batch_size must divide batch_size (32), got 5; correct either",
+            "pretrain.micro_batch_size must be batch_size (32) divided by a power of two, got 5; correct either",
+        ),
+        (
+            {"instruct__batch_size": 24, "instruct__micro_batch_size": 8},
+            "instruct.micro_batch_size must be batch_size (24) divided by a power of two, got 8; correct either",
         ),
         (
             {"instruct__lr": 0.001, "instruct__min_lr": 1.0},

@@ -31,7 +31,6 @@ def run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
     def fail(arguments: list[str]) -> None:
         raise error
 
-    monkeypatch.setattr(stage, "precision", lambda: "auto")
-    monkeypatch.setattr(stage, "pin_numerics", lambda precision: None)
+    monkeypatch.setattr(stage, "settle_numerics", lambda **params: None)
     monkeypatch.setattr("importlib.import_module", lambda name: SimpleNamespace(main=fail))
     return stage.run_stage("sample", [])

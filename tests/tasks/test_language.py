@@ -9,6 +9,7 @@ import torch
 from tiny import CPU, END_OF_TEXT, language_task, tiny_gpt, tiny_windows
 from torch.nn import functional as F
 
+from llmcore.base.containers import chunks
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.folder import save_language_model
@@ -79,17 +80,14 @@ def test_mean_loss_gives_each_target_the_same_weight(model: LanguageModel) -> No
     whole = batch_of(windows, *range(len(windows)))
     expected = next_token_loss(model, whole).item() / whole.n_targets
     for size in (1, 2, len(windows)):
-        batches = [
-            batch_of(windows, *range(len(windows))[begin : begin + size]) for begin in range(0, len(windows), size)
-        ]
-        loss, n_targets = mean_loss(model, batches)
+        loss, n_targets = mean_loss(model, lambda rows: batch_of(windows, *rows), chunks(range(len(windows)), size))
         assert n_targets == whole.n_targets
         assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_metrics_follow_their_formulas(model: LanguageModel) -> None:
     windows = tiny_windows()
-    loss, tokens = mean_loss(model, [batch_of(windows, row) for row in range(len(windows))])
+    loss, tokens = mean_loss(model, lambda row: batch_of(windows, row), range(len(windows)))
     metrics = language_metrics(model, windows, text_bytes=250, batch_size=3, device=CPU.device)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-6)
     assert metrics["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)

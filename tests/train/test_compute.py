@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llmcore.base.errors import UserError
+from llmcore.base.numerics import has_avx2
 from llmcore.config.params import ComputeParams
 from llmcore.train.compute import setup_compute
 
@@ -23,7 +24,13 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def section(device: str = "cpu", precision: str = "fp32", threads: int = 1, determinism: str = "off") -> ComputeParams:
     return ComputeParams.model_validate(
-        {"device": device, "precision": precision, "threads": threads, "determinism": determinism}
+        {
+            "device": device,
+            "precision": precision,
+            "numerics": "native",
+            "threads": threads,
+            "determinism": determinism,
+        }
     )
 
 
@@ -37,9 +44,16 @@ def test_a_missing_device_is_refused(device: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_set(threads: int) -> None:
+def test_threads_are_set_where_numerics_are_native(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)  # one of the settings of portable numerics
     setup_compute(section(threads=threads))
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(not has_avx2(), reason="portable numerics are for x86 CPUs with AVX2")
+def test_portable_numerics_have_one_thread() -> None:
+    setup_compute(section(threads=2))
+    assert torch.get_num_threads() == 1
 
 
 @pytest.mark.parametrize(("determinism", "on", "warns"), [("strict", True, False), ("warn", True, True)])

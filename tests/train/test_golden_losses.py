@@ -5,8 +5,7 @@ file, and say in the commit why:
 
     RENEW_GOLDEN_LOSSES=1 python -m pytest tests/train/test_golden_losses.py
 
-tests/conftest.py caps torch's kernels at AVX2 and sets one thread. So capped, torch's small matmuls still differ in the
-last digits between the makers of CPUs (MKL asks for the vendor); another vendor's losses are compared less strictly.
+tests/conftest.py sets portable numerics; a CPU that does not have them compares less strictly.
 """
 
 import json
@@ -19,7 +18,7 @@ import pytest
 import torch
 from tiny import CPU, instruction_tuning, lora_classification, pretraining, training
 
-from llmcore.base.numerics import is_pinned
+from llmcore.base.numerics import is_portable
 from llmcore.train.history import History
 from llmcore.train.loop import fit, total_steps
 
@@ -30,15 +29,6 @@ TRAININGS: dict[str, tuple[Callable[[], tuple[Any, Any]], str]] = {
     "LoRA classification, AdamW": (lora_classification, "adamw"),
     "instruction tuning of all parameters, Muon": (instruction_tuning, "muon"),
 }
-
-
-def cpu_vendor() -> str:
-    """Return the maker of the CPU as Linux names it; an empty string elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def losses(name: str) -> dict[str, list[float]]:
@@ -61,11 +51,11 @@ def test_losses_equal_the_golden_ones(name: str) -> None:
     found = losses(name)
     golden = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     if os.environ.get("RENEW_GOLDEN_LOSSES"):
-        golden |= {"cpu vendor": cpu_vendor(), name: {key: [loss.hex() for loss in found[key]] for key in found}}
+        golden |= {name: {key: [loss.hex() for loss in found[key]] for key in found}}
         FILE.write_text(json.dumps(golden, indent=2) + "\n", encoding="utf-8")
         pytest.skip("golden_losses.json is renewed")
     expected = {key: [float.fromhex(loss) for loss in golden[name][key]] for key in golden[name]}
-    if is_pinned() and cpu_vendor() == golden["cpu vendor"]:
+    if is_portable():
         assert found == expected
     else:
         assert found == pytest.approx(expected, rel=1e-5)

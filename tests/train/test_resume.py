@@ -19,6 +19,7 @@ from llmcore.train.resume import MAX_WRITE_SHARE, DiskCheckpointer
 from llmcore.train.state import State
 
 EVERY_STEP = RuntimeParams(
+    processes=1,
     progress=False,
     tracking=False,
     checkpoint_interval_steps=1,

@@ -1,0 +1,110 @@
+"""The processes that compute a stage together; no result depends on their number.
+
+`run.launch` starts them; torch.distributed connects them, with gloo on CPUs and NCCL on GPUs. Each has a neighbouring
+share of a fixed list of parts, and results are added, or collected, in the order of the parts. A process that is alone
+computes all of them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
+
+RUN_ID = "llmcore-"  # begins torchrun's id of our own workers; the launcher's process id ends it
+TIMEOUT = timedelta(days=30)  # others wait while the first one waits for a lock; dead ones are found by the launcher
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def launcher_pid() -> int | None:
+    """Return the process that launched this worker; None in a process that was started alone."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return int(run.removeprefix(RUN_ID)) if run.startswith(RUN_ID) else None
+
+
+def rank() -> int:
+    return int(os.environ["RANK"]) if launcher_pid() else 0
+
+
+def n_processes() -> int:
+    """Return the number of processes, a power of two."""
+    return int(os.environ["WORLD_SIZE"]) if launcher_pid() else 1
+
+
+def is_first() -> bool:
+    """Return whether this is the process that writes, logs and saves."""
+    return rank() == 0
+
+
+def leave_to_first() -> None:
+    """End this process here, unless it is the first."""
+    if not is_first():
+        sys.exit()
+
+
+def share(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return the neighbouring parts that this process computes."""
+    begin, end = (len(parts) * number // n_processes() for number in (rank(), rank() + 1))
+    return parts[begin:end]
+
+
+def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return `function` of each part, in order; each process computes its share, and all get all results."""
+    mine = [function(part) for part in share(parts)]
+    if n_processes() == 1:
+        return mine
+    import torch.distributed as dist
+
+    shares: list[list[Result]] = [[]] * n_processes()
+    join()
+    dist.all_gather_object(shares, mine)
+    return [result for found in shares for result in found]
+
+
+def from_first(value: Any) -> Any:
+    """Return the first process's value in all of them."""
+    if n_processes() == 1:
+        return value
+    import torch.distributed as dist
+
+    values = [value]
+    join()
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def add_over_processes(tensor: "Tensor") -> None:
+    """Add the tensors of all processes, in place: neighbours first, then neighbouring pairs, and so on.
+
+    With a power of two of processes, this continues the binary tree in which `train.gradients` adds. torch's own
+    all-reduce of more than two processes adds in another order, which depends on their number.
+    """
+    if n_processes() > 1:
+        import torch.distributed as dist
+
+        for pair in join():
+            dist.all_reduce(tensor, group=pair)
+
+
+@cache
+def join() -> list["ProcessGroup"]:
+    """Connect the processes; return this one's pairs: with its neighbour, then at distance 2, 4, ..."""
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    mine = []
+    for distance in (1 << level for level in range(n_processes().bit_length() - 1)):
+        for number in range(n_processes()):
+            if not number & distance:  # all processes make all groups, in one order
+                group = dist.new_group([number, number | distance], timeout=TIMEOUT)
+                if rank() in (number, number | distance):
+                    mine.append(group)
+    return mine

@@ -1,0 +1,92 @@
+"""Start the processes that compute a stage together, with torchrun's elastic launcher."""
+
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from llmcore.base import parallel
+from llmcore.base.errors import UserError
+from llmcore.base.numerics import is_portable
+from llmcore.base.process import usable_cores
+from llmcore.config.params import Params, TrainingParams
+from llmcore.config.read import read_params
+
+WEIGHTS_FILE = "model.safetensors"
+
+BYTES_PER_PROCESS = 1 << 30  # interpreter, libraries and activations of a small model
+BYTES_PER_PARAMETER = 16  # weight, gradient and the optimizer's two states, in fp32
+
+# of these stages the work is cut into parts
+TRAININGS = {"pretrain": "pretrain", "finetune_classifier": "classifier", "finetune_instruct": "instruct"}
+EVALUATIONS = ("load_gpt2", "evaluate_classifier", "evaluate_instruct")
+
+
+def processes_for(stage: str, arguments: list[str]) -> int:
+    """Return the number of processes that compute `stage`, a power of two; `arguments` are those of its command.
+
+    At most `runtime.processes`; where that is `auto`, the cores at hand, of which each process uses its threads, and
+    what the free memory holds. A step of a training has no work for more processes than its micro-batches.
+    """
+    if stage not in (*TRAININGS, *EVALUATIONS):
+        return 1
+    params = read_params()
+    if params.runtime.processes == "auto":
+        threads = 1 if is_portable() else params.compute.threads
+        memory = BYTES_PER_PROCESS + BYTES_PER_PARAMETER * _parameters(params, arguments)
+        most = min(usable_cores() // threads, int(psutil.virtual_memory().available) // memory)
+    else:
+        most = params.runtime.processes
+    if stage in TRAININGS:
+        section: TrainingParams = getattr(params, TRAININGS[stage])
+        most = min(most, section.batch_size // section.micro_batch_size)
+    return int(1 << max(0, most.bit_length() - 1))
+
+
+def _parameters(params: Params, arguments: list[str]) -> int:
+    """Return about how many parameters the model has that the stage reads, or that pretraining makes."""
+    with suppress(OSError):
+        return (Path(arguments[0]) / WEIGHTS_FILE).stat().st_size // 4
+    model = params.model
+    return 12 * model.n_layer * model.n_embd**2 + params.tokenizer.vocab_size * model.n_embd
+
+
+def launch(stage: str, arguments: list[str], count: int) -> int:
+    """Run the stage in `count` processes and return the exit code of the first, or that of one that failed.
+
+    When one ends with an error, or this process is told to end, all end. UserError for one that the system killed.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it would repeat what workers print
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine without a network cannot look up its own name
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=f"{parallel.RUN_ID}{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "stages", stage, *arguments)
+    except SignalException as received:
+        if received.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        return 128 + received.sigval
+    except ChildFailedError as failed:
+        number, failure = failed.get_first_failure()
+        if failure.exitcode >= 0:
+            return failure.exitcode  # the worker has said why
+        name = signal.Signals(-failure.exitcode).name
+        remedy = "if memory is short, lower runtime.processes"
+        raise UserError(f"{stage}: process {number + 1} of {count} was ended by {name}; {remedy}") from None
+    return 0
