@@ -24,8 +24,11 @@ from workspace import SMALL, Workspace
 
 from llmcore.base.files import read_yaml
 
-# Small, but trained long enough that many kills fall into a training.
+# Small, but trained long enough that many kills fall into a training; a step has work for four processes.
 NUMBERS = SMALL | {
+    "pretrain.micro_batch_size": 2,
+    "classifier.micro_batch_size": 4,
+    "instruct.micro_batch_size": 2,
     "runtime.tracking": True,
     "model.dropout": 0.1,
     "pretrain.epochs": 8,
@@ -36,6 +39,7 @@ NUMBERS = SMALL | {
     "instruct.eval_interval_steps": 20,
     "runtime.checkpoint_interval_steps": 10,
 }
+PROCESSES = (1, 2, 4)  # of which each start takes another number
 KILLS_PER_BUILD = 25  # about as many as leave it time to be built
 TRAININGS = ("pretrain", "finetune-classifier", "finetune-instruct")
 MADE = ("data", "models", "reports")
@@ -74,6 +78,7 @@ class Chaos:
 
     def build(self, seconds: float, killed: Killed) -> bool:
         """Do what `make repro` does for that long, then kill; True if it was built before."""
+        self.workspace.set_params({"runtime.processes": self.random.choice(PROCESSES)})
         self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log}")
         process = self.workspace.start(self.repro, self.log)
         try:
@@ -84,15 +89,17 @@ class Chaos:
             return False
 
     def kill(self, dvc: int) -> str:
-        """Kill the stage, dvc, or both, by a signal or Ctrl-C; return the way."""
-        way = self.random.choice(["stage -9", "dvc -9", "both -9", "stage TERM", "dvc TERM", "Ctrl-C"])
+        """Kill the stage, one of its processes, dvc, or both, by a signal or Ctrl-C; return the way."""
+        ways = ["stage -9", "one -9", "dvc -9", "both -9", "stage TERM", "one TERM", "dvc TERM", "Ctrl-C"]
+        way = self.random.choice(ways)
         who, _, how = way.partition(" ")
         stages = [child.pid for child in psutil.Process(dvc).children(recursive=True)]
-        victims = {"stage": stages, "dvc": [dvc], "both": [dvc, *stages], "Ctrl-C": []}[who]
+        one = self.random.sample(stages, k=min(1, len(stages)))
+        victims = {"stage": stages, "one": one, "dvc": [dvc], "both": [dvc, *stages], "Ctrl-C": []}[who]
         with suppress(ProcessLookupError):
             if who == "Ctrl-C":
                 os.killpg(dvc, signal.SIGINT)
-            for victim in victims or ([dvc] if who == "stage" else []):
+            for victim in victims or ([dvc] if who in ("stage", "one") else []):
                 os.kill(victim, signal.SIGTERM if how == "TERM" else signal.SIGKILL)
         return way
 

@@ -28,7 +28,7 @@ SMALL = {
     "classifier.epochs": 1,
     "instruct.epochs": 0.5,
     "evaluate_instruct.max_new_tokens": 4,
-    "compute.threads": 1,  # tiny work is slower on two, and tests run side by side
+    "runtime.processes": 1,  # tiny work is slower in two, and tests run side by side
     "runtime.tracking": False,
 }
 

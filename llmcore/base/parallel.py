@@ -7,7 +7,8 @@ computes all of them.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,10 @@ TIMEOUT = timedelta(days=30)  # others wait while the first one waits for a lock
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+
+
+class LostProcessError(Exception):
+    """Another process has ended; the launcher says why, and ends this one."""
 
 
 def launcher_pid() -> int | None:
@@ -63,8 +68,8 @@ def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list
     import torch.distributed as dist
 
     shares: list[list[Result]] = [[]] * n_processes()
-    join()
-    dist.all_gather_object(shares, mine)
+    with _connected():
+        dist.all_gather_object(shares, mine)
     return [result for found in shares for result in found]
 
 
@@ -75,8 +80,8 @@ def from_first(value: Any) -> Any:
     import torch.distributed as dist
 
     values = [value]
-    join()
-    dist.broadcast_object_list(values, src=0)
+    with _connected():
+        dist.broadcast_object_list(values, src=0)
     return values[0]
 
 
@@ -89,12 +94,22 @@ def add_over_processes(tensor: "Tensor") -> None:
     if n_processes() > 1:
         import torch.distributed as dist
 
-        for pair in join():
-            dist.all_reduce(tensor, group=pair)
+        with _connected() as pairs:
+            for pair in pairs:
+                dist.all_reduce(tensor, group=pair)
+
+
+@contextmanager
+def _connected() -> Iterator[list["ProcessGroup"]]:
+    """Exchange in the body, with this process's pairs; LostProcessError if another process has ended."""
+    try:
+        yield _connect()
+    except RuntimeError as error:
+        raise LostProcessError from error
 
 
 @cache
-def join() -> list["ProcessGroup"]:
+def _connect() -> list["ProcessGroup"]:
     """Connect the processes; return this one's pairs: with its neighbour, then at distance 2, 4, ..."""
     import torch
     import torch.distributed as dist

@@ -86,6 +86,7 @@ def launch(stage: str, arguments: list[str], count: int) -> int:
         number, failure = failed.get_first_failure()
         if failure.exitcode >= 0:
             return failure.exitcode  # the worker has said why
+        print(file=sys.stderr)  # ends the line of a progress bar
         name = signal.Signals(-failure.exitcode).name
         remedy = "if memory is short, lower runtime.processes"
         raise UserError(f"{stage}: process {number + 1} of {count} was ended by {name}; {remedy}") from None

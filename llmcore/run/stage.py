@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmcore.base import parallel
-from llmcore.base.errors import INTERRUPTED, run_entry_point
+from llmcore.base.errors import BUG, INTERRUPTED, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import settle_numerics
 from llmcore.base.process import prepare
@@ -60,6 +60,9 @@ def _run_worker(name: str, arguments: list[str]) -> int:
             _main(name, arguments)
     except KeyboardInterrupt:  # the launcher says so
         return INTERRUPTED
+    except parallel.LostProcessError:
+        time.sleep(GRACE_SECONDS)
+        return BUG
     return 0
 
 

@@ -1,0 +1,93 @@
+"""A training gives the same bytes in one, two or four processes, also when it is stopped and resumed by another number."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structure import ROOT
+
+from llmcore.base.parallel import RUN_ID
+
+# each kind of training with dropout and four micro-batches per step; the optimizer is AdamW or Muon
+TRAINING = """
+import hashlib, sys
+from pathlib import Path
+from llmcore.base.numerics import settle_numerics
+precision, folder, last_step = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+settle_numerics("portable" if precision == "fp32" else "native", precision, "cpu")
+import torch
+torch.set_num_threads(1)
+from test_resume import EVERY_STEP
+from tiny import instruction_tuning, lora_classification, pretraining, training
+from llmcore.base import parallel
+from llmcore.train.compute import Compute
+from llmcore.train.history import History
+from llmcore.train.loop import NullCheckpointer, fit
+from llmcore.train.resume import DiskCheckpointer
+
+class Stopped(DiskCheckpointer):
+    def after_step(self, state, *, last):
+        super().after_step(state, last=last)
+        if state.step == last_step:
+            self.wait()
+            raise SystemExit
+
+digest = hashlib.sha256()
+for make, optimizer in ((pretraining, "adamw"), (lora_classification, "adamw"), (instruction_tuning, "muon")):
+    model, task = make()
+    task.loader.micro_batch_size, task.loader.n_micro_batches = 1, 4
+    history = History()
+    place = folder / make.__name__
+    place.mkdir(exist_ok=True)
+    checkpointer = Stopped(place, history, EVERY_STEP) if parallel.is_first() else NullCheckpointer()
+    params = training(optimizer=optimizer, eval_interval_steps=3, keep_checkpoint="best")
+    try:
+        fit(model, task, params, seed=1, compute=Compute(torch.device("cpu"), precision), callback=history,
+            checkpointer=checkpointer)
+    except SystemExit:
+        print("stopped", flush=True)
+        raise
+    for tensor in model.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    digest.update(repr(history.evaluations + history.steps).encode())
+if parallel.is_first():
+    print(digest.hexdigest(), flush=True)
+"""
+
+
+def train(folder: Path, processes: int, precision: str = "fp32", last_step: int = 0) -> str:
+    """Return the hash of three trainings, or "stopped" after `last_step` of the first one."""
+    script = folder / "training.py"
+    script.write_text(TRAINING)
+    torchrun = f"-m torch.distributed.run --nproc-per-node {processes} --rdzv-backend c10d --rdzv-endpoint localhost:0"
+    launcher = [*torchrun.split(), "--local-addr", "localhost", "--rdzv-id", f"{RUN_ID}1"] if processes > 1 else []
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/train")))
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), precision, str(folder), str(last_step)],
+        env=os.environ | {"PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout or done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> "functools._lru_cache_wrapper[str]":
+    return functools.cache(lambda precision: train(tmp_path_factory.mktemp("alone"), 1, precision))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path, alone, processes: int, precision: str) -> None:
+    assert train(tmp_path, processes, precision) == alone(precision)
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 2)])
+def test_a_training_is_resumed_by_another_number_of_processes(tmp_path: Path, alone, before: int, after: int) -> None:
+    assert train(tmp_path, before, last_step=4) == "stopped"
+    assert train(tmp_path, after) == alone("fp32")
