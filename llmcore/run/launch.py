@@ -18,6 +18,8 @@ from llmcore.config.read import read_params
 
 WEIGHTS_FILE = "model.safetensors"
 
+# With fewer parameters, starting processes takes longer than they save in an evaluation: two or three seconds.
+FEWEST_PARAMETERS = 10_000_000
 BYTES_PER_PROCESS = 1 << 30  # interpreter, libraries and activations of a small model
 BYTES_PER_PARAMETER = 16  # weight, gradient and the optimizer's two states, in fp32
 
@@ -30,14 +32,18 @@ def processes_for(stage: str, arguments: list[str]) -> int:
     """Return the number of processes that compute `stage`, a power of two; `arguments` are those of its command.
 
     At most `runtime.processes`; where that is `auto`, the cores at hand, of which each process uses its threads, and
-    what the free memory holds. A step of a training has no work for more processes than its micro-batches.
+    what the free memory holds. A step of a training has no work for more processes than its micro-batches, and the
+    evaluation of a small model is done before several have started.
     """
     if stage not in (*TRAININGS, *EVALUATIONS):
         return 1
     params = read_params()
     if params.runtime.processes == "auto":
+        parameters = _parameters(params, arguments)
+        if stage in EVALUATIONS and parameters < FEWEST_PARAMETERS:
+            return 1
         threads = 1 if is_portable() else params.compute.threads
-        memory = BYTES_PER_PROCESS + BYTES_PER_PARAMETER * _parameters(params, arguments)
+        memory = BYTES_PER_PROCESS + BYTES_PER_PARAMETER * parameters
         most = min(usable_cores() // threads, int(psutil.virtual_memory().available) // memory)
     else:
         most = params.runtime.processes

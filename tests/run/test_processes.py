@@ -1,4 +1,4 @@
-"""A training gives the same bytes in one, two or four processes, also when it is stopped and resumed by another number."""
+"""A training gives the same bytes in one, two or four processes, also when another number of them resumes it."""
 
 import functools
 import os
