@@ -2,16 +2,15 @@
 
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; scaled as by Liu et al. 2025, arXiv:2502.16982,
 so that AdamW's learning rate and weight decay fit. `torch.optim.Muon` computes the same in bf16, which is slow on a
-CPU without it, and one matrix at a time.
+CPU without it.
 """
 
-from collections.abc import Iterable
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmcore.base import parallel
 from llmcore.base.matmul import matmul
 
 MOMENTUM = 0.95
@@ -28,8 +27,7 @@ class MuonWithAdamW(torch.optim.AdamW):
         groups = self.param_groups
         for group in groups:
             if group["muon"]:
-                for same_shape in _by_shape(p for p in group["params"] if p.grad is not None):
-                    self._muon_update(same_shape, group["lr"], group["weight_decay"])
+                self._muon_update(group["params"], group["lr"], group["weight_decay"])
         self.param_groups = [group for group in groups if not group["muon"]]
         try:
             return super().step(closure)
@@ -37,7 +35,7 @@ class MuonWithAdamW(torch.optim.AdamW):
             self.param_groups = groups
 
     def _muon_update(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """Update matrices of one shape together."""
+        """Update matrices; each process orthogonalises its share of them."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:  # AdamW wants a step in each state that it loads
@@ -45,24 +43,19 @@ class MuonWithAdamW(torch.optim.AdamW):
             self.state[parameter]["step"] += 1
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = torch.stack(gradients).lerp(torch.stack(momenta), MOMENTUM)  # Nesterov's: (N, rows, columns)
-        updates = newton_schulz(ahead) * (UPDATE_RMS * max(ahead.shape[1:]) ** 0.5)
-        for parameter, update in zip(parameters, updates, strict=True):
-            parameter.mul_(1 - lr * weight_decay).sub_(update, alpha=lr)
+        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+        for parameter, update in zip(parameters, parallel.map_tensors(newton_schulz, ahead), strict=True):
+            parameter.sub_(update, alpha=lr * UPDATE_RMS * max(parameter.shape) ** 0.5)
 
 
-def newton_schulz(matrices: Tensor) -> Tensor:
-    """Return U V^T, roughly, of each matrix U S V^T: (N, rows, columns). It needs matmuls alone."""
-    is_wide = matrices.shape[1] <= matrices.shape[2]
-    wide = matrices if is_wide else matrices.mT
-    x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
+def newton_schulz(matrix: Tensor) -> Tensor:
+    """Return U V^T, roughly, of a matrix U S V^T. It needs matmuls alone."""
+    is_wide = matrix.shape[0] <= matrix.shape[1]
+    wide = matrix if is_wide else matrix.mT
+    x: Tensor = wide / (torch.linalg.matrix_norm(wide) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = matmul(x, x.mT)
         x = torch.add(matmul(torch.add(matmul(gram, gram).mul_(c), gram, alpha=b), x), x, alpha=a)
     return x if is_wide else x.mT
-
-
-def _by_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
-    ordered = sorted(parameters, key=lambda parameter: parameter.shape)
-    return [list(same) for _, same in groupby(ordered, key=lambda parameter: parameter.shape)]

@@ -13,24 +13,18 @@ def matrices(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 16), (2, 16, 4), (1, 1, 5)])
+@pytest.mark.parametrize("shape", [(8, 8), (4, 16), (16, 4), (1, 5)])
 def test_newton_schulz_makes_singular_values_about_one_and_keeps_the_directions(shape: tuple[int, ...]) -> None:
     given = matrices(*shape)
     left, _, right = torch.linalg.svd(given, full_matrices=False)
-    found = left.mT @ newton_schulz(given) @ right.mT  # (N, k, k), what is left of S
-    values = found.diagonal(dim1=1, dim2=2)
+    found = left.mT @ newton_schulz(given) @ right.mT  # (k, k), what is left of S
+    values = found.diagonal()
     assert 0.6 < values.min() <= values.max() < 1.3
     assert (found - torch.diag_embed(values)).abs().max() < 1e-4
 
 
 def test_newton_schulz_of_zeros_is_zeros() -> None:
-    assert torch.equal(newton_schulz(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
-
-
-def test_newton_schulz_treats_each_matrix_of_a_batch_alone() -> None:
-    given = matrices(3, 4, 6)
-    alone = torch.cat([newton_schulz(one[None]) for one in given])
-    torch.testing.assert_close(newton_schulz(given), alone, rtol=1e-5, atol=1e-6)
+    assert torch.equal(newton_schulz(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 
 def test_updates_equal_those_of_torch_within_its_bf16() -> None:
