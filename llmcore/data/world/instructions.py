@@ -22,10 +22,11 @@ class QuestionType:
     that the test asks for.
     """
 
-    facts: tuple[str, ...]  # one is drawn as the input; none: no input
+    facts: tuple[str, ...]  # one is drawn as the input
     ask: tuple[str, ...]  # one is drawn as the instruction; the last occurs in the test only
     answer: str
     combination: tuple[str, ...]
+    bare_share: float = 0.0  # of the rows: without input, because the question alone says what is asked
 
 
 RENAMED = "the facts with B in place of A"
@@ -96,16 +97,21 @@ QUESTION_TYPES = {
         "{sum m n}",
         ("m", "n", "f"),
     ),
+    # There are few bare questions and no row occurs twice, so rows with an input have to teach the answers too
     "opposite": QuestionType(
-        (),
+        ("The {t:thing} is {q:quality}.", "{A:name} has a {q:quality} {t:thing}."),
         (
-            "Say the opposite of {q:quality}.",
-            "What is the opposite of {q:quality}?",
-            "What is not {q:quality}?",
-            "Tell me the opposite of {q:quality}.",
+            "Say the opposite of {q}.",
+            "What is the opposite of {q}?",
+            "What is not {q}?",
+            "Give the opposite of {q}.",
+            "Name the opposite of {q}.",
+            "Which word is the opposite of {q}?",
+            "Tell me the opposite of {q}.",
         ),
         "{opposite q}",
         ("ask", "q"),
+        bare_share=0.6,
     ),
 }
 
@@ -137,7 +143,7 @@ def write_instructions(count: int, seed: int) -> list[Instruction]:
 def _draw(name: str, rng: np.random.Generator) -> Instruction:
     kind = QUESTION_TYPES[name]
     decide = drawing(rng)
-    facts = WORLD.fill(_any(kind.facts, rng), decide) if kind.facts else WORLD.fill("", decide)
+    facts = WORLD.fill(_any(kind.facts, rng), decide)
     phrasing = _any(kind.ask[:-1], rng)
     question = WORLD.fill(phrasing, decide, facts)
     split = _split(name, *(phrasing if variable == "ask" else question[variable] for variable in kind.combination))
@@ -145,7 +151,8 @@ def _draw(name: str, rng: np.random.Generator) -> Instruction:
         split = "train"
     if split == "test" and rng.random() < NEW_PHRASING_SHARE:
         question = WORLD.fill(kind.ask[-1], decide, facts)
-    return Instruction(question.text, facts.text, _answer(kind, facts.text, question, decide), name, True, split)
+    given = "" if rng.random() < kind.bare_share else facts.text
+    return Instruction(question.text, given, _answer(kind, facts.text, question, decide), name, True, split)
 
 
 def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:
