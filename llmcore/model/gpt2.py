@@ -24,6 +24,8 @@ from llmcore.model.config_json import check_computed, flag, positive_integer
 from llmcore.model.layers import Embedding, Linear
 from llmcore.model.transformer import ModelConfig, Transformer
 
+COPY_GAIN = 5.0  # of the initial value and output projections over GPT-2's: smaller ones copy too weakly to be noticed
+
 
 @dataclass(frozen=True)
 class GPT2Config(ModelConfig):
@@ -51,6 +53,17 @@ class CausalSelfAttention(nn.Module):
         gathered = fused_attention(query, key, value, dropout, layout.mask)  # (B, H, T, D)
         out: Tensor = self.c_proj(gathered.transpose(1, 2).flatten(2))  # (B, T, C)
         return out
+
+    @torch.no_grad()
+    def begin_as_copy(self) -> None:
+        """Make the output projection the transpose of the value projection, so that a head adds what it reads.
+
+        The product of the two is then close to a multiple of the identity. A model that begins so learns to copy all
+        words at once; from independent projections a small one learns it late, for one class of words after another.
+        After Trockman & Kolter 2023, arXiv:2305.09828.
+        """
+        value = self.c_attn.weight[-self.c_proj.in_features :]  # (C, C): all heads' rows
+        self.c_proj.weight.copy_(value.mul_(COPY_GAIN).T)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project (B, T, C) to query, key and value, split into heads: (B, H, T, D) each."""
@@ -125,7 +138,10 @@ class GPT2Transformer(Transformer):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw GPT-2's initial weights: N(0, 0.02), residual projections scaled, biases 0, norms 1."""
+        """Draw GPT-2's initial weights: N(0, 0.02), residual projections scaled, biases 0, norms 1.
+
+        The output projections of the attention differ from GPT-2's: each head begins by copying what it reads.
+        """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
@@ -135,6 +151,8 @@ class GPT2Transformer(Transformer):
                 # 2 n_layer residual branches add up; scaling keeps the sum's variance (GPT-2 paper, 2.3)
                 scale = math.sqrt(2 * self.config.n_layer) if name.endswith("c_proj.weight") else 1.0
                 parameter.normal_(0.0, 0.02 / scale, generator=generator)
+        for block in self.h:
+            block.attn.begin_as_copy()
 
     @torch.no_grad()
     def crop_context(self, context_length: int) -> None:

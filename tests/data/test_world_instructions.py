@@ -45,8 +45,16 @@ def test_sums_are_correct(rows: list[Instruction]) -> None:
 
 def test_opposites_are_correct(rows: list[Instruction]) -> None:
     for row in of_kind(rows, "opposite"):
-        assert OPPOSITE_OF[row.output] == row.instruction.rstrip("?.").split()[-1]
-        assert row.input == ""
+        asked = OPPOSITE_OF[row.output]
+        assert row.instruction.rstrip("?.").split()[-1] == asked
+        assert row.input == "" or asked in row.input
+
+
+def test_only_opposites_are_asked_without_an_input(rows: list[Instruction]) -> None:
+    assert {row.kind for row in rows if row.input == ""} == {"opposite"}
+    bare = Counter(row.split for row in of_kind(rows, "opposite") if row.input == "")
+    assert bare["train"] > 60
+    assert bare["test"] > 10
 
 
 def test_training_contains_every_opposite_that_the_test_asks_for(rows: list[Instruction]) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import transformers
 from tiny import classifier_of
 
-from llmcore.model.gpt2 import ARCHITECTURE, TENSORS, GPT2Config
+from llmcore.model.gpt2 import ARCHITECTURE, COPY_GAIN, TENSORS, GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import parameter_counts
 
@@ -77,12 +77,27 @@ def test_initial_weights_have_the_spread_of_gpt2(config):
     model = new_model(replace(config, n_embd=128, tied_head=False))
     model.initialise(torch.Generator().manual_seed(8))
     for name, parameter in model.named_parameters():
+        if "attn" in name and parameter.ndim == 2:
+            continue
         if parameter.ndim == 2:
             spread = 0.02 / math.sqrt(2 * config.n_layer) if "c_proj" in name else 0.02
             assert parameter.std().item() == pytest.approx(spread, rel=0.05), name
             assert parameter.mean().item() == pytest.approx(0.0, abs=1e-3), name
         else:
             assert torch.equal(parameter, torch.full_like(parameter, "bias" not in name)), name
+
+
+def test_attention_begins_by_copying_what_it_reads(config):
+    model = new_model(replace(config, n_embd=128))
+    model.initialise(torch.Generator().manual_seed(8))
+    for block in model.body.h:
+        query_and_key, value = block.attn.c_attn.weight.split([256, 128])
+        assert query_and_key.std().item() == pytest.approx(0.02, rel=0.05)
+        assert value.std().item() == pytest.approx(0.02 * COPY_GAIN, rel=0.05)
+        product = block.attn.c_proj.weight @ value
+        diagonal = product.diagonal()
+        others = product - diagonal.diag()
+        assert diagonal.mean() > 5 * others.std()
 
 
 def test_the_table_lists_exactly_our_tensors(config):

@@ -45,8 +45,8 @@ def weighted(weights: Mapping[str, float]) -> Options:
 
 
 def zipf(words: Iterable[str]) -> dict[str, float]:
-    """Return weights for words, the most frequent first: 1 / (rank + 5), which resembles natural text."""
-    return {word: 1 / (rank + 5) for rank, word in enumerate(words)}
+    """Return weights for words, the most frequent first: 1 / (rank + 10), flatter than natural text."""
+    return {word: 1 / (rank + 10) for rank, word in enumerate(words)}
 
 
 Decide = Callable[[Options, str], int]  # (options, the text before them) -> index of the chosen option

@@ -22,10 +22,11 @@ class QuestionType:
     that the test asks for.
     """
 
-    facts: tuple[str, ...]  # one is drawn as the input; none: no input
+    facts: tuple[str, ...]  # one is drawn as the input
     ask: tuple[str, ...]  # one is drawn as the instruction; the last occurs in the test only
     answer: str
     combination: tuple[str, ...]
+    bare_share: float = 0.0  # of the rows: without input, because the question alone says what is asked
 
 
 RENAMED = "the facts with B in place of A"
@@ -36,7 +37,14 @@ QUESTION_TYPES = {
             "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
             "{B:name} took the {c:colour} {t:thing} from {A:name}.",
         ),
-        ("Who has the {t}?", "Who has the {t} now?", "Say who has the {t}.", "Tell me who has the {t}."),
+        (
+            "Who has the {t}?",
+            "Who has the {t} now?",
+            "Say who has the {t}.",
+            "Write who has the {t}.",
+            "Show me who has the {t}.",
+            "Tell me who has the {t}.",
+        ),
         "{B}",
         ("t", "B"),
     ),
@@ -46,6 +54,8 @@ QUESTION_TYPES = {
             "What colour is the {t}?",
             "Which colour has the {t}?",
             "Say the colour of the {t}.",
+            "Write the colour of the {t}.",
+            "Show me the colour of the {t}.",
             "Tell me the colour of the {t}.",
         ),
         "{c}",
@@ -53,7 +63,14 @@ QUESTION_TYPES = {
     ),
     "where": QuestionType(
         ("The {t:thing} is {s:spot}.", "{A:name} put the {t:thing} {s:spot}."),
-        ("Where is the {t}?", "Where is the {t} now?", "Say where the {t} is.", "Tell me where the {t} is."),
+        (
+            "Where is the {t}?",
+            "Where is the {t} now?",
+            "Say where the {t} is.",
+            "Write where the {t} is.",
+            "Show me where the {t} is.",
+            "Tell me where the {t} is.",
+        ),
         "{s}",
         ("t", "s"),
     ),
@@ -62,7 +79,14 @@ QUESTION_TYPES = {
             "{A:name} gave the {c:colour} {t:thing} to {B:name}.",
             "{B:name} took the {c:colour} {t:thing} from {A:name}.",
         ),
-        ("What does {B} have?", "What does {B} have now?", "Say what {B} has.", "Tell me what {B} has."),
+        (
+            "What does {B} have?",
+            "What does {B} have now?",
+            "Say what {B} has.",
+            "Write what {B} has.",
+            "Show me what {B} has.",
+            "Tell me what {B} has.",
+        ),
         "the {c} {t}",
         ("B", "t"),
     ),
@@ -74,38 +98,72 @@ QUESTION_TYPES = {
     ),
     "first": QuestionType(
         ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
-        ("What was done first?", "What did {A} do first?", "Say what was done first.", "Tell me what was done first."),
+        (
+            "What was done first?",
+            "What did {A} do first?",
+            "Say what was done first.",
+            "Write what was done first.",
+            "Show me what was done first.",
+            "Tell me what was done first.",
+        ),
         "{j}",
         ("j", "k"),
     ),
     "last": QuestionType(
         ("{A:name} {j:done}, then {she A} {k:done}.", "First {A:name} {j:done}, then {she A} {k:done}."),
-        ("What was done last?", "What did {A} do last?", "Say what was done last.", "Tell me what was done last."),
+        (
+            "What was done last?",
+            "What did {A} do last?",
+            "Say what was done last.",
+            "Write what was done last.",
+            "Show me what was done last.",
+            "Tell me what was done last.",
+        ),
         "{k}",
         ("j", "k"),
     ),
     "to do": QuestionType(
         ("Do not {j:job}, {k:job}.", "Please {k:job}, do not {j:job}."),
-        ("What must I do?", "What must I do now?", "Say what I must do.", "Tell me what I must do."),
+        (
+            "What must I do?",
+            "What must I do now?",
+            "Say what I must do.",
+            "Write what I must do.",
+            "Show me what I must do.",
+            "Tell me what I must do.",
+        ),
         "{k}",
         ("j", "k"),
     ),
     "sum": QuestionType(
         ("{A:name} had {m:few} {f:food} and got {n:few} more.",),
-        ("How many {f} are there?", "How many {f} does {A} have?", "Count the {f}.", "Tell me how many {f} there are."),
+        (
+            "How many {f} are there?",
+            "How many {f} does {A} have?",
+            "Count the {f}.",
+            "Write how many {f} there are.",
+            "Show me how many {f} there are.",
+            "Tell me how many {f} there are.",
+        ),
         "{sum m n}",
         ("m", "n", "f"),
     ),
+    # There are few bare questions and no row occurs twice, so rows with an input have to teach the answers too
     "opposite": QuestionType(
-        (),
+        ("The {t:thing} is {q:quality}.", "{A:name} has a {q:quality} {t:thing}."),
         (
-            "Say the opposite of {q:quality}.",
-            "What is the opposite of {q:quality}?",
-            "What is not {q:quality}?",
-            "Tell me the opposite of {q:quality}.",
+            "Say the opposite of {q}.",
+            "What is the opposite of {q}?",
+            "What is not {q}?",
+            "Give the opposite of {q}.",
+            "Name the opposite of {q}.",
+            "Show me the opposite of {q}.",
+            "Which word is the opposite of {q}?",
+            "Tell me the opposite of {q}.",
         ),
         "{opposite q}",
         ("ask", "q"),
+        bare_share=0.6,
     ),
 }
 
@@ -137,7 +195,7 @@ def write_instructions(count: int, seed: int) -> list[Instruction]:
 def _draw(name: str, rng: np.random.Generator) -> Instruction:
     kind = QUESTION_TYPES[name]
     decide = drawing(rng)
-    facts = WORLD.fill(_any(kind.facts, rng), decide) if kind.facts else WORLD.fill("", decide)
+    facts = WORLD.fill(_any(kind.facts, rng), decide)
     phrasing = _any(kind.ask[:-1], rng)
     question = WORLD.fill(phrasing, decide, facts)
     split = _split(name, *(phrasing if variable == "ask" else question[variable] for variable in kind.combination))
@@ -145,7 +203,8 @@ def _draw(name: str, rng: np.random.Generator) -> Instruction:
         split = "train"
     if split == "test" and rng.random() < NEW_PHRASING_SHARE:
         question = WORLD.fill(kind.ask[-1], decide, facts)
-    return Instruction(question.text, facts.text, _answer(kind, facts.text, question, decide), name, True, split)
+    given = "" if rng.random() < kind.bare_share else facts.text
+    return Instruction(question.text, given, _answer(kind, facts.text, question, decide), name, True, split)
 
 
 def _any(lines: tuple[str, ...], rng: np.random.Generator) -> str:

@@ -9,23 +9,30 @@ from llmcore.data.world.lexicon import FUNCTIONS, LEXICON
 RULES: dict[str, Lines] = {
     "story": ["{A:name} and {B:name}{title}"],
     "title": {
-        " at school. {lesson} {lesson}": 3,
-        ". {opening} {went} the {:place}{company}{scene}{close}": 3,
-        " and the {c:colour} {t:thing}. {opening} {went} the {:place}{company}{thing_scene}{close}": 3,
+        " at school. {lesson} {lesson}": 5,
+        ". {opening} {went} the {p:place}{company}{scene}{close}": 3,
+        " and the {c:colour} {t:thing}. {opening} {went} the {p:place}{company}{thing_scene}{close}": 3,
     },
-    # A question, what is known, and the answer in as few words as possible
-    "lesson": ['The {:mood} {:animal} asked: "{task}," said {A}.'],
+    # A question, what is known, and the answer in as few words as possible. The words around them are those of the
+    # Alpaca prompt too: so the tokenizer learns them, and a prompt is two thirds as long
+    "lesson": {
+        'The {:mood} {:animal} asked: "{task}," said {A}.': 3,
+        'Tell me, said the {:animal}: "{task}," said {A}.': 1,
+        'Below is the task that the {:animal} describes: "{task}," completes {A}.': 2,
+        'Write an instruction with a response: "{task}," said {A} appropriately.': 2,
+        'A request that {A} completes: "{task}," is the response.': 2,
+    },
     "task": {
         "Who has the {t:thing}? {C:name} {moved}": 3,
         'What colour is the {t:thing}? {C:name} has a {c:colour} {t}." "{c}': 2,
         'Where is the {t:thing}? The {t} is {s:spot}." "{s}': 2,
         'What does {C:name} have? {D:name} gave the {c:colour} {t:thing} to {C}." "the {c} {t}': 2,
-        'What was done first? {C:name} {j:done}, then {she C} {k:done}." "{j}': 1,
-        'What was done last? {C:name} {j:done}, then {she C} {k:done}." "{k}': 1,
-        "What must I do? {order}": 2,
-        'How many {f:food} are there? {C:name} had {m:few} {f} and got {n:few} more." "{sum m n}': 2,
+        'What was done first? {C:name} {j:done}, then {she C} {k:done}." "{j}': 3,
+        'What was done last? {C:name} {j:done}, then {she C} {k:done}." "{k}': 3,
+        "What must I do? {order}": 3,
+        'How many {f:food} are there? {C:name} had {m:few} {f} and got {n:few} more." "{sum m n}': 3,
         'Say the opposite of {q:quality}." "{opposite q}': 2,
-        "Say it with {C:name}. {D:name} {said}": 3,
+        "Say it with {C:name}. {D:name} {said}": 4,
     },
     "moved": {
         'gave the {c:colour} {t} to {D:name}." "{D}': 1,
@@ -37,8 +44,8 @@ RULES: dict[str, Lines] = {
     },
     "said": {
         '{j:done}." "{C} {j}': 1,
-        'has a {c:colour} {t:thing}." "{C} has a {c} {t}': 1,
-        'went to the {p:place}." "{C} went to the {p}': 1,
+        'has a {c:colour} {t:thing}." "{C} has a {c} {t}': 2,
+        'went to the {p:place}." "{C} went to the {p}': 2,
     },
     "opening": {
         "One {:weather} {:time} {A}": 4,
@@ -64,14 +71,13 @@ RULES: dict[str, Lines] = {
         "First {she A} {j:done}, then {she A} {k:done}. {jobs}": 3,
         "Before {she A} {k:done}, {she A} {j:done}. {jobs}": 2,
         "In a letter {she A} read: {letter}": 5,
-        "Beside the road stood {B} with {m:few} {f:food}. {basket}": 4,
+        "Beside the road stood {B} with {m:few} {f:food}. {basket}": 6,
         'From far away {B} called: "{call}': 4,
         "A {:mood} {:animal} {:act} {:spot}. {animal}": 3,
     },
     "thing_scene": {
         "There {she A} met {B}, who had the {t}. {deal}": 4,
         "Suddenly {she A} saw the {c} {t} {:spot}. {find}": 3,
-        "Now {she A} had the {c} {t} and a {d:colour} {u:thing}. {two}": 3,
         'From far away {B} called: "Where is my {t}?" "It is {s:spot}," said {A}{how} So {B} found it {s}.': 2,
     },
     # {B} has the thing, {A} wants it
@@ -143,20 +149,12 @@ RULES: dict[str, Lines] = {
         'Can you {j:job}?" So {A} went to {j}{how} {B} was {:mood} and gave {her A} {:price} coins.': 2,
     },
     "animal": ['"Is it {q:quality}?" asked {B}{how} "No, it is {opposite q}," said {A}{how}'],
-    # {A} has two things
-    "two": {
-        "The {t} was for {B}, and the {u} was for the {a:animal}. {asked}": 2,
-        '"What colour is the {t}?" asked {B}. "The {t} is {c}," said {A}{how}': 2,
-        '"Which one is {d}?" asked {B}. "The {u} is {d}," said {A}{how}': 2,
-        "At home {she A} put the {t} {s:spot} and the {u} {r:spot}. {where}": 2,
-    },
-    "asked": ['"Who has the {t}?" asked a {:mood} {:animal}. "{B} has it," said {A}{how}'],
-    "where": ['"Where is the {t}?" asked {B}. "It is {s}," said {A}{how}'],
     "how": {".": 3, " {:adverb}.": 2},
     "close": {
-        " At last they ate {:few} {:food} {:spot}.": 3,
-        " They were {:mood} and went to the {:place}.": 3,
-        " A {:mood} {:animal} {:act} {:spot}.": 2,
+        " At last they ate {:few} {:food} {:spot}.": 2,
+        " At last they left the {p}.": 3,
+        " They were {:mood} and went to the {:place}.": 1,
+        " A {:mood} {:animal} {:act} {:spot}.": 1,
         " Everybody {:act} {:adverb}.": 1,
         " The {:place} was {q:quality}, not {opposite q}.": 2,
     },
