@@ -11,13 +11,17 @@ PIP := python -m pip --disable-pip-version-check install --quiet
 N ?= 50
 SEED ?= 0
 
-.PHONY: help repro deps verify chaos bench test lint check check-all format ui plots clean
+# of make seeds
+SEEDS ?= 1 2 3
+
+.PHONY: help repro deps verify seeds chaos bench test lint check check-all format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
 	@echo "make ui       open the runs in MLflow (Ctrl-C stops it)"
 	@echo "make plots    draw the plots of this workspace as a page"
 	@echo "make verify   build the last commit again from nothing and compare every output"
+	@echo "make seeds    build with other seeds (SEEDS='1 2 3') and write their results to reports/seeds.md"
 	@echo "make chaos    kill the pipeline at N=50 random moments (SEED=0) and compare what it makes"
 	@echo "make bench    measure speed beside other libraries, into benchmarks/results"
 	@echo "make deps     renew the code dependencies in dvc.yaml"
@@ -74,6 +78,9 @@ deps: .venv/installed
 
 verify: .venv/installed
 	llmcore verify
+
+seeds: .venv/installed
+	python -m llmcore.dvc.seeds $(SEEDS)
 
 chaos: .venv/installed-dev
 	python tests/chaos.py --kills $(N) --seed $(SEED)

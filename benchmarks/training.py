@@ -25,7 +25,7 @@ from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
 
 SHAPES = {  # layers, heads, width, vocabulary, rows, tokens per row, rounds
-    "quickstart": (4, 4, 128, 512, 5, 192, 30),
+    "quickstart": (3, 4, 128, 1152, 16, 104, 30),
     "gpt2": (12, 12, 768, 50257, 4, 256, 3),
 }
 GOALS = {("quickstart", "fp32"): 1.3, ("gpt2", "fp32"): 1.2, ("gpt2", "bf16"): 1.4}
@@ -33,21 +33,20 @@ SEED = 0
 
 
 class OneBatch:
-    """A task whose every step is the same batch; its own loader."""
+    """A task whose every step is the same batch, in micro-batches; its own loader."""
 
     steps_per_epoch = 1
 
-    def __init__(self, batch: TokenBatch):
-        self.batch = batch
+    def __init__(self, batches: list[TokenBatch]):
+        self.batches = batches
+        self.n_micro_batches = len(batches)
 
     @property
     def loader(self) -> "OneBatch":
         return self
 
-    n_micro_batches = 1
-
     def micro_batches(self, step: int) -> list[TokenBatch]:
-        return [self.batch]
+        return self.batches
 
     def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         return next_token_loss(model, batch)
@@ -56,12 +55,15 @@ class OneBatch:
         return {"loss": 0.0}
 
 
-def ours(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:
+def ours(
+    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute, n_micro_batches: int = 1
+) -> Callable[[], object]:
     layers, heads, width, vocabulary, _, time, _ = shape
     config = GPT2Config(vocabulary, time, layers, heads, width, dropout=0.0, tied_head=True, qkv_bias=True)
     model = new_model(config)
     model.initialise(torch_generator(SEED, "initialise"))
-    task = OneBatch(TokenBatch(inputs, targets, inputs.numel(), targets.numel()))
+    pairs = zip(inputs.chunk(n_micro_batches), targets.chunk(n_micro_batches), strict=True)
+    task = OneBatch([TokenBatch(ids, next_ids, ids.numel(), ids.numel()) for ids, next_ids in pairs])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, compute=compute)
 

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def _parameters(params: Params, arguments: list[str]) -> int:
     return 12 * model.n_layer * model.n_embd**2 + params.tokenizer.vocab_size * model.n_embd
 
 
-def launch(stage: str, arguments: list[str], count: int) -> int:
-    """Run the stage in `count` processes and return the exit code of the first, or that of one that failed.
+def launch(name: str, command: Sequence[str], count: int) -> int:
+    """Run Python with `command` in `count` processes; return 0, or the exit code of the first that failed.
 
     When one ends with an error, or this process is told to end, all end. UserError for one that the system killed.
     """
@@ -83,7 +84,7 @@ def launch(stage: str, arguments: list[str], count: int) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "stages", stage, *arguments)
+        elastic_launch(config, sys.executable)(*command)
     except SignalException as received:
         if received.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -93,7 +94,7 @@ def launch(stage: str, arguments: list[str], count: int) -> int:
         if failure.exitcode >= 0:
             return failure.exitcode  # the worker has said why
         print(file=sys.stderr)  # ends the line of a progress bar
-        name = signal.Signals(-failure.exitcode).name
+        how = signal.Signals(-failure.exitcode).name
         remedy = "if memory is short, lower runtime.processes"
-        raise UserError(f"{stage}: process {number + 1} of {count} was ended by {name}; {remedy}") from None
+        raise UserError(f"{name}: process {number + 1} of {count} was ended by {how}; {remedy}") from None
     return 0

@@ -43,7 +43,7 @@ def _run(name: str, arguments: list[str]) -> int:
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
         if (count := processes_for(name, arguments)) > 1:
-            return launch(name, arguments, count)
+            return launch(name, ["-m", "stages", name, *arguments], count)
         _main(name, arguments)
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
