@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
@@ -21,6 +22,7 @@ RUN_ID = "llmcore-"  # begins torchrun's id of our own workers; the launcher's p
 TIMEOUT = timedelta(days=30)  # others wait while the first one waits for a lock; dead ones are found by the launcher
 
 Part = TypeVar("Part")
+Parts = TypeVar("Parts", bound="Sequence[Any] | Tensor")
 Result = TypeVar("Result")
 
 
@@ -54,11 +56,10 @@ def leave_to_first() -> None:
         sys.exit()
 
 
-def share(parts: Sequence[Part], number: int | None = None) -> Sequence[Part]:
-    """Return the neighbouring parts that a process computes, by default this one."""
-    number = rank() if number is None else number
-    begin, end = (len(parts) * place // n_processes() for place in (number, number + 1))
-    return parts[begin:end]
+def share(parts: Parts) -> Parts:
+    """Return the neighbouring parts that this process computes."""
+    begin, end = (len(parts) * number // n_processes() for number in (rank(), rank() + 1))
+    return cast(Parts, parts[begin:end])
 
 
 def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
@@ -76,21 +77,16 @@ def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list
 
 def map_tensors(function: "Callable[[Tensor], Tensor]", tensors: "Sequence[Tensor]") -> "list[Tensor]":
     """Do what `map_parts` does with a function that keeps the shape of a tensor, without a copy through bytes."""
-    if n_processes() == 1:
-        return [function(tensor) for tensor in tensors]
     import torch
-    import torch.distributed as dist
 
-    shares = [share(tensors, number) for number in range(n_processes())]
-    found = [tensors[0].new_empty(sum(tensor.numel() for tensor in parts)) for parts in shares]
-    if shares[rank()]:
-        torch.cat([function(tensor).flatten() for tensor in shares[rank()]], out=found[rank()])
-    with _connected():
-        for number, results in enumerate(found):
-            dist.broadcast(results, src=number)
     lengths = [tensor.numel() for tensor in tensors]
-    pieces = torch.split(torch.cat(found), lengths)
-    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+    flat = tensors[0].new_zeros(sum(lengths))
+    pieces = torch.split(flat, lengths)
+    results = [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+    for result, tensor in zip(share(results), share(tensors), strict=True):
+        result += function(tensor)  # added to zero, as over processes: -0 becomes 0
+    add_over_processes(flat)
+    return results
 
 
 def from_first(value: Any) -> Any:
@@ -111,12 +107,51 @@ def add_over_processes(tensor: "Tensor") -> None:
     With a power of two of processes, this continues the binary tree in which `train.gradients` adds. torch's own
     all-reduce of more than two processes adds in another order, which depends on their number.
     """
-    if n_processes() > 1:
-        import torch.distributed as dist
+    if n_processes() == 1:
+        return
+    import torch.distributed as dist
 
-        with _connected() as pairs:
-            for pair in pairs:
-                dist.all_reduce(tensor, group=pair)
+    with _connected() as pairs:
+        slots = _slots(tensor.numel(), tensor.dtype) if tensor.device.type == "cpu" else None
+        if slots is not None:
+            _add_in_shared_memory(tensor, slots)
+            return
+        for pair in pairs:
+            dist.all_reduce(tensor, group=pair)
+
+
+def _add_in_shared_memory(tensor: "Tensor", slots: "Tensor") -> None:
+    """Add through memory that all processes see, a slot for each; each adds its share of the elements."""
+    import torch.distributed as dist
+
+    slots[rank()] = tensor.flatten()
+    dist.barrier()
+    parts = [share(slot) for slot in slots]
+    while len(parts) > 1:
+        parts = [even.add_(odd) for even, odd in zip(parts[::2], parts[1::2], strict=True)]
+    dist.barrier()
+    tensor.copy_(slots[0].view(tensor.shape))
+    dist.barrier()  # before the slots are used again
+
+
+@cache
+def _slots(numel: int, dtype: "torch.dtype") -> "Tensor | None":
+    """Return memory that the processes share, (processes, numel); None where they are on several machines, or there
+    is no room for it."""
+    import torch.distributed as dist
+
+    from llmcore.base import shared_memory
+
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        return None
+    path = from_first(shared_memory.create(n_processes() * numel * dtype.itemsize) if is_first() else None)
+    if path is None:
+        return None
+    opened = shared_memory.open_tensor(path, (n_processes(), numel), dtype)
+    dist.barrier()
+    if is_first():
+        os.unlink(path)
+    return opened
 
 
 @contextmanager
@@ -134,7 +169,7 @@ def _connect() -> list["ProcessGroup"]:
     import torch
     import torch.distributed as dist
 
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     mine = []
     for distance in (1 << level for level in range(n_processes().bit_length() - 1)):
         for number in range(n_processes()):

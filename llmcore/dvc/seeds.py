@@ -1,7 +1,6 @@
 """The results of several seeds as a table, each built as a DVC experiment: python -m llmcore.dvc.seeds 1 2 3
 
-What does not depend on the seed is taken from DVC's cache. `dvc exp show` lists the experiments, `dvc exp remove` forgets
-them.
+What does not depend on the seed is taken from DVC's cache. `dvc exp show` lists the experiments.
 """
 
 import json

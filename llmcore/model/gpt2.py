@@ -151,8 +151,9 @@ class GPT2Transformer(Transformer):
                 # 2 n_layer residual branches add up; scaling keeps the sum's variance (GPT-2 paper, 2.3)
                 scale = math.sqrt(2 * self.config.n_layer) if name.endswith("c_proj.weight") else 1.0
                 parameter.normal_(0.0, 0.02 / scale, generator=generator)
-        for block in self.h:
-            block.attn.begin_as_copy()
+        for module in self.modules():
+            if isinstance(module, CausalSelfAttention):
+                module.begin_as_copy()
 
     @torch.no_grad()
     def crop_context(self, context_length: int) -> None:

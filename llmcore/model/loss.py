@@ -4,6 +4,7 @@ With GPT-2's vocabulary the logits of 1,024 positions take 206 MB, and their gra
 of a chunk become its gradient in place and are freed before the next chunk.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from llmcore.base.matmul import matmul
 
 IGNORE_INDEX = -100  # a target that gives no loss: torch's default
-MAX_LOGITS = 2**24  # of a chunk: 64 MB
+MAX_LOGITS_BYTES = 2**27  # of a chunk
+MAX_CACHED_LOGITS = 2**20  # of a part of it: 4 MB
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
         if torch.is_grad_enabled():
             loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, dtype)  # type: ignore[no-untyped-call]
             return loss
-        return _summed_over_chunks(hidden, weight, targets, dtype)
+        return _summed_over_chunks(hidden, weight, targets, dtype, (False, False))[0]
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -36,10 +38,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        loss = _summed_over_chunks(hidden, weight, targets, dtype, hidden_grad, weight_grad)
-        ctx.save_for_backward(hidden_grad, weight_grad)
+        loss, *gradients = _summed_over_chunks(hidden, weight, targets, dtype, ctx.needs_input_grad[:2])
+        ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
@@ -51,29 +51,42 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _summed_over_chunks(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    dtype: torch.dtype,
-    hidden_grad: Tensor | None = None,
-    weight_grad: Tensor | None = None,
-) -> Tensor:
-    """Return the summed loss; where they are given, fill `hidden_grad` and add to `weight_grad`."""
-    rows = max(1, MAX_LOGITS // len(weight))
+    hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, needs_gradient: Sequence[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the summed loss, and its gradients of `hidden` and of `weight`, each where it is needed."""
+    rows = max(1, MAX_LOGITS_BYTES // dtype.itemsize // len(weight))
     loss, head = hidden.new_zeros((), dtype=torch.promote_types(dtype, torch.float32)), weight.to(dtype)
+    hidden_grad = torch.empty_like(hidden) if needs_gradient[0] else None
+    weight_grad = None
     for start in range(0, len(hidden), rows):
         chunk = slice(start, start + rows)
         inputs = hidden[chunk].to(dtype)  # (n, C)
-        logits = matmul(inputs, head.mT).to(loss.dtype)  # (n, V)
-        loss += F.cross_entropy(logits, targets[chunk], reduction="sum")
-        if hidden_grad is None and weight_grad is None:
-            continue
-        logits_grad = torch.softmax(logits, -1, out=logits)  # in place; exp and logsumexp would ask for the vendor
-        chunk_targets = targets[chunk, None]  # (n, 1)
-        logits_grad.scatter_add_(1, chunk_targets, logits_grad.new_full(chunk_targets.shape, -1.0))
-        logits_grad = logits_grad.to(dtype)
+        logits = matmul(inputs, head.mT)  # (n, V)
+        loss += _loss_of(logits, targets[chunk], loss.dtype, replace=any(needs_gradient))
         if hidden_grad is not None:
-            hidden_grad[chunk] = matmul(logits_grad, head)
-        if weight_grad is not None:
-            weight_grad += matmul(logits_grad.mT, inputs)
+            hidden_grad[chunk] = matmul(logits, head)  # the logits are their gradient now
+        if needs_gradient[1]:
+            found = matmul(logits.mT, inputs).to(weight.dtype)
+            weight_grad = found if weight_grad is None else weight_grad.add_(found)
+    if needs_gradient[1] and weight_grad is None:  # there is no position
+        weight_grad = torch.zeros_like(weight)
+    return loss, hidden_grad, weight_grad
+
+
+def _loss_of(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bool) -> Tensor:
+    """Return the loss in `dtype`, summed; with `replace`, put its gradient in place of the logits (n, V).
+
+    A few rows at a time, which stay in the processor's cache through all passes.
+    """
+    loss, rows = logits.new_zeros((), dtype=dtype), max(1, MAX_CACHED_LOGITS // logits.shape[1])
+    for start in range(0, len(logits), rows):
+        few = slice(start, start + rows)
+        exact = logits[few].to(dtype)  # a copy, unless it has this type
+        loss += F.cross_entropy(exact, targets[few], reduction="sum")
+        if replace:
+            torch.softmax(exact, -1, out=exact)  # exp and logsumexp would ask for the CPU's vendor
+            places = targets[few, None]  # (n', 1)
+            exact.scatter_add_(1, places, exact.new_full(places.shape, -1.0))
+            if exact.dtype != logits.dtype:
+                logits[few] = exact
     return loss

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import transformers
 from tiny import classifier_of
 
-from llmcore.model.gpt2 import ARCHITECTURE, COPY_GAIN, TENSORS, GPT2Config
+from llmcore.model.gpt2 import ARCHITECTURE, COPY_GAIN, TENSORS, CausalSelfAttention, GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import parameter_counts
 
@@ -90,11 +90,13 @@ def test_initial_weights_have_the_spread_of_gpt2(config):
 def test_attention_begins_by_copying_what_it_reads(config):
     model = new_model(replace(config, n_embd=128))
     model.initialise(torch.Generator().manual_seed(8))
-    for block in model.body.h:
-        query_and_key, value = block.attn.c_attn.weight.split([256, 128])
+    attentions = [module for module in model.modules() if isinstance(module, CausalSelfAttention)]
+    assert len(attentions) == config.n_layer
+    for attention in attentions:
+        query_and_key, value = attention.c_attn.weight.split([256, 128])
         assert query_and_key.std().item() == pytest.approx(0.02, rel=0.05)
         assert value.std().item() == pytest.approx(0.02 * COPY_GAIN, rel=0.05)
-        product = block.attn.c_proj.weight @ value
+        product = attention.c_proj.weight @ value
         diagonal = product.diagonal()
         others = product - diagonal.diag()
         assert diagonal.mean() > 5 * others.std()

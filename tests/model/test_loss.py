@@ -40,7 +40,8 @@ def gradients(loss: Any, arguments: tuple[Tensor, Tensor, Tensor]) -> list[Tenso
 def test_loss_and_gradients_equal_those_of_all_logits_at_once(
     monkeypatch: pytest.MonkeyPatch, rows: int, trained: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr(loss_module, "MAX_LOGITS", rows * V)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS_BYTES", rows * V * 8)  # in float64
+    monkeypatch.setattr(loss_module, "MAX_CACHED_LOGITS", 3 * V)
     arguments = inputs(torch.float64, trained)
     torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments), rtol=1e-12, atol=0)
     for ours, theirs in zip(gradients(chunked_cross_entropy, arguments), gradients(plain, arguments), strict=True):
@@ -85,7 +86,7 @@ class Sizes(TorchDispatchMode):
 
 def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the loss nor in its backward pass; of all logits at once there are N * V."""
-    monkeypatch.setattr(loss_module, "MAX_LOGITS", 4 * V)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS_BYTES", 4 * V * 4)  # in fp32
     arguments = inputs(torch.float32)
     with Sizes() as ours:
         gradients(chunked_cross_entropy, arguments)
@@ -95,6 +96,9 @@ def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch
     assert ours.largest == max(V * C, 4 * V)
 
 
-def test_without_positions_the_loss_is_zero() -> None:
+def test_without_positions_the_loss_and_its_gradient_are_zero() -> None:
     hidden, weight, targets = inputs(torch.float32)
-    assert chunked_cross_entropy(hidden[:0], weight, targets[:0]).item() == 0.0
+    loss = chunked_cross_entropy(hidden[:0], weight, targets[:0])
+    assert loss.item() == 0.0
+    [gradient] = torch.autograd.grad(loss, weight)
+    assert torch.equal(gradient, torch.zeros_like(weight))
