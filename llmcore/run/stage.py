@@ -34,7 +34,7 @@ def _run(name: str, arguments: list[str]) -> int:
         settle_numerics(**compute_params())
         from llmcore.dvc.parent import end_with_dvc
         from llmcore.dvc.rwlock import mend_rwlock
-        from llmcore.run.launch import launch, processes_for
+        from llmcore.run.launch import launch, processes_for, take_large_pages
         from llmcore.train.scratch import remove_finished
 
         end_with_dvc()
@@ -42,6 +42,7 @@ def _run(name: str, arguments: list[str]) -> int:
             print(mended, file=sys.stderr)
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
+        take_large_pages(name, arguments)
         if (count := processes_for(name, arguments)) > 1:
             return launch(name, ["-m", "stages", name, *arguments], count)
         _main(name, arguments)

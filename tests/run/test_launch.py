@@ -1,5 +1,6 @@
 """How many processes compute a stage."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,3 +83,14 @@ def test_a_small_model_is_evaluated_by_one_process(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("stage", ["download", "tokenize_text", "sample", "prepare_spam", "report", "track"])
 def test_stages_without_a_model_have_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str) -> None:
     assert processes(monkeypatch, stage, tmp_path, wanted=4) == 1
+
+
+@pytest.mark.parametrize(("parameters", "expected"), [(1_000_000, None), (124_439_808, "1")])
+def test_large_models_get_large_pages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parameters: int, expected: str | None
+) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.chdir(ROOT)
+    launch.take_large_pages("finetune_instruct", [str(model_of(tmp_path, parameters))])
+    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == expected
