@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
+from llmcore.base import shared_memory
 from llmcore.base.parallel import RUN_ID
 
 # each kind of training with dropout and four micro-batches per step; the optimizer is AdamW or Muon
@@ -16,17 +17,19 @@ TRAINING = """
 import hashlib, sys
 from pathlib import Path
 from llmcore.base.numerics import settle_numerics
-precision, folder, last_step = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+precision, folder, last_step, memory = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 settle_numerics("portable" if precision == "fp32" else "native", precision, "cpu")
 import torch
 torch.set_num_threads(1)
 from test_resume import EVERY_STEP
 from tiny import instruction_tuning, lora_classification, pretraining, training
-from llmcore.base import parallel
+from llmcore.base import parallel, shared_memory
 from llmcore.train.compute import Compute
 from llmcore.train.history import History
 from llmcore.train.loop import NullCheckpointer, fit
 from llmcore.train.resume import DiskCheckpointer
+
+shared_memory.FOLDER = Path(memory)
 
 class Stopped(DiskCheckpointer):
     def after_step(self, state, *, last):
@@ -58,7 +61,9 @@ if parallel.is_first():
 """
 
 
-def train(folder: Path, processes: int, precision: str = "fp32", last_step: int = 0) -> str:
+def train(
+    folder: Path, processes: int, precision: str = "fp32", last_step: int = 0, memory: Path = shared_memory.FOLDER
+) -> str:
     """Return the hash of three trainings, or "stopped" after `last_step` of the first one."""
     script = folder / "training.py"
     script.write_text(TRAINING)
@@ -66,7 +71,7 @@ def train(folder: Path, processes: int, precision: str = "fp32", last_step: int 
     launcher = [*torchrun.split(), "--local-addr", "localhost", "--rdzv-id", f"{RUN_ID}1"] if processes > 1 else []
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/train")))
     done = subprocess.run(
-        [sys.executable, *launcher, str(script), precision, str(folder), str(last_step)],
+        [sys.executable, *launcher, str(script), precision, str(folder), str(last_step), str(memory)],
         env=os.environ | {"PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
@@ -91,3 +96,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, alone, processe
 def test_a_training_is_resumed_by_another_number_of_processes(tmp_path: Path, alone, before: int, after: int) -> None:
     assert train(tmp_path, before, last_step=4) == "stopped"
     assert train(tmp_path, after) == alone("fp32")
+
+
+def test_without_shared_memory_the_sum_goes_through_sockets(tmp_path: Path, alone) -> None:
+    assert train(tmp_path, 4, memory=tmp_path / "none") == alone("fp32")
