@@ -23,9 +23,9 @@ PACKAGES = ("torch", "transformers", "peft", "litgpt", "llms-from-scratch", "tik
 
 def scripts() -> list[list[str]]:
     """Return the commands; bf16 only where the processor has it."""
-    training = [["training", "quickstart"], ["training", "gpt2"]]
+    training = [["training", "quickstart"], ["training", "gpt2"], ["processes", "quickstart"], ["processes", "gpt2"]]
     if native_bf16("cpu"):
-        training.append(["training", "gpt2", "--precision", "bf16"])
+        training += [[script, "gpt2", "--precision", "bf16"] for script in ("training", "processes")]
     return [*training, ["classification"], ["memory"], ["decoding"], ["corpus"], ["start_up"]]
 
 

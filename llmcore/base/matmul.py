@@ -66,5 +66,5 @@ class _Linear(torch.autograd.Function):
 
 def _array(x: Tensor) -> np.ndarray:
     """View a tensor as an array that BLAS takes: without a stride of 1 NumPy would multiply in a slow loop."""
-    x = x.detach()
+    x = x.detach() if x.requires_grad else x
     return (x if 1 in x.stride()[-2:] else x.contiguous()).numpy()

@@ -3,7 +3,6 @@
 What does not depend on the seed is taken from DVC's cache. `dvc exp show` lists the experiments.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmcore.base.errors import UserError, run_entry_point
-from llmcore.base.files import write_text
+from llmcore.base.files import parse_json, write_text
 from llmcore.base.git import git
 from llmcore.base.project import project_root
 
@@ -56,7 +55,7 @@ def build(root: Path, seed: int) -> dict[str, dict[str, float]]:
         raise UserError(f"seed {seed}: the build failed; correct the error above and try again")
     [commit] = git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").split()
     stages = ("pretrain", "evaluate_classifier", "evaluate_instruct")
-    return {stage: json.loads(git(root, "show", f"{commit}:reports/{stage}/metrics.json")) for stage in stages}
+    return {stage: parse_json(git(root, "show", f"{commit}:reports/{stage}/metrics.json")) for stage in stages}
 
 
 def table(found: Mapping[int, Metrics]) -> str:
