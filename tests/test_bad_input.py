@@ -49,7 +49,7 @@ def use(workspace: Workspace, item: str, path: str, **more: Any) -> None:
 
 def test_all_problems_of_params_are_reported_at_once(workspace: Workspace) -> None:
     path = workspace.folder / "params.yaml"
-    text = path.read_text().replace("  n_layer:", "  n_layers:").replace("min_lr: 1.0e-4 ", "min_lr: a lot ", 1)
+    text = path.read_text().replace("  n_layer:", "  n_layers:").replace("min_lr: 0.0 ", "min_lr: a lot ", 1)
     path.write_text(text)
     fails(
         workspace,

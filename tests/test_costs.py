@@ -8,6 +8,7 @@ from tiny import CPU, generation, language_task, tiny_gpt, training
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from llmcore.base import matmul
 from llmcore.generate.decode import decode
 from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer
@@ -31,6 +32,12 @@ class Counted(TorchDispatchMode):
         return out
 
 
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode as `llmcore generate` does; only stages have portable numerics."""
+    monkeypatch.setattr(matmul, "_PORTABLE", False)
+
+
 def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
     with Counted() as counted:
         decode(tiny_gpt(), prompts, generation(new_tokens), stop_id=None)
@@ -48,6 +55,7 @@ def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
         ([[1], [2, 3], [4, 5, 6]], 100),
     ],
 )
+@pytest.mark.usefixtures("native")
 def test_the_operations_of_a_decoded_token_stay_below_a_limit(prompts: list[list[int]], limit: int) -> None:
     more = operations_of_decoding(9, prompts) - operations_of_decoding(8, prompts)
     assert more <= limit
@@ -56,8 +64,8 @@ def test_the_operations_of_a_decoded_token_stay_below_a_limit(prompts: list[list
 def test_the_tensors_that_a_training_step_creates_stay_below_a_limit() -> None:
     """Per token, beside three copies of the parameters: the gradients, and what clipping makes of them.
 
-    Counted: 1,050 elements per token, for two layers of width 16. One more copy of the MLPs' hidden states, 128
-    elements, exceeds the limit.
+    Counted: 1,522 elements per token, for two layers of width 16, with the attention of portable numerics. One more
+    copy of the MLPs' hidden states, 128 elements, exceeds the limit.
     """
     model = tiny_gpt()
     task = language_task(4, 4)
@@ -67,4 +75,4 @@ def test_the_tensors_that_a_training_step_creates_stay_below_a_limit() -> None:
         train_step(model, task, optimizer, 1, lr=0.1, grad_clip=1.0, seed=0, compute=CPU)
     [batch] = task.loader.micro_batches(1)
     per_token = (counted.numbers - 3 * sum(p.numel() for p in model.parameters())) / batch.inputs.numel()
-    assert per_token < 1100
+    assert per_token < 1600

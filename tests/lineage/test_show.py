@@ -32,7 +32,7 @@ stages:
     - {{path: data/tokens, md5: {tokens}}}
     params:
       params.yaml:
-        sample: {{window_tokens: 192}}
+        sample: {{window_tokens: 104}}
     outs:
     - {{path: data/samples, md5: {samples}}}
 """
@@ -119,7 +119,7 @@ def test_a_run_is_described_with_its_code_params_inputs_and_outputs(lineage: Com
     _, new = made(project)
     _, out, _ = lineage(new.id)
     assert " first\n  edits   params.yaml\n" in out
-    assert "  sample.window_tokens 192\n" in out
+    assert "  sample.window_tokens 104\n" in out
     assert f"  data/tokens  {new.read['data/tokens'][:8]}  made by no stage" in out
     assert f"  data/samples  {new.wrote['data/samples'][:8]}  in the workspace" in out
 

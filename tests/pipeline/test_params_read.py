@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow
 
 RUN = """
 import contextlib, json, os, sys
-from llmcore.base.numerics import pin_numerics
-pin_numerics("fp32")
+from llmcore.base.numerics import settle_numerics
+settle_numerics("portable", "fp32", "cpu")
 import importlib, shlex
 from llmcore.config.params import Params
 
