@@ -33,9 +33,9 @@ EVALUATIONS = ("load_gpt2", "evaluate_classifier", "evaluate_instruct")
 def processes_for(stage: str, arguments: list[str]) -> int:
     """Return the number of processes that compute `stage`, a power of two; `arguments` are those of its command.
 
-    At most `runtime.processes`; where that is `auto`, the cores at hand, of which each process uses its threads, and
-    what the free memory holds. A step of a training has no work for more processes than its micro-batches, and the
-    evaluation of a small model is done before several have started.
+    At most `runtime.processes`; where that is `auto`, the GPUs, or the cores at hand, of which each process uses its
+    threads, and what the free memory holds. A step of a training has no work for more processes than its
+    micro-batches, and the evaluation of a small model is done before several have started.
     """
     if stage not in (*TRAININGS, *EVALUATIONS):
         return 1
@@ -44,15 +44,26 @@ def processes_for(stage: str, arguments: list[str]) -> int:
         parameters = _parameters(params, arguments)
         if stage in EVALUATIONS and parameters < FEWEST_PARAMETERS:
             return 1
-        threads = 1 if is_portable() else params.compute.threads
-        memory = BYTES_PER_PROCESS + BYTES_PER_PARAMETER * parameters
-        most = min(usable_cores() // threads, int(psutil.virtual_memory().available) // memory)
+        most = _most_at_hand(params, parameters)
     else:
         most = params.runtime.processes
     if stage in TRAININGS:
         section: TrainingParams = getattr(params, TRAININGS[stage])
         most = min(most, section.batch_size // section.micro_batch_size)
     return int(1 << max(0, most.bit_length() - 1))
+
+
+def _most_at_hand(params: Params, parameters: int) -> int:
+    """Return how many processes this machine has devices and memory for."""
+    if params.compute.device == "cuda":
+        from torch.cuda import device_count
+
+        return device_count()
+    if params.compute.device == "mps":
+        return 1
+    threads = 1 if is_portable() else params.compute.threads
+    memory = BYTES_PER_PROCESS + BYTES_PER_PARAMETER * parameters
+    return min(usable_cores() // threads, int(psutil.virtual_memory().available) // memory)
 
 
 def take_large_pages(stage: str, arguments: list[str]) -> None:
@@ -77,12 +88,13 @@ def launch(name: str, command: Sequence[str], count: int) -> int:
 
     When one ends with an error, or this process is told to end, all end. UserError for one that the system killed.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it would repeat what workers print
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine without a network cannot look up its own name
+    # a machine without a network cannot look up its own name
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -92,6 +104,7 @@ def launch(name: str, command: Sequence[str], count: int) -> int:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # otherwise a folder per start, never removed
     )
     try:
         elastic_launch(config, sys.executable)(*command)
