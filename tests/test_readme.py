@@ -79,5 +79,14 @@ def test_row_of_the_table_is_made_of_the_committed_metrics(task: str) -> None:
     assert shown[2].partition(",")[0] == bound
 
 
+def test_results_over_seeds_are_those_of_the_table() -> None:
+    """For each column, median and range stand in the README in this order."""
+    lines = (ROOT / "reports/seeds.md").read_text(encoding="utf-8").splitlines()
+    rows = {name: columns for name, *columns in map(cells, lines)}
+    prose = " ".join(README.split())
+    for median, extent in list(zip(rows["median"], rows["range"], strict=True))[:3]:
+        assert re.search(rf"{re.escape(median)}[^0-9%]*\({re.escape(extent)}\)", prose)
+
+
 def test_size_of_the_quickstart_model_is_the_committed_one() -> None:
     assert f"{metrics('pretrain')['parameters']:,} parameters" in README

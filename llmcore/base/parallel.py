@@ -79,13 +79,10 @@ def map_tensors(function: "Callable[[Tensor], Tensor]", tensors: "Sequence[Tenso
     """Do what `map_parts` does with a function that keeps the shape of a tensor, without a copy through bytes."""
     import torch
 
-    lengths = [tensor.numel() for tensor in tensors]
-    flat = tensors[0].new_zeros(sum(lengths))
-    pieces = torch.split(flat, lengths)
-    results = [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+    results = [torch.zeros_like(tensor) for tensor in tensors]
     for result, tensor in zip(share(results), share(tensors), strict=True):
         result += function(tensor)  # added to zero, as over processes: -0 becomes 0
-    add_over_processes(flat)
+    add_over_processes(results)
     return results
 
 
@@ -101,48 +98,63 @@ def from_first(value: Any) -> Any:
     return values[0]
 
 
-def add_over_processes(tensor: "Tensor") -> None:
-    """Add the tensors of all processes, in place: neighbours first, then neighbouring pairs, and so on.
+def add_over_processes(tensors: "Sequence[Tensor]") -> None:
+    """Add each tensor to those of the other processes, in place: neighbours first, then neighbouring pairs, and so on.
 
     With a power of two of processes, this continues the binary tree in which `train.gradients` adds. torch's own
-    all-reduce of more than two processes adds in another order, which depends on their number.
+    all-reduce of more than two processes adds in another order, which depends on their number. The tensors have one
+    type and one device.
     """
     if n_processes() == 1:
         return
+    import torch
     import torch.distributed as dist
 
     with _connected() as pairs:
-        slots = _slots(tensor.numel(), tensor.dtype) if tensor.device.type == "cpu" else None
+        slots = _slots(sum(tensor.numel() for tensor in tensors), tensors[0].dtype, tensors[0].device.type)
         if slots is not None:
-            _add_in_shared_memory(tensor, slots)
+            _add_in_shared_memory(tensors, slots)
             return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         for pair in pairs:
-            dist.all_reduce(tensor, group=pair)
+            dist.all_reduce(flat, group=pair)
+        for tensor, piece in zip(tensors, _pieces(flat, tensors), strict=True):
+            tensor.copy_(piece)
 
 
-def _add_in_shared_memory(tensor: "Tensor", slots: "Tensor") -> None:
+def _add_in_shared_memory(tensors: "Sequence[Tensor]", slots: "Tensor") -> None:
     """Add through memory that all processes see, a slot for each; each adds its share of the elements."""
     import torch.distributed as dist
 
-    slots[rank()] = tensor.flatten()
+    for tensor, piece in zip(tensors, _pieces(slots[rank()], tensors), strict=True):
+        piece.copy_(tensor)
     dist.barrier()
     parts = [share(slot) for slot in slots]
     while len(parts) > 1:
         parts = [even.add_(odd) for even, odd in zip(parts[::2], parts[1::2], strict=True)]
     dist.barrier()
-    tensor.copy_(slots[0].view(tensor.shape))
+    for tensor, piece in zip(tensors, _pieces(slots[0], tensors), strict=True):
+        tensor.copy_(piece)
     dist.barrier()  # before the slots are used again
 
 
+def _pieces(flat: "Tensor", tensors: "Sequence[Tensor]") -> "list[Tensor]":
+    """Return the places of the tensors in a flat one, in their shapes."""
+    import torch
+
+    pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+
 @cache
-def _slots(numel: int, dtype: "torch.dtype") -> "Tensor | None":
-    """Return memory that the processes share, (processes, numel); None where they are on several machines, or there
-    is no room for it."""
+def _slots(numel: int, dtype: "torch.dtype", device: str) -> "Tensor | None":
+    """Return memory that the processes share, (processes, numel); None on a GPU, where they are on several machines,
+    or where there is no room for it."""
     import torch.distributed as dist
 
     from llmcore.base import shared_memory
 
-    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+    if device != "cpu" or os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
         return None
     path = from_first(shared_memory.create(n_processes() * numel * dtype.itemsize) if is_first() else None)
     if path is None:

@@ -23,7 +23,7 @@ WEIGHTS_FILE = "model.safetensors"
 FEWEST_PARAMETERS = 10_000_000
 LARGE_MODEL = 50_000_000  # parameters; tensors of smaller ones do not fill pages of 2 MB
 BYTES_PER_PROCESS = 1 << 30  # interpreter, libraries and activations of a small model
-BYTES_PER_PARAMETER = 16  # weight, gradient and the optimizer's two states, in fp32
+BYTES_PER_PARAMETER = 28  # in fp32: weight, the optimizer's two states, the gradient, and its copies while it is added
 
 # of these stages the work is cut into parts
 TRAININGS = {"pretrain": "pretrain", "finetune_classifier": "classifier", "finetune_instruct": "instruct"}

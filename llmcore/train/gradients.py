@@ -40,13 +40,6 @@ def step_gradients(
             level, found = level + 1, before
         tree.append((level, found))
     [(_, gradients)] = tree
-    return (losses, gradients) if parallel.n_processes() == 1 else _over_processes(losses, gradients)
-
-
-def _over_processes(losses: list[float], gradients: Gradients) -> tuple[list[float], Gradients]:
-    """Continue the tree over the processes, with the losses of the others in place of the zeros, in one exchange."""
-    own = torch.tensor(losses, dtype=gradients[0].dtype, device=gradients[0].device)
-    flat = torch.cat([own, *(gradient.reshape(-1) for gradient in gradients)])
-    parallel.add_over_processes(flat)
-    own, *parts = torch.split(flat, [len(losses), *(gradient.numel() for gradient in gradients)])
-    return own.tolist(), [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
+    others = torch.tensor(losses, dtype=gradients[0].dtype, device=gradients[0].device)  # theirs in place of zeros
+    parallel.add_over_processes([others, *gradients])
+    return others.tolist(), gradients
