@@ -69,7 +69,7 @@ class Chaos:
         self.workspace.run("git clean -xdfq && git checkout -q .")
         killed: Killed = Counter()
         while killed.total() < kills and not self.build(
-            self.random.uniform(0.1, self.build_seconds / min(kills, 10)), killed
+            self.random.uniform(0.1, self.build_seconds / min(kills, 5)), killed
         ):
             pass
         self.workspace.run(f"python -m llmcore.dvc.repair >> {self.log} && {self.repro} >> {self.log} 2>&1")
