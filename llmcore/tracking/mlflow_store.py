@@ -113,18 +113,29 @@ def store_errors() -> Iterator[None]:
         raise UserError(f"{where}: MLflow's store cannot be used ({reason}); {remedy}") from None
 
 
+Point = tuple[int, float | None]  # of a metric: step and value
+
+
+def point_of(key: str, step: int, value: float) -> Point:
+    """Return by what a point is known again: a final metric has the step of the first evaluation, and another value.
+
+    A speed differs each time, so it is known by its step alone.
+    """
+    return (step, None if key.startswith("perf/") else value)
+
+
 class Store:
     """An open MLflow store: `start` a run, `write` events to it. Writing an event twice leaves the store as once."""
 
     def __init__(self, client: "MlflowClient", local: bool):
         self.client = client
         self.local = local
-        self._known_steps: dict[str, dict[str, set[int]]] = {}  # of continued runs: metric -> steps that are there
+        self._known_points: dict[str, dict[str, set[Point]]] = {}  # of continued runs: metric -> what is there
 
     def begin(self, header: Event) -> str:
         """Start a run that this process works on; those of this stage whose process was killed end as KILLED."""
         run_id = self.start(header)
-        if run_id in self._known_steps:
+        if run_id in self._known_points:
             self.client.update_run(run_id, status="RUNNING")
             self.client.set_tag(run_id, PROCESS_TAG, process_name())
         self._end_abandoned(header["stage"], besides=run_id)
@@ -140,7 +151,7 @@ class Store:
         marks = {mark: header[mark] for mark in MARKS if header.get(mark)}
         for mark, value in marks.items():
             for run in self.client.search_runs([experiment], f"tags.`{mark}` = '{value}'", max_results=1):
-                self._known_steps[run.info.run_id] = self._steps_of(run)
+                self._known_points[run.info.run_id] = self._points_of(run)
                 return str(run.info.run_id)
         tags = {"dvc.stage": header["stage"], PROCESS_TAG: process_name(), **marks}
         run = self.client.create_run(experiment, start_time=header["time"], run_name=header["name"], tags=tags)
@@ -184,7 +195,7 @@ class Store:
 
         kind, first = events[0]["do"], events[0]
         if kind == "metrics":
-            new = self._new_steps(run_id, events)
+            new = self._new_points(run_id, events)
             metrics = [entities.Metric(e["key"], e["value"], e["time"], e["step"]) for e in new]
             self.client.log_batch(run_id, metrics=metrics)
         elif kind == "params":
@@ -209,18 +220,25 @@ class Store:
         else:
             raise AssertionError(kind)
 
-    def _steps_of(self, run: "Run") -> dict[str, set[int]]:
-        keys = run.data.metrics
-        return {key: {point.step for point in self.client.get_metric_history(run.info.run_id, key)} for key in keys}
+    def _points_of(self, run: "Run") -> dict[str, set[Point]]:
+        return {
+            key: {
+                point_of(key, found.step, found.value) for found in self.client.get_metric_history(run.info.run_id, key)
+            }
+            for key in run.data.metrics
+        }
 
-    def _new_steps(self, run_id: str, events: list[Event]) -> list[Event]:
-        """Leave out the steps that a continued run has, in whatever process they were recorded."""
-        known = self._known_steps.get(run_id)
+    def _new_points(self, run_id: str, events: list[Event]) -> list[Event]:
+        """Leave out the points that a continued run has, in whatever process they were recorded."""
+        known = self._known_points.get(run_id)
         if known is None:
             return events
-        new = [event for event in events if event["step"] not in known.get(event["key"], ())]
-        for event in new:
-            known.setdefault(event["key"], set()).add(event["step"])
+        new = []
+        for event in events:
+            point = point_of(event["key"], event["step"], event["value"])
+            if point not in known.setdefault(event["key"], set()):
+                new.append(event)
+                known[event["key"]].add(point)
         return new
 
     def _end_abandoned(self, stage: str, besides: str) -> None:
