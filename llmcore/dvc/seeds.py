@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from llmcore.base.errors import UserError, run_entry_point
@@ -46,10 +45,10 @@ def main(arguments: list[str]) -> None:
 
 
 def build(root: Path, seed: int) -> dict[str, dict[str, float]]:
-    """Build the pipeline of the last commit with a seed, apart from the workspace; return the metrics of its stages."""
+    """Build the pipeline with a seed, as a DVC experiment outside the workspace; return the metrics of its stages."""
     name = f"seed-{seed}"
-    with suppress(subprocess.SubprocessError):  # there is none yet
-        subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=root, check=True, stderr=subprocess.DEVNULL)
+    # fails where there is none yet
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=root, stderr=subprocess.DEVNULL)
     command = ["dvc", "exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}"]
     if subprocess.run(command, cwd=root).returncode:
         raise UserError(f"seed {seed}: the build failed; correct the error above and try again")

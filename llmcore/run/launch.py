@@ -86,7 +86,7 @@ def _parameters(params: Params, arguments: list[str]) -> int:
 def launch(name: str, command: Sequence[str], count: int) -> int:
     """Run Python with `command` in `count` processes; return 0, or the exit code of the first that failed.
 
-    When one ends with an error, or this process is told to end, all end. UserError for one that the system killed.
+    All end when one of them fails, or when this process gets a signal. UserError if one was ended by a signal.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
