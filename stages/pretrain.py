@@ -22,8 +22,6 @@ from llmcore.tasks.language import LanguageTask, target_bytes
 from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
 from llmcore.train.compute import setup_compute
 
-MODEL_TYPE = "gpt2"
-
 
 def main(argv: list[str]) -> None:
     samples_folder, tokens_folder, tokenizer_folder, out, metrics_file, tables = map(Path, argv)
@@ -61,8 +59,8 @@ def main(argv: list[str]) -> None:
 
 def make_model(params: Params, vocab_size: int) -> LanguageModel:
     """Return a model with fresh weights, drawn from a generator of their own."""
-    entry = architecture(MODEL_TYPE)
-    model = entry.new_model(entry.config(vocab_size=vocab_size, **params.model.model_dump()))
+    entry = architecture(params.model.kind)
+    model = entry.new_model(entry.config_from_params(params.model.model_dump(), vocab_size))
     model.initialise(torch_generator(params.seed, "initialise"))
     return model
 

@@ -13,8 +13,10 @@ from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.llama import LlamaConfig
 from llmcore.model.lora import apply_lora, train_only_lora
 from llmcore.model.registry import architecture, new_model
+from llmcore.model.rotary import Rotary
 from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tasks.instructions import Example, InstructionTask
@@ -75,6 +77,24 @@ def tiny_gpt(dropout: float = 0.0, seed: int = 0, n_layer: int = 2, tied_head: b
     return model
 
 
+def llama_config(n_kv_head: int = 2, dropout: float = 0.0) -> LlamaConfig:
+    """A Llama of two layers and four heads over `VOCAB` tokens."""
+    return LlamaConfig(
+        vocab_size=VOCAB,
+        context_length=CONTEXT,
+        n_layer=2,
+        n_head=4,
+        n_kv_head=n_kv_head,
+        n_embd=16,
+        head_size=4,
+        intermediate_size=20,
+        norm_eps=1e-5,
+        rotary=Rotary(10_000.0),
+        dropout=dropout,
+        tied_head=True,
+    )
+
+
 def classifier_of(
     config: ModelConfig, labels: Sequence[str] = ("ham", "spam"), pooling: str = "last_real", max_tokens: int = 20
 ) -> SequenceClassifier:
@@ -117,6 +137,12 @@ def language_task(batch_size: int = 4, micro_batch_size: int = 4, seed: int = 0,
 
 def pretraining() -> tuple[LanguageModel, LanguageTask]:
     return tiny_gpt(dropout=0.2), language_task(4, 2)
+
+
+def llama_pretraining() -> tuple[LanguageModel, LanguageTask]:
+    model = new_model(llama_config(dropout=0.2))
+    model.initialise(torch_generator(0, "initialise"))
+    return model, language_task(4, 2)
 
 
 def lora_classification() -> tuple[SequenceClassifier, ClassificationTask]:

@@ -31,8 +31,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a @ b of matrices (..., n, k) and (..., k, m), without gradients where numerics are portable."""
-    return openblas_matmul(a, b) if uses_openblas(a, b) else a @ b
+    """Compute a @ b of matrices (..., n, k) and (..., k, m), their leading dimensions being equal."""
+    if not uses_openblas(a, b):
+        return a @ b
+    out: Tensor = _Matmul.apply(a, b)  # type: ignore[no-untyped-call]
+    return out
 
 
 def openblas_matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -41,6 +44,20 @@ def openblas_matmul(a: Tensor, b: Tensor) -> Tensor:
     with np.errstate(all="ignore"):  # an overflow is infinity, as in torch
         np.matmul(_array(a), _array(b), out=out.numpy())
     return out
+
+
+class _Matmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return openblas_matmul(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        (grad,) = output_grads
+        needs_a, needs_b = ctx.needs_input_grad
+        return openblas_matmul(grad, b.mT) if needs_a else None, openblas_matmul(a.mT, grad) if needs_b else None
 
 
 class _Linear(torch.autograd.Function):

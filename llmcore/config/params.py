@@ -29,6 +29,14 @@ def _auto_or_number(value: object) -> object:
     return value
 
 
+def _all_linear_or_names(value: object) -> object:
+    if value != ALL_LINEAR and not (isinstance(value, list) and value and all(isinstance(x, str) and x for x in value)):
+        raise PydanticCustomError("targets", f"must be {ALL_LINEAR!r} or a valid list of names of linear layers")
+    return value
+
+
+ALL_LINEAR = "all-linear"  # peft's word for every linear layer of the blocks
+
 # Beyond these, torch, NumPy or the C libraries overflow, or a run would never end.
 LARGEST = 10**9
 LARGEST_SEED = 2**63 - 1
@@ -118,18 +126,30 @@ class SampleParams(Section):
 
 
 class ModelParams(Section):
+    kind: Literal["gpt2", "llama"]
     context_length: Dimension
     n_layer: Dimension
     n_head: Dimension
     n_embd: Dimension
     dropout: Probability
-    qkv_bias: Bool
     tied_head: Bool
+    qkv_bias: Bool  # kind gpt2
+    n_kv_head: Dimension  # kind llama: heads of keys and values
+    intermediate_size: Dimension  # kind llama: width of the MLP
+    rope_theta: PositiveFloat  # kind llama
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelParams":
+    def _heads_fit(self) -> "ModelParams":
+        problems = []
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}; correct either")
+            problems.append(f"n_embd must be a multiple of n_head ({self.n_head}), got {self.n_embd}; correct either")
+        elif self.kind == "llama" and self.n_embd // self.n_head % 2:
+            rule = f"must give each of n_head ({self.n_head}) heads an even number of features"
+            problems.append(f"n_embd {rule}, got {self.n_embd}; correct either")
+        if self.kind == "llama" and self.n_head % self.n_kv_head:
+            problems.append(f"n_kv_head must divide n_head ({self.n_head}), got {self.n_kv_head}; correct either")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -213,7 +233,8 @@ class LoraParams(Section):
     alpha: PositiveFloat
     scaling: Literal["alpha/rank", "alpha", "rslora"]
     dropout: Probability
-    targets: Annotated[list[Name], Field(min_length=1)]  # names of linear layers of the base's blocks
+    # linear layers of the base's blocks
+    targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_all_linear_or_names)]
 
 
 class ClassifierParams(TrainingParams):

@@ -35,6 +35,7 @@ class Architecture:
     classifier: str
     config_to_json: Callable[[ModelConfig, int], dict[str, Any]]
     config_from_json: Callable[[Mapping[str, Any], str], ModelConfig]
+    config_from_params: Callable[[Mapping[str, Any], int], ModelConfig]  # the section `model`, the vocabulary's size
     tensors: Mapping[str, StoredTensor]
     tied_to: str  # the tensor that a tied head shares
     layer_pattern: str  # finds the number of a layer in a name

@@ -22,6 +22,7 @@ class Layout(NamedTuple):
 
     positions: Tensor  # (T,) or (B, T)
     mask: Tensor | None = None  # (B, 1, T, S), True where a token may look
+    rotation: Tensor | None = None  # (2, B or 1, 1, T, D / 2): cosine and sine, where positions turn queries and keys
 
 
 def layout_of(ids: Tensor, cache: Cache | None = None, segments: Tensor | None = None) -> Layout:
@@ -52,6 +53,13 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, m
 
     `mask` (B, 1, T, S), True where a query may look, replaces the causal one.
     """
+    groups, one_query = key.shape[1], query.shape[2] == 1
+    if one_query and groups < query.shape[1] and not uses_openblas(query, key, value):
+        # the queries that share a head of keys, as one head's queries: no copy of the cache
+        folded = query.view(len(query), groups, -1, query.shape[3])  # (B, G, H / G, D)
+        found = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, dropout_p=dropout)
+        return found.flatten(1, 2)[:, :, None]  # (B, H, 1, D)
+    key, value = repeat_heads(key, query.shape[1]), repeat_heads(value, query.shape[1])
     if uses_openblas(query, key, value):
         out: Tensor = _BlockedAttention.apply(query, key, value, dropout, mask)  # type: ignore[no-untyped-call]
         return out
@@ -128,17 +136,24 @@ def _block_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Define attention step by step: scores, mask, softmax, dropout, weighted sum.
 
-    query (B, H, T, D), key and value (B, H, S, D) -> (B, H, T, D). Book: chapter 3.5. This is what
-    `fused_attention` must equal, and what the attention maps show; the model runs the fused form.
+    query (B, H, T, D), key and value (B, G, S, D) -> (B, H, T, D). Book: chapter 3.5. This is what
+    `fused_attention` must equal, and what the attention maps show; the model runs the fused form. With fewer heads
+    of keys and values than of queries, G < H, each serves H / G neighbouring heads of queries.
     """
-    return matmul(F.dropout(attention_weights(query, key), dropout), value)
+    return matmul(F.dropout(attention_weights(query, key), dropout), repeat_heads(value, query.shape[1]))
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
     """Return how much each position gathers from which: (B, H, T, S), rows sum to 1, the future is 0."""
-    scores = matmul(query, key.mT) / math.sqrt(query.shape[-1])  # (B, H, T, S)
+    scores = matmul(query, repeat_heads(key, query.shape[1]).mT) / math.sqrt(query.shape[-1])  # (B, H, T, S)
     mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
     return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+
+
+def repeat_heads(x: Tensor, n_head: int) -> Tensor:
+    """Repeat each head of keys or values for the heads of queries that it serves: (B, G, S, D) -> (B, H, S, D)."""
+    groups = x.shape[1]
+    return x if groups == n_head else x[:, :, None].expand(-1, -1, n_head // groups, -1, -1).flatten(1, 2)
 
 
 def causal_mask(time: int, seen: int, device: torch.device) -> Tensor:

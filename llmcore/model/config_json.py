@@ -1,5 +1,6 @@
 """Reading config.json: each value is checked by one rule, and an error names the key."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,13 @@ def positive_integer(values: Mapping[str, Any], key: str, source: str) -> int:
     if type(value) is not int or value <= 0:  # a bool is an int, too
         raise UserError(f"{source}: {key} must be a positive integer, got {value!r}; restore the file")
     return value
+
+
+def positive_number(values: Mapping[str, Any], key: str, source: str) -> float:
+    value = values.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise UserError(f"{source}: {key} must be a positive number, got {value!r}; restore the file")
+    return float(value)
 
 
 def flag(values: Mapping[str, Any], key: str, source: str, *, default: bool) -> bool:

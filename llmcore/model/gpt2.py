@@ -245,6 +245,12 @@ def config_from_json(values: Mapping[str, Any], source: str) -> GPT2Config:
     return config
 
 
+def config_from_params(values: Mapping[str, Any], vocab_size: int) -> GPT2Config:
+    """Return the config of a model that is pretrained here."""
+    keys = ("context_length", "n_layer", "n_head", "n_embd", "dropout", "qkv_bias", "tied_head")
+    return GPT2Config(vocab_size=vocab_size, **{key: values[key] for key in keys})
+
+
 def zero_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the biases that GPT-2's form has and a model without QKV bias has not: stored as zeros."""
     assert isinstance(config, GPT2Config)
@@ -261,6 +267,7 @@ ARCHITECTURE = Architecture(
     classifier="GPT2ForSequenceClassification",
     config_to_json=config_to_json,
     config_from_json=config_from_json,
+    config_from_params=config_from_params,
     tensors=TENSORS,
     # the attention mask, which some checkpoints store
     ignored_tensors=frozenset({"transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"}),

@@ -1,11 +1,13 @@
-"""Every architecture, by config.json's `model_type`. A new one is a file with an `ARCHITECTURE`, and a line here."""
+"""Every architecture, by config.json's `model_type`. A new one is a file with its entry, named here."""
 
 from llmcore.base.errors import UserError
-from llmcore.model import gpt2
+from llmcore.model import gpt2, llama_family
 from llmcore.model.architecture import Architecture
 from llmcore.model.transformer import LanguageModel, ModelConfig
 
-ARCHITECTURES: dict[str, Architecture] = {entry.model_type: entry for entry in (gpt2.ARCHITECTURE,)}
+ARCHITECTURES: dict[str, Architecture] = {
+    entry.model_type: entry for entry in (gpt2.ARCHITECTURE, *llama_family.ARCHITECTURES)
+}
 
 
 def architecture(model_type: object, source: str = "model_type") -> Architecture:

@@ -34,13 +34,9 @@ class ModelConfig:
     tied_head: bool
 
     @property
-    def n_kv_head(self) -> int:
-        """The number of heads of keys and values."""
-        return self.n_head
-
-    @property
-    def head_size(self) -> int:
-        return self.n_embd // self.n_head
+    def key_value_shape(self) -> tuple[int, int]:
+        """How many heads of keys and values a layer has, and their size."""
+        return self.n_head, self.n_embd // self.n_head
 
 
 class Block(Protocol):
@@ -79,6 +75,10 @@ class Transformer(nn.Module):
         """Return what enters the first block: ids (B, T), positions (T,) or (B, T) -> (B, T, C)."""
         raise NotImplementedError
 
+    def prepared(self, layout: Layout) -> Layout:
+        """Return the layout with what all blocks need to know of the positions."""
+        return layout
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial weights from `generator`."""
         raise NotImplementedError
@@ -105,7 +105,7 @@ class Transformer(nn.Module):
 
     def forward_from(self, x: Tensor, n_blocks: int) -> Tensor:
         """Continue with what left the first `n_blocks`: (B, T, C) -> (B, T, C)."""
-        layout = Layout(torch.arange(x.shape[1], device=x.device))
+        layout = self.prepared(Layout(torch.arange(x.shape[1], device=x.device)))
         for block in self.blocks[n_blocks:]:
             x = block(x, layout)
         hidden: Tensor = self.final_norm(x)
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         self.config = replace(self.config, context_length=context_length)
 
     def _enter(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> tuple[Tensor, Layout]:
-        layout = layout_of(ids, cache, segments)
+        layout = self.prepared(layout_of(ids, cache, segments))
         seen = 0 if cache is None or cache.starts is not None else cache.seen_tokens
         assert seen + ids.shape[1] <= self.config.context_length, "the text is longer than the context"
         return self.embed(ids, layout.positions), layout
@@ -189,9 +189,9 @@ class LanguageModel(TransformerWithHead):
 
     def new_cache(self, rows: int, max_tokens: int) -> Cache:
         """Return an empty key-value cache for `rows` texts of at most `max_tokens`."""
-        config = self.config
-        shape = (rows, config.n_kv_head, max_tokens, config.head_size)
-        return Cache.empty(n_layer=config.n_layer, shape=shape, like=next(self.body.parameters()))
+        heads, size = self.config.key_value_shape
+        like = next(self.body.parameters())
+        return Cache.empty(n_layer=self.config.n_layer, shape=(rows, heads, max_tokens, size), like=like)
 
     @torch.no_grad()
     def crop_context(self, context_length: int) -> None:
@@ -207,7 +207,7 @@ class LanguageModel(TransformerWithHead):
     @torch.no_grad()
     def attention_maps(self, ids: Tensor) -> Tensor:
         """Return every head's attention weights on `ids` (B, T), in evaluation mode: (L, B, H, T, T)."""
-        layout = layout_of(ids)
+        layout = self.body.prepared(layout_of(ids))
         states = self.body.hidden_states(ids)
         blocks = cast(Iterable[Block], self.body.blocks)
         return torch.stack([block.attention_weights(x, layout) for block, x in zip(blocks, states, strict=False)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl, write_csv, write_jsonl
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import ClassifierParams, InstructParams, Params
+from llmcore.config.params import ALL_LINEAR, ClassifierParams, InstructParams, Params
 from llmcore.config.read import read_params
 from llmcore.generate.open import open_language_model
 from llmcore.model.adapter import save_adapter
@@ -93,18 +93,24 @@ def finetune(
 def choose_parameters(model: TransformerWithHead, section: ClassifierParams | InstructParams, seed: int) -> None:
     """Train what `trainable` names: low-rank updates of some layers, parts of the model, or all of it."""
     if section.trainable == "lora":
-        check_lora_targets(section.lora.targets, architecture(model.config.model_type).lora_targets)
-        apply_lora(model, **section.lora.model_dump(), generator=torch_generator(seed, "lora"))
+        numbers = section.lora.model_dump(exclude={"targets"})
+        targets = lora_targets(section.lora.targets, architecture(model.config.model_type).lora_targets)
+        apply_lora(model, targets, **numbers, generator=torch_generator(seed, "lora"))
         train_only_lora(model, also=["score."])
     elif isinstance(model, SequenceClassifier):
         set_trainable(model, section.trainable)
 
 
-def check_lora_targets(targets: Sequence[str], known: Sequence[str]) -> None:
-    """UserError for a target that the base's architecture does not have."""
+def lora_targets(targets: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Return the names of the layers that get an update; UserError for one that the base does not have."""
+    if targets == ALL_LINEAR:
+        return known
     for target in targets:
         if target not in known:
-            raise UserError(f"lora.targets must be among {', '.join(known)}, got {target!r}; correct it")
+            raise UserError(
+                f"lora.targets must be {ALL_LINEAR} or among {', '.join(known)}, got {target!r}; correct it"
+            )
+    return targets
 
 
 def check_length(key: str, max_tokens: int, context_length: int) -> None:

@@ -23,30 +23,35 @@ from llmcore.base.numerics import settle_numerics
 settle_numerics({numerics!r}, "fp32", "cpu")
 import torch
 torch.set_num_threads(1)
-from tiny import CPU, instruction_tuning, lora_classification, pretraining, training
+from tiny import CPU, instruction_tuning, llama_pretraining, lora_classification, pretraining, training
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.llama import LlamaConfig
+from llmcore.model.rotary import Rotary
 from llmcore.model.registry import new_model
 from llmcore.train.history import History
 from llmcore.train.loop import fit
 
 digest = hashlib.sha256()
-for make, optimizer in ((pretraining, "adamw"), (lora_classification, "adamw"), (instruction_tuning, "muon")):
+for make, optimizer in ((pretraining, "adamw"), (lora_classification, "adamw"), (instruction_tuning, "muon"),
+                        (llama_pretraining, "muon")):
     model, task = make()
     history = History()
     fit(model, task, training(optimizer=optimizer), seed=1, compute=CPU, callback=history)
     for tensor in model.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     digest.update(repr(history.steps + history.evaluations).encode())
-generator = torch.Generator().manual_seed(0)
-model = new_model(GPT2Config(vocab_size=1000, context_length=301, n_layer=2, n_head=4, n_embd=128, dropout=0.1,
-                             qkv_bias=True, tied_head=True))
-model.initialise(generator)
-for length in (300, 193, 64, 5, 1):
-    ids = torch.randint(0, 1000, (2, length + 1), generator=generator)
-    model(ids[:, :-1], targets=ids[:, 1:]).backward()
-    digest.update(model(ids).detach().softmax(-1).numpy().tobytes())
-for parameter in model.parameters():
-    digest.update(parameter.grad.numpy().tobytes())
+shape = dict(vocab_size=1000, context_length=301, n_layer=2, n_head=4, n_embd=128, dropout=0.1, tied_head=True)
+llama = dict(n_kv_head=2, head_size=32, intermediate_size=300, norm_eps=1e-5, rotary=Rotary(10_000.0))
+for config in (GPT2Config(**shape, qkv_bias=True), LlamaConfig(**shape, **llama)):
+    generator = torch.Generator().manual_seed(0)
+    model = new_model(config)
+    model.initialise(generator)
+    for length in (300, 193, 64, 5, 1):
+        ids = torch.randint(0, 1000, (2, length + 1), generator=generator)
+        model(ids[:, :-1], targets=ids[:, 1:]).backward()
+        digest.update(model(ids).detach().softmax(-1).numpy().tobytes())
+    for parameter in model.parameters():
+        digest.update(parameter.grad.numpy().tobytes())
 print(torch.backends.cpu.get_cpu_capability(), digest.hexdigest())
 """
 

@@ -97,6 +97,7 @@ RULES = [
     ("model.n_layer", 4.0, "must be a valid integer"),
     ("model.dropout", 1.0, "must be less than 1"),
     ("model.dropout", -0.1, "must be greater than or equal to 0"),
+    ("model.kind", "bert", "must be 'gpt2' or 'llama'"),
     ("model.qkv_bias", 1, "must be a valid boolean"),
     ("model.tied_head", "yes", "must be a valid boolean"),
     ("pretrain.epochs", 0.0, "must be greater than 0"),
@@ -116,8 +117,8 @@ RULES = [
     ("classifier.trainable", "some", "must be 'lora', 'last_block', 'head' or 'all'"),
     ("classifier.pooling", "mean", "must be 'last_real' or 'last_position'"),
     ("classifier.lora.rank", 0, "must be greater than 0"),
-    ("classifier.lora.targets", [], "must have at least 1 item"),
-    ("classifier.lora.targets", "attn.c_attn", "must be a valid list"),
+    ("classifier.lora.targets", [], "must be 'all-linear' or a valid list of names"),
+    ("classifier.lora.targets", "attn.c_attn", "must be 'all-linear' or a valid list of names"),
     ("instruct.trainable", "head", "must be 'lora' or 'all'"),
     ("instruct.mask", "input", "must be 'none', 'instruction' or 'instruction+input'"),
     ("evaluate_classifier.confidence", 1.0, "must be less than or equal to 0.999999"),
@@ -224,12 +225,23 @@ def test_an_old_key_is_an_error_that_gives_the_new_name(section: str, old: str) 
     assert problems(changed(**{f"{path}__{old}": value}))[-1].endswith(f"is now called {section}.{new}; rename it")
 
 
+def test_the_heads_of_a_llama_must_fit() -> None:
+    problem = "model.n_kv_head must divide n_head (4), got 3; correct either"
+    assert problems(changed(model__kind="llama", model__n_kv_head=3)) == [problem]
+    assert problems(changed(model__kind="llama", model__n_embd=12)) == [
+        "model.n_embd must give each of n_head (4) heads an even number of features, got 12; correct either"
+    ]
+    check_params(changed(model__n_kv_head=3))  # kind gpt2 has none
+
+
 def test_lora_targets_are_names_that_the_architecture_checks() -> None:
     """The schema does not know the layers of a model; `apply_lora` refuses a name that none has."""
     params = check_params(changed(classifier__lora__targets=["self_attn.q_proj"]))
     assert params.classifier.lora.targets == ["self_attn.q_proj"]
     [line] = problems(changed(classifier__lora__targets=[""]))
-    assert line == "classifier.lora.targets.0 must have at least 1 character, got ''; correct the value"
+    assert line.startswith(
+        "classifier.lora.targets must be 'all-linear' or a valid list of names of linear layers, got"
+    )
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -21,6 +21,32 @@ def test_fused_attention_equals_explicit_attention_in_values_and_gradients(time,
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_kv_head", [1, 2, 3])
+@pytest.mark.parametrize(("time", "seen"), [(7, 7), (1, 7), (3, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # the first goes through the portable matmuls
+def test_heads_of_keys_serve_their_groups_of_queries(n_kv_head, time, seen, dtype):
+    generator = torch.Generator().manual_seed(3)
+    query = torch.randn(2, 6, time, 4, generator=generator, dtype=dtype, requires_grad=True)
+    key, value = (
+        torch.randn(2, n_kv_head, seen, 4, generator=generator, dtype=dtype, requires_grad=True) for _ in range(2)
+    )
+    inputs = (query, key, value)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    wide_key, wide_value = (tensor.repeat_interleave(6 // n_kv_head, dim=1) for tensor in exact[1:])
+    expected = explicit_attention(exact[0], wide_key, wide_value, 0.0)
+    seed = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    outcomes = [explicit_attention(query, key, value, 0.0), fused_attention(query, key, value, 0.0)]
+    atol = 1e-5 if dtype == torch.float32 else 1e-12
+    for outcome in outcomes:
+        torch.testing.assert_close(outcome.double(), expected, rtol=0, atol=atol)
+        for found, wanted in zip(
+            torch.autograd.grad(outcome, inputs, seed.to(dtype), retain_graph=True),
+            torch.autograd.grad(expected, exact, seed, retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(found.double(), wanted, rtol=0, atol=atol)
+
+
 def test_explicit_attention_equals_a_loop_over_positions():
     generator = torch.Generator().manual_seed(2)
     query, key, value = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)

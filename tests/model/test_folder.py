@@ -104,8 +104,8 @@ def test_the_undamaged_folder_loads(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "llama"}, "model_type must be 'gpt2', got 'llama'"),
-        ({"model_type": None}, "model_type must be 'gpt2', got None"),
+        ({"model_type": "bert"}, "model_type must be 'gpt2', 'llama', 'mistral', 'qwen2', 'qwen3', got 'bert'"),
+        ({"model_type": None}, "model_type must be 'gpt2', 'llama', 'mistral', 'qwen2', 'qwen3', got None"),
         ({"activation_function": "gelu"}, "activation_function must be 'gelu_new', got 'gelu'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx must be False, got True"),
         ({"scale_attn_weights": False}, "scale_attn_weights must be True, got False"),

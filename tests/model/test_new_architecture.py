@@ -38,7 +38,7 @@ from llmcore.train.loop import fit
 class ToyConfig(ModelConfig):
     model_type: ClassVar[str] = "toy"
     transformer_name: ClassVar[str] = "model"
-    n_kv_head = property(lambda self: 1)
+    key_value_shape = property(lambda self: (1, self.n_embd // self.n_head))
 
 
 class ToyBlock(nn.Module):
@@ -47,7 +47,7 @@ class ToyBlock(nn.Module):
         self.n_head = config.n_head
         self.norm = nn.RMSNorm(config.n_embd)
         self.query = Linear(config.n_embd, config.n_embd, bias=False)
-        self.key_value = Linear(config.n_embd, 2 * config.head_size, bias=False)
+        self.key_value = Linear(config.n_embd, 2 * config.key_value_shape[1], bias=False)
         self.up = Linear(config.n_embd, 2 * config.n_embd, bias=False)
         self.down = Linear(3 * config.n_embd, config.n_embd, bias=False)
 
@@ -101,6 +101,7 @@ TOY = Architecture(
     classifier="ToyForSequenceClassification",
     config_to_json=lambda config, end_of_text: {"model_type": "toy", **asdict(config)},
     config_from_json=lambda values, source: ToyConfig(*(values[field.name] for field in fields(ToyConfig))),
+    config_from_params=lambda values, vocab_size: ToyConfig(vocab_size, **values),
     tensors=TENSORS,
     tied_to="model.embed_tokens.weight",
     layer_pattern=r"\.layers\.\d+\.",
