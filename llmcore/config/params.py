@@ -105,9 +105,23 @@ class SourcesParams(Section):
     tokenizer: TokenizerSource
 
 
+RAW_WEIGHTS = Path("data/raw/weights")  # what weights.download writes to
+PublishedWeights = Literal[  # a test compares these names with the table of downloads
+    "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+    "smollm2-135m",
+    "smollm2-135m-instruct",
+    "smollm2-135m-instruct-q4",
+    "smollm2-360m",
+    "qwen3-0.6b",
+]
+
+
 class WeightsParams(Section):
-    download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
-    path: QuotedPath  # model folder that load_gpt2 reads
+    download: list[PublishedWeights]
+    path: QuotedPath  # model folder or .gguf file that load_gpt2 reads
     context_length: NonNegativeInt  # positions that load_gpt2 keeps; 0 keeps all
 
 
@@ -340,9 +354,10 @@ class Params(Section):
         if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
             rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
             problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
-        published = Path(self.weights.path)
-        if published.parent == Path("data/raw/weights") and published.name not in self.weights.download:
-            rule = f"must name {published.name!r} when weights.path is {self.weights.path!r}"
+        parts = Path(self.weights.path).parts
+        published = parts[len(RAW_WEIGHTS.parts)] if RAW_WEIGHTS in Path(self.weights.path).parents else None
+        if published and published not in self.weights.download:
+            rule = f"must name {published!r} when weights.path is {self.weights.path!r}"
             problems.append(f"weights.download {rule}, got {self.weights.download!r}; add it")
         if problems:
             raise ValueError("\n".join(problems))

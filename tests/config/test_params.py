@@ -188,7 +188,8 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
         ),
         (
             {"weights__download": ["gpt2", "gpt3"]},
-            "weights.download.1 must be 'gpt2', 'gpt2-medium', 'gpt2-large' or 'gpt2-xl', got 'gpt3'; "
+            "weights.download.1 must be 'gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'smollm2-135m', "
+            "'smollm2-135m-instruct', 'smollm2-135m-instruct-q4', 'smollm2-360m' or 'qwen3-0.6b', got 'gpt3'; "
             "correct the value",
         ),
         ({"model": 3}, "model must be a mapping of keys, got 3; correct it, e.g. from presets/quickstart.yaml"),
