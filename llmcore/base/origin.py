@@ -40,5 +40,9 @@ def read_source(folder: str | Path) -> Source:
     card = read_bytes(readme).decode("utf-8", errors="replace") if readme.is_file() else ""
     card = normalise_input(card)
     front_matter = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
-    stated = re.search(r"^license: *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else None
-    return Source("local", stated[1].strip("\"'") if stated else NOT_STATED)
+    stated = dict(
+        re.findall(r"^(license(?:_name)?): *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else []
+    )
+    licence = stated.get("license", NOT_STATED).strip("\"'")
+    named = stated.get("license_name") if licence == "other" else None  # the hub's word for one that it has no name for
+    return Source("local", (named or licence).strip("\"'"))
