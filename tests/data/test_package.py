@@ -159,11 +159,12 @@ def test_progress_shows_the_package(offline: Path, tmp_path: Path, capsys: pytes
 
 
 class Index(ThreadingHTTPServer):
-    """A package index that sends half of the wheel, and the rest once `released` is set."""
+    """A package index that sends half of the wheel to the first who asks, and the rest once `released` is set."""
 
     def __init__(self, wheel: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.wheel = wheel
+        self.asked = 0
         self.released = threading.Event()
         self.daemon_threads = True
 
@@ -180,7 +181,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2])
         self.wfile.flush()
-        if is_wheel:
+        self.server.asked += is_wheel
+        if is_wheel and self.server.asked == 1:
             self.server.released.wait(60)
         self.wfile.write(body[len(body) // 2 :])
 
@@ -217,8 +219,8 @@ def test_a_run_killed_half_way_leaves_nothing_that_disturbs_the_next(
     running.wait()
     assert not (tmp_path / "out").exists()
     assert files_in(tmp_path)  # half a wheel
-    index.released.set()  # and pip, which was not killed, goes on
     get(tmp_path)
+    index.released.set()  # and pip, which was not killed, goes on
     assert (tmp_path / "out" / FILE.name).read_bytes() == CONTENT
     assert files_in(tmp_path) == [FILE.name]
 
