@@ -7,7 +7,7 @@ from llmcore.base.files import fresh_folder, sha256_folder, write_json
 from llmcore.base.project import project_root
 from llmcore.config.read import read_params
 from llmcore.data.download import Fetched, RemoteFile, fetch
-from llmcore.data.published import write_raw_weights
+from llmcore.data.pretrained import write_raw_weights
 from llmcore.tracking.run import tracked_run
 
 

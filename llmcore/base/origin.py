@@ -24,12 +24,13 @@ def write_source(folder: str | Path, source: Source) -> None:
 
 
 def read_source(folder: str | Path) -> Source:
-    """Return the source of a folder; a folder that names none is `local`, with a licence NOT_STATED.
+    """Return the source of a folder, or of that of a file; one that names none is `local`, with a licence NOT_STATED.
 
     Models made here have it in `origin.json`, prepared data in `source.json`, downloads in `meta.json`.
     Of other models the licence is read from the front matter of README.md.
     """
     folder = Path(folder)
+    folder = folder.parent if folder.is_file() else folder
     for name in ("origin.json", SOURCE_FILE, "meta.json"):
         values = read_json(folder / name) if (folder / name).is_file() else None
         values = values.get("source", values) if isinstance(values, dict) else None
@@ -39,5 +40,9 @@ def read_source(folder: str | Path) -> Source:
     card = read_bytes(readme).decode("utf-8", errors="replace") if readme.is_file() else ""
     card = normalise_input(card)
     front_matter = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
-    stated = re.search(r"^license: *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else None
-    return Source("local", stated[1].strip("\"'") if stated else NOT_STATED)
+    stated = dict(
+        re.findall(r"^(license(?:_name)?): *(\S.*?) *$", front_matter[1], re.MULTILINE) if front_matter else []
+    )
+    licence = stated.get("license", NOT_STATED).strip("\"'")
+    named = stated.get("license_name") if licence == "other" else None  # the hub's word for one that it has no name for
+    return Source("local", (named or licence).strip("\"'"))

