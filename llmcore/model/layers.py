@@ -25,6 +25,12 @@ class Linear(nn.Linear):
         return out
 
 
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """Return the type in which x is multiplied: autocast's where it is enabled."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def onednn_takes(input: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN computes this matmul as exactly as torch's default, and numerics are not portable."""
     is_fp32_on_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (input, weight))

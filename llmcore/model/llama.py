@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from llmcore.model.attention import Layout, attention_weights, fused_attention
 from llmcore.model.cache import LayerCache
-from llmcore.model.layers import Embedding, Linear
+from llmcore.model.layers import Embedding, Linear, matmul_dtype
 from llmcore.model.rotary import Rotary, rotate, rotation
 from llmcore.model.transformer import ModelConfig, Transformer
 
@@ -55,7 +55,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         normed = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
+        # products follow: rounded here once, and not by each of them
+        return (self.weight * normed).to(matmul_dtype(x))
 
 
 class GroupedQueryAttention(nn.Module):

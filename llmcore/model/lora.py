@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmcore.base.errors import UserError
 from llmcore.base.matmul import linear, matmul
-from llmcore.model.layers import Linear
+from llmcore.model.layers import Linear, matmul_dtype
 
 
 def update_scale(scaling: str, alpha: float, rank: int) -> float:
@@ -44,8 +44,9 @@ class LoRALinear(Linear):
         self.train(base.training)  # a layer put into a model in evaluation mode must not drop inputs
 
     def forward(self, input: Tensor) -> Tensor:
-        dropped = F.dropout(input, self.dropout, self.training)
-        return super().forward(input) + self.scale * linear(linear(dropped, self.lora_a), self.lora_b)
+        input = input.to(matmul_dtype(input))  # once for the two products
+        down = linear(F.dropout(input, self.dropout, self.training), self.lora_a)  # (..., rank)
+        return super().forward(input) + linear(self.scale * down, self.lora_b)
 
     def merged_weight(self) -> Tensor:
         """Return W + scale * B A."""

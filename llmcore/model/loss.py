@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmcore.base.matmul import matmul
+from llmcore.model.layers import matmul_dtype
 
 IGNORE_INDEX = -100  # a target that gives no loss: torch's default
 MAX_LOGITS_BYTES = 2**27  # of a chunk
@@ -25,7 +26,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     autocast the matmuls are computed in its precision, the loss in fp32.
     """
     device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    dtype = matmul_dtype(weight)
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
             loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, dtype)  # type: ignore[no-untyped-call]
