@@ -174,7 +174,7 @@ class PretrainParams(TrainingParams):
 class SpamParams(Section):
     text_column: Name
     label_column: Name
-    split: Literal["grouped", "book"]
+    split: Literal["grouped", "files", "book"]
     balance: Literal["none", "undersample"]
     val_fraction: Fraction
     test_fraction: Fraction
@@ -316,6 +316,9 @@ class Params(Section):
         if self.tokenizer.kind == "given" and self.sources.tokenizer.kind == "none":
             rule = "must name a vocabulary when tokenizer.kind is 'given', got 'none'"
             problems.append(f"sources.tokenizer.kind {rule}; set it to gpt2 or local")
+        if self.spam.split == "files" and self.sources.spam.kind != "local":
+            rule = "must be 'local' when spam.split is 'files'"
+            problems.append(f"sources.spam.kind {rule}, got {self.sources.spam.kind!r}; correct either")
         parts = Path(self.weights.path).parts
         published = parts[len(RAW_WEIGHTS.parts)] if RAW_WEIGHTS in Path(self.weights.path).parents else None
         if published and published not in self.weights.download:

@@ -21,6 +21,7 @@ from llmcore.data.reading import (
     read_documents,
     read_table,
     read_text,
+    split_tables,
     text_files,
 )
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
@@ -48,9 +49,7 @@ def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int,
     else:
         licence = LOCAL_LICENCE
         texts, left_out = text_files(path)
-        if left_out:
-            shown = ", ".join(left_out[:MAX_SHOWN_NAMES]) + (", ..." if len(left_out) > MAX_SHOWN_NAMES else "")
-            print(f"{path}: {len(left_out)} left out, only its .txt files are read: {shown}")
+        _report_left_out(path, left_out, ".txt files")
         files = [_entry(file) for file in texts]
         documents = [{"text": text} for file in texts for text in read_documents(file)]
     write_jsonl(folder / DOCUMENTS_FILE, documents)
@@ -59,7 +58,10 @@ def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int,
 
 
 def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
-    """Write a table of messages: `rows` of the world (messages.csv), SMSSpamCollection, or the user's file."""
+    """Write labelled texts: `rows` of the world (messages.csv), SMSSpamCollection, or the user's table.
+
+    Of a folder of the user's the tables train, test and, where it has one, val.
+    """
     if kind == "world":
         from llmcore.data.world.messages import write_messages
 
@@ -71,9 +73,22 @@ def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fe
         entry = remote_entry(SMS_SPAM, fetch(SMS_SPAM, file))
         count = len(read_table(file, quoting=False))
         return _write_table_meta(folder, kind, file, SMS_SPAM.licence, rows=count, url=entry["url"])
+    if path.is_dir():
+        return _write_split_tables(folder, kind, path)
     suffix = check_suffix(_own_file(path, "sources.spam.path"), TABLE_SUFFIXES, "sources.spam.path")
     count = len(read_table(path))
     return _write_table_meta(folder, kind, _copy(path, folder / f"messages{suffix}"), LOCAL_LICENCE, rows=count)
+
+
+def _write_split_tables(folder: Path, kind: str, path: Path) -> Meta:
+    tables, left_out = split_tables(path)
+    _report_left_out(path, left_out, "tables train, val and test")
+    files = []
+    for split, table in tables.items():
+        copy = _copy(table, folder / f"{split}{table.suffix.lower()}")
+        files.append({"split": split, **_entry(copy), "rows": len(read_table(copy))})
+    totals = {key: sum(entry[key] for entry in files) for key in ("bytes", "rows")}
+    return write_meta(folder, kind, LOCAL_LICENCE, files=files, **totals)
 
 
 def write_raw_instructions(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
@@ -123,6 +138,12 @@ def _write_table_meta(folder: Path, kind: str, file: Path, licence: str, *, rows
     return write_meta(
         folder, kind, licence, file=file.name, bytes=entry["bytes"], sha256=entry["sha256"], rows=rows, url=url
     )
+
+
+def _report_left_out(path: Path, names: list[str], read: str) -> None:
+    if names:
+        shown = ", ".join(names[:MAX_SHOWN_NAMES]) + (", ..." if len(names) > MAX_SHOWN_NAMES else "")
+        print(f"{path}: {len(names)} left out, only its {read} are read: {shown}")
 
 
 def _own_file(path: Path, key: str) -> Path:

@@ -24,6 +24,7 @@ ALPACA_SUFFIXES = (".json", ".jsonl")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ALPACA_TEXTS = ("instruction", "input", "output", "kind", "split")  # what is used of a row, beside `checkable`
 CHAT_KEYS = ("conversations", "conversation", "messages")  # of a row that holds a whole chat
+SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}  # of a table -> its split
 SMS_COLUMNS = ["label", "text"]  # the SMS Spam Collection has neither header nor suffix
 
 
@@ -60,6 +61,31 @@ def text_files(path: Path) -> tuple[list[Path], list[str]]:
             f"{path}: must contain at least one .txt file, found none; add one or correct sources.text.path"
         )
     return files, [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry not in files]
+
+
+def split_tables(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the tables of a folder's splits, train, val if there is one, test, and the names of what else it has.
+
+    A table is named after its split, as on the Hugging Face hub: `train.csv`, `validation.jsonl`, `test.tsv`.
+    UserError if train or test has no table, or a split has two.
+    """
+    with read_errors(folder):
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    tables: dict[str, Path] = {}
+    rest = []
+    for entry in entries:
+        split = SPLIT_NAMES.get(entry.stem.lower())
+        if split is None or entry.suffix.lower() not in TABLE_SUFFIXES or not entry.is_file():
+            rest.append(f"{entry.name}/" if entry.is_dir() else entry.name)
+        elif split in tables:
+            raise UserError(f"{entry}: {split} must be one table, {tables[split].name} is one too; remove either")
+        else:
+            tables[split] = entry
+    for split in ("train", "test"):
+        if split not in tables:
+            rule = f"a folder must have the tables train and test (.csv, .tsv or .jsonl), got no {split}"
+            raise UserError(f"{folder}: {rule}; add it, or name one table in sources.spam.path")
+    return {split: tables[split] for split in ("train", "val", "test") if split in tables}, rest
 
 
 def read_documents(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Labelled messages: from a raw table to train, val and test. Any number of classes, not only spam and ham."""
+"""Labelled texts: from raw tables to train, val and test. Any number of classes, not only spam and ham."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +17,8 @@ from llmcore.data.split import SPLITS, SplitParams, normalise_message, split_gro
 if TYPE_CHECKING:
     import pandas as pd
 
+Parts = tuple[dict[str, "pd.DataFrame"], dict[str, int]]  # rows by split, counts of what was read
+
 BOOK_SEED = 123
 BOOK_FRACTIONS = (0.1, 0.2)  # val, test
 
@@ -33,11 +35,25 @@ class MessageParams(SplitParams, Protocol):
 
 
 def prepare_messages(raw: Path, meta: Mapping[str, Any], params: MessageParams, seed: int) -> Prepared[LabelledRow]:
-    """Read the table that `meta`, the meta.json of the folder `raw`, names; divide its rows and audit the splits.
+    """Read the tables that `meta`, the meta.json of the folder `raw`, names; divide the rows and audit the splits.
 
-    The columns' names in `params` are those of a table of the user's own. UserError if the table, a row or
-    the split is not usable.
+    The columns' names in `params` are those of the user's own tables. UserError if a table, a row or the split is
+    not usable.
     """
+    if ("files" in meta) != (params.split == "files"):
+        rule = "must be 'files' exactly when sources.spam.path is a folder of train and test tables"
+        raise UserError(f"spam.split: {rule}, got {params.split!r}; correct either")
+    read = _read_files if params.split == "files" else _read_and_split
+    parts, counts = read(raw, meta, params, seed)
+    splits = {name: [_row(record) for record in part.to_dict("records")] for name, part in parts.items()}
+    entries = {name: [_entry(row) for row in rows] for name, rows in splits.items()}
+    audit = audit_splits(entries)
+    classes = class_counts(entries)
+    metrics = audit.metrics | counts | {"rows": sum(map(len, splits.values())), "classes": len(classes["train"])}
+    return Prepared(splits, audit, classes, metrics)
+
+
+def _read_and_split(raw: Path, meta: Mapping[str, Any], params: MessageParams, seed: int) -> Parts:
     kind = meta["kind"]
     # The book reads its file with pandas' default quoting, which joins rows: two messages are lost.
     columns = (params.text_column, params.label_column) if kind == "local" else ("text", "label")
@@ -46,15 +62,53 @@ def prepare_messages(raw: Path, meta: Mapping[str, Any], params: MessageParams, 
     check_counts(raw / META_FILE, meta, rows=len(unquoted))
     frame, empty_rows = messages(table, *columns, ["p_spam"] if kind == "world" else [])
     parts = split_messages(frame, params.split, params.balance, params.val_fraction, params.test_fraction, seed)
-    splits = {name: [_row(record) for record in part.to_dict("records")] for name, part in parts.items()}
-    entries = {name: [_entry(row) for row in rows] for name, rows in splits.items()}
-    audit = audit_splits(entries)
-    classes = class_counts(entries)
-    counts = {"read_rows": len(table), "empty_rows": empty_rows, "rows": sum(map(len, splits.values()))}
-    metrics = audit.metrics | counts | {"classes": len(classes["train"])}
-    if kind == "sms-spam":
-        metrics["swallowed_rows"] = len(unquoted) - len(table)
-    return Prepared(splits, audit, classes, metrics)
+    counts = {"read_rows": len(table), "empty_rows": empty_rows}
+    return parts, counts | ({"swallowed_rows": len(unquoted) - len(table)} if kind == "sms-spam" else {})
+
+
+def _read_files(raw: Path, meta: Mapping[str, Any], params: MessageParams, seed: int) -> Parts:
+    """Return the splits that come with the data; rows never move between them, and `balance` cuts train alone."""
+    columns = (params.text_column, params.label_column)
+    parts = {}
+    counts = {"read_rows": 0, "empty_rows": 0}
+    for file in meta["files"]:
+        table = read_table(raw / file["name"], columns=columns)
+        check_counts(raw / META_FILE, file, rows=len(table))
+        min_classes = 2 if file["split"] == "train" else 1
+        try:
+            parts[file["split"]], empty_rows = messages(table, *columns, min_classes=min_classes)
+        except UserError as error:
+            raise UserError(f"{file['name']}: {error}") from None
+        counts["read_rows"] += len(table)
+        counts["empty_rows"] += empty_rows
+    _check_known_classes(parts)
+    if params.balance == "undersample":
+        parts["train"] = _undersample(parts["train"], seed)
+    if "val" not in parts:
+        parts |= _split_off_val(parts["train"], params.val_fraction, seed)
+    untested = set(parts["train"]["label"]) - set(parts["test"]["label"])
+    return {name: parts[name] for name in SPLITS}, counts | {"untested_classes": len(untested)}
+
+
+def _check_known_classes(parts: Mapping[str, "pd.DataFrame"]) -> None:
+    """UserError for a class that only val or test has: no classifier can learn it."""
+    known = set(parts["train"]["label"])
+    for name, part in parts.items():
+        if unknown := sorted(set(part["label"]) - known):
+            rule = f"class {unknown[0]!r} of {name} must be in train too"
+            more = f" ({len(unknown)} classes are not)" if len(unknown) > 1 else ""
+            raise UserError(f"spam.split: {rule}{more}; add rows of it to train, or remove those in {name}")
+
+
+def _split_off_val(frame: "pd.DataFrame", fraction: float, seed: int) -> dict[str, "pd.DataFrame"]:
+    """Divide training rows into train and val; a class of one group of equal texts stays in train."""
+    keys = [normalise_message(text) for text in frame["text"]]
+    names = split_groups(keys, list(frame["label"]), fraction, 0, seed)
+    parts = {name: frame[[found == name for found in names]] for name in ("train", "val")}
+    if parts["val"].empty:
+        rule = f"must leave a row for validation, got {fraction} of {len(frame)} training rows"
+        raise UserError(f"spam.val_fraction: {rule}; raise it, or add a table val")
+    return parts
 
 
 def _row(record: Mapping[Any, Any]) -> LabelledRow:
@@ -69,12 +123,12 @@ def _entry(row: LabelledRow) -> Entry:
 
 
 def messages(
-    table: "pd.DataFrame", text_column: str, label_column: str, keep: Sequence[str] = ()
+    table: "pd.DataFrame", text_column: str, label_column: str, keep: Sequence[str] = (), min_classes: int = 2
 ) -> tuple["pd.DataFrame", int]:
     """Return the columns text, label and `keep` of a table of strings, and the number of rows without text.
 
     Rows without text are left out; white space around labels is removed. UserError for a missing column, a
-    row without a label, a table without text, or fewer than two classes.
+    row without a label, a table without text, or fewer than `min_classes`, at most two.
     """
     for key, column in (("spam.text_column", text_column), ("spam.label_column", label_column)):
         if column not in table.columns:
@@ -93,7 +147,7 @@ def messages(
     labels = sorted(set(frame["label"]))
     if odd := [label for label in labels if not is_label(label)]:
         raise UserError(f"spam.label_column: a class must have no control character, got {odd[0]!r}; rename the class")
-    if len(labels) < 2:
+    if len(labels) < min_classes:
         raise UserError(
             f"spam.label_column: {label_column!r} must have two classes or more, got only {labels[0]!r}; add rows"
         )

@@ -42,9 +42,10 @@ def split_groups(
     most of its rows. The groups of a stratum are shuffled, sorted by size, largest first, and given one by
     one to the split with the lowest (rows + group size - 0.5) / fraction. That is the Sainte-Laguë method
     with rows as seats; it keeps large groups from all going to train and from overfilling a small split.
-    The last groups go to splits that would otherwise be empty.
+    The last groups go to splits that would otherwise be empty. A split with fraction 0 gets no rows.
     """
-    fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    asked = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    fractions = {split: fraction for split, fraction in asked.items() if fraction}
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)

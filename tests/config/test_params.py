@@ -111,7 +111,7 @@ RULES = [
     ("pretrain.sample_top_p", 0.0, "must be greater than 0"),
     ("pretrain.sample_top_p", 1.1, "must be less than or equal to 1"),
     ("pretrain.sample_prompt", 5, "must be a valid string"),
-    ("spam.split", "random", "must be 'grouped' or 'book'"),
+    ("spam.split", "random", "must be 'grouped', 'files' or 'book'"),
     ("spam.balance", "oversample", "must be 'none' or 'undersample'"),
     ("instructions.split", "random", "must be 'given', 'grouped' or 'book'"),
     ("classifier.trainable", "some", "must be 'lora', 'last_block', 'head' or 'all'"),
@@ -190,6 +190,10 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
             {"weights__download": ["gpt2"], "weights__path": "data/raw/weights/smollm2-135m-instruct-q4/model.gguf"},
             "weights.download must name 'smollm2-135m-instruct-q4' when weights.path is "
             "'data/raw/weights/smollm2-135m-instruct-q4/model.gguf', got ['gpt2']; add it",
+        ),
+        (
+            {"spam__split": "files", "sources__spam__kind": "world"},
+            "sources.spam.kind must be 'local' when spam.split is 'files', got 'world'; correct either",
         ),
         (
             {"weights__download": ["gpt2", "gpt3"]},
