@@ -1,5 +1,6 @@
 """Evaluation of a classifier on test rows: scores with intervals, baselines, and its most confident errors."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,9 @@ import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
-from llmcore.evaluate.baselines import lookup_answers, most_frequent, tfidf_predictions
+from llmcore.evaluate.baselines import choose_tfidf, lookup_answers, most_frequent, tfidf_predictions
 from llmcore.evaluate.compare import compare_correctness
-from llmcore.evaluate.metric_names import interval_ends, prefixed
+from llmcore.evaluate.metric_names import class_metric, interval_ends, is_of_class, prefixed
 from llmcore.evaluate.scores import (
     Uncertainty,
     classification_intervals,
@@ -21,6 +22,7 @@ from llmcore.evaluate.scores import (
 
 MAX_LISTED_ERRORS = 100
 MAX_LISTED_LABELS = 10  # in an error's text
+MAX_MEASURED_CLASSES = 10  # of the metrics; the numbers of more classes stand in the table of classes alone
 MAX_PROBABILITY_COLUMNS = 20  # of a prediction; with more classes only those of its two classes are written
 
 
@@ -28,24 +30,27 @@ MAX_PROBABILITY_COLUMNS = 20  # of a prediction; with more classes only those of
 class ClassifierResults:
     """`metrics` is flat. `predictions` has one row per test row; `errors` are the most confident wrong ones.
 
-    `models` compares the classifier with its baselines, one row per model.
+    `models` compares the classifier with its baselines, one row per model; `classes` has one row per class, that with
+    the lowest F1 first.
     """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     errors: list[dict[str, Any]]
     models: list[dict[str, Any]]
+    classes: list[dict[str, Any]]
 
 
 def evaluate_classifier(
     train: Sequence[LabelledRow],
+    val: Sequence[LabelledRow],
     test: Sequence[LabelledRow],
     labels: Sequence[str],
     probabilities: np.ndarray,
     key: Callable[[str], str],
     uncertainty: Uncertainty,
 ) -> ClassifierResults:
-    """Evaluate the predictions for `test`, and what simple baselines learn from `train`.
+    """Evaluate the predictions for `test`, and what simple baselines learn from `train`, TF-IDF tuned on `val`.
 
     `probabilities` is (test rows, labels). `key` normalises a text: a test row leaks if a training text has
     the same key. If some rows leak, the metrics `leak_free_...` are those of the others. UserError if a test row
@@ -57,7 +62,7 @@ def evaluate_classifier(
         known = ", ".join([*map(repr, labels[:MAX_LISTED_LABELS]), *["..."] * (len(labels) > MAX_LISTED_LABELS)])
         raise UserError(f"test rows: label must be one of {known}, got {unknown[0]!r}; train on rows with this label")
     predicted = [labels[index] for index in probabilities.argmax(-1)]
-    baselines = baseline_predictions([row["text"] for row in train], [row["label"] for row in train], texts)
+    baselines, choice = baseline_predictions(train, val, texts)
     train_keys = {key(row["text"]) for row in train}
     leak_free = [row for row, text in enumerate(texts) if key(text) not in train_keys]
 
@@ -71,11 +76,17 @@ def evaluate_classifier(
             **compare_with_baselines(actual_of, predicted_of, baselines_of, labels, uncertainty),
         }
 
-    metrics = metrics_of(range(len(test))) | {"leaked_rows": len(test) - len(leak_free)} | best_possible_accuracy(test)
+    metrics = metrics_of(range(len(test))) | choice | {"leaked_rows": len(test) - len(leak_free)}
+    metrics |= best_possible_accuracy(test)
     if 0 < len(leak_free) < len(test):
         metrics |= {prefixed("leak_free_", name): value for name, value in metrics_of(leak_free).items()}
     predictions = prediction_rows(texts, actual, predicted, labels, probabilities)
-    return ClassifierResults(metrics, predictions, most_confident_errors(predictions), models_table(metrics, baselines))
+    errors = most_confident_errors(predictions)
+    models = models_table(metrics, baselines)
+    classes = classes_table(metrics, labels, Counter(actual))
+    if len(labels) > MAX_MEASURED_CLASSES:
+        metrics = {name: value for name, value in metrics.items() if not is_of_class(name)}
+    return ClassifierResults(metrics, predictions, errors, models, classes)
 
 
 def scores_with_intervals(
@@ -111,18 +122,22 @@ def binary_ranking(
 
 
 def baseline_predictions(
-    train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str]
-) -> dict[str, list[str]]:
-    """Return the classes that each baseline predicts for the test texts.
+    train: Sequence[LabelledRow], val: Sequence[LabelledRow], test_texts: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Return the classes that each baseline predicts for the test texts, and what validation chose for TF-IDF.
 
     `majority` always predicts the most frequent class of training; `lookup` repeats the label of an equal
     training text, or else predicts the majority; `tfidf` is a linear classifier of word counts.
     """
-    return {
-        "majority": [most_frequent(train_labels)] * len(test_texts),
-        "lookup": lookup_answers(train_texts, train_labels, test_texts),
-        "tfidf": tfidf_predictions(train_texts, train_labels, test_texts),
+    texts = [row["text"] for row in train]
+    labels = [row["label"] for row in train]
+    choice = choose_tfidf([(train, val)])
+    predictions = {
+        "majority": [most_frequent(labels)] * len(test_texts),
+        "lookup": lookup_answers(texts, labels, test_texts),
+        "tfidf": tfidf_predictions(train, test_texts, choice),
     }
+    return predictions, {"tfidf_c": choice.c, "tfidf_max_ngram": choice.max_ngram}
 
 
 def compare_with_baselines(
@@ -231,3 +246,13 @@ def models_table(metrics: Mapping[str, float], baselines: Mapping[str, Any]) -> 
     keys = [f"{score}{end}" for score in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
     prefixes = {"model": ""} | {name: f"{name}_" for name in baselines}
     return [{"model": name} | {key: metrics[prefix + key] for key in keys} for name, prefix in prefixes.items()]
+
+
+def classes_table(metrics: Mapping[str, float], labels: Sequence[str], rows: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return `class`, test `rows`, and F1, precision and recall with their intervals; the lowest F1 first."""
+    keys = [f"{score}{end}" for score in ("f1", "precision", "recall") for end in ("", "_low", "_high")]
+    table: list[dict[str, Any]] = [
+        {"class": label, "rows": rows[label]} | {key: metrics[class_metric(label, key)] for key in keys}
+        for label in labels
+    ]
+    return sorted(table, key=lambda row: (row["f1"], row["class"]))

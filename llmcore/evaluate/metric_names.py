@@ -22,6 +22,11 @@ def class_metric(label: str, metric: str) -> str:
     return f"class/{escape(label)}/{metric}"
 
 
+def is_of_class(name: str) -> bool:
+    """Return whether a metric is that of a class."""
+    return name.startswith("class/")
+
+
 def kind_metric(kind: str, metric: str) -> str:
     """Return the name of a metric of a kind of instruction: `("who has", "accuracy") -> "kind/who has/accuracy"`."""
     return f"kind/{escape(kind)}/{metric}"

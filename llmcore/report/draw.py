@@ -79,6 +79,14 @@ def draw_confusion(stage: str, metrics: Metrics, table: Path, plots: Path) -> No
         figures.confused_pairs(plots / "confused_pairs.png", counts, labels)
 
 
+def draw_classes(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:
+    rows = [
+        {key: value if key in ("class", "rows") else float(value) for key, value in row.items()}
+        for row in read_csv(table)
+    ]
+    figures.class_scores(plots / "classes.png", rows)
+
+
 def write_audit_page(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:
     write_text(plots / "audit.html", audit_page(PAGE_TITLES[stage], read_json(table)))
 
@@ -95,6 +103,7 @@ DRAWN: dict[str, Callable[[str, Metrics, Path, Path], None]] = {  # the file of 
     "sample_tokens.csv": draw_token_probabilities,
     "attention.csv": draw_attention,
     "predictions.csv": draw_confusion,
+    "classes.csv": draw_classes,
     "audit.json": write_audit_page,
     "card.json": write_card,
 }

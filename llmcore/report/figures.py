@@ -190,6 +190,24 @@ def confused_pairs(path: str | Path, counts: Any, names: Sequence[str]) -> None:
         axes.grid(visible=False, axis="y")
 
 
+def class_scores(path: str | Path, classes: Sequence[Mapping[str, Any]]) -> None:
+    """Draw F1 of the MAX_PAIRS classes that have the lowest, with its interval; `classes` is sorted by it.
+
+    A row has `class`, `rows`, `f1`, `f1_low`, `f1_high`.
+    """
+    shown = classes[:MAX_PAIRS]
+    part = "" if len(shown) == len(classes) else f": the lowest {len(shown)} of {len(classes)}"
+    about = "F1 with its interval; beside the name the number of test rows"
+    with drawing(path, (8, 1.3 + 0.27 * len(shown))) as figure:
+        axes = figure.add_subplot(title=f"F1 of each class{part}", xlabel=about, xlim=(0, 1))
+        for place, row in enumerate(shown):
+            axes.plot([row["f1_low"], row["f1_high"]], [place, place], color=GREY, lw=1.2)
+            axes.plot(row["f1"], place, color=BLUE, marker="o", markersize=6)
+        labels = [f"{short(row['class'], 32)} ({row['rows']})" for row in shown]
+        axes.set_yticks(range(len(shown)), labels, size=9)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+
+
 def length_histogram(
     path: str | Path, lengths: Mapping[str, Sequence[int]], *, limit: int | None = None, unit: str = "tokens"
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
+from llmcore.evaluate.baselines import MAX_NGRAMS, REGULARISATIONS
 from llmcore.evaluate.classification import (
     MAX_LISTED_ERRORS,
     ClassifierResults,
@@ -38,11 +39,15 @@ def rows(texts: list[str], labels: list[str], **extra: float) -> list[LabelledRo
     ]
 
 
+TRAIN = rows(TRAIN_TEXTS, TRAIN_LABELS)
+VAL = rows(["you win", "me at home"], ["spam", "ham"])
+
+
 def evaluate(test: list[LabelledRow], names: list[str] = NAMES) -> ClassifierResults:
     """Evaluate a classifier that finds spam 0.75 likely in the first row and 0.25 in all others."""
     probabilities = np.full((len(test), 2), [0.75, 0.25])
     probabilities[0] = [0.25, 0.75]
-    return evaluate_classifier(rows(TRAIN_TEXTS, TRAIN_LABELS), test, names, probabilities, str.casefold, uncertainty())
+    return evaluate_classifier(TRAIN, VAL, test, names, probabilities, str.casefold, uncertainty())
 
 
 def test_results_have_metrics_predictions_errors_and_models() -> None:
@@ -53,6 +58,29 @@ def test_results_have_metrics_predictions_errors_and_models() -> None:
     assert results.predictions[0] == first
     assert [error["text"] for error in results.errors] == ["home"]
     assert [row["model"] for row in results.models] == ["model", "majority", "lookup", "tfidf"]
+
+
+def test_the_classes_are_in_one_table_the_lowest_f1_first() -> None:
+    first, second = evaluate(rows(TEST_TEXTS, TEST_LABELS)).classes
+    assert (first["class"], first["rows"], second["class"], second["rows"]) == ("ham", 1, "spam", 2)
+    assert (first["f1"], second["f1"]) == pytest.approx((2 / 3, 2 / 3))
+    assert (second["precision"], second["recall"]) == (1.0, 0.5)
+    assert second["recall_low"] < 0.5 < second["recall_high"]
+
+
+@pytest.mark.parametrize(("n_classes", "are_metrics"), [(10, True), (11, False)])
+def test_the_metrics_have_numbers_of_at_most_ten_classes(n_classes: int, are_metrics: bool) -> None:
+    names = [f"class {number:02}" for number in range(n_classes)]
+    test = rows(names, names)
+    results = evaluate_classifier(test, test, test, names, np.eye(n_classes), str.casefold, uncertainty())
+    assert any(name.startswith("class/") for name in results.metrics) == are_metrics
+    assert len(results.classes) == n_classes
+
+
+def test_what_validation_chose_for_tfidf_is_a_metric() -> None:
+    metrics = evaluate(rows(TEST_TEXTS, TEST_LABELS)).metrics
+    assert metrics["tfidf_c"] in REGULARISATIONS
+    assert metrics["tfidf_max_ngram"] in MAX_NGRAMS
 
 
 def test_rows_with_a_training_key_are_leaks_and_the_others_are_scored_again() -> None:
@@ -81,14 +109,14 @@ def test_a_label_that_the_classifier_does_not_know_is_an_error() -> None:
 
 
 def test_each_baseline_predicts_in_its_way() -> None:
-    baselines = baseline_predictions(TRAIN_TEXTS, TRAIN_LABELS, TEST_TEXTS)
+    baselines, _ = baseline_predictions(TRAIN, VAL, TEST_TEXTS)
     assert baselines["majority"] == ["ham", "ham", "ham"]
     assert baselines["lookup"] == ["spam", "ham", "ham"]
     assert baselines["tfidf"][:2] == ["spam", "ham"]
 
 
 def test_model_and_baselines_are_in_one_table() -> None:
-    baselines = baseline_predictions(TRAIN_TEXTS, TRAIN_LABELS, TEST_TEXTS)
+    baselines, _ = baseline_predictions(TRAIN, VAL, TEST_TEXTS)
     predicted = TEST_LABELS
     metrics = scores_with_intervals(TEST_LABELS, predicted, NAMES, uncertainty())
     metrics |= compare_with_baselines(TEST_LABELS, predicted, baselines, NAMES, uncertainty())

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from mlflow.utils import validation
 
 from llmcore.base.rows import AnswerRow
-from llmcore.evaluate import metric_names
+from llmcore.evaluate import classification, metric_names
 from llmcore.evaluate.answers import answer_scores
-from llmcore.evaluate.classification import evaluate_classifier
 from llmcore.evaluate.scores import Uncertainty, classification_intervals, classification_metrics, confusion_counts
 from llmcore.tracking import mlflow_store
 
@@ -100,11 +99,17 @@ def test_no_label_takes_the_name_of_another_metric() -> None:
     assert metrics["class/risk/recall_low"] not in (0.0, 1.0)
 
 
-def test_an_evaluation_has_every_metric_of_every_label_also_those_of_the_leak_free_rows() -> None:
+def test_an_evaluation_has_every_metric_of_every_label_also_those_of_the_leak_free_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classification, "MAX_MEASURED_CLASSES", len(HARD_LABELS))
     test: Any = [{"text": f"text {number}", "label": label} for number, label in enumerate(HARD_LABELS)]
     probabilities = np.eye(len(HARD_LABELS))
     train = [*test[:20], {"text": "other", "label": "risk"}]
-    metrics = evaluate_classifier(train, test, HARD_LABELS, probabilities, str.casefold, uncertainty()).metrics
+    results = classification.evaluate_classifier(
+        train, test, test, HARD_LABELS, probabilities, str.casefold, uncertainty()
+    )
+    metrics = results.metrics
     of_classes = [name for name in metrics if name.startswith("class/")]
     assert len(of_classes) == 2 * 9 * len(HARD_LABELS)
     for label in HARD_LABELS:

@@ -69,6 +69,18 @@ def test_predictions_are_drawn_as_a_confusion_matrix(tmp_path: Path, draw: Calla
     assert (tmp_path / "plots/confusion.png").read_bytes() != first
 
 
+def test_of_many_classes_those_with_the_lowest_f1_are_drawn(tmp_path: Path, draw: Callable[[str], set[str]]) -> None:
+    def write(last_f1: float) -> bytes:
+        scores = [n / 150 for n in range(149)] + [last_f1]
+        rows = [{"class": f"c{n}", "rows": 30, "f1": f1, "f1_low": f1, "f1_high": 1} for n, f1 in enumerate(scores)]
+        write_csv(tmp_path / "tables/classes.csv", sorted(rows, key=lambda row: row["f1"]))
+        assert draw("evaluate_classifier") == {"classes.png"}
+        return (tmp_path / "plots/classes.png").read_bytes()
+
+    assert write(0.98) == write(0.99)  # a class with a high F1 is not shown
+    assert write(0.05) != write(0.99)
+
+
 def test_files_of_an_earlier_drawing_go_away(tmp_path: Path, draw: Callable[[str], set[str]]) -> None:
     write_text(tmp_path / "plots/old.png", "old")
     (tmp_path / "tables").mkdir()
@@ -86,5 +98,6 @@ def test_drawing_the_same_tables_twice_gives_the_same_bytes(tmp_path: Path, draw
 
 
 def test_every_table_that_is_drawn_is_tested_here_or_with_the_audit_page() -> None:
-    tested = {"steps.csv", "lengths.csv", "batch.jsonl", "sample_tokens.csv", "attention.csv", "predictions.csv"}
+    tested = {"steps.csv", "lengths.csv", "batch.jsonl", "sample_tokens.csv", "attention.csv"}
+    tested |= {"predictions.csv", "classes.csv"}
     assert set(DRAWN) == tested | {"audit.json", "card.json"}
