@@ -51,7 +51,7 @@ MODEL_KINDS = {
         folder="models/classifier",
         stage="finetune_classifier",
         title="Text classifier",
-        text="A transformer with a linear head, fine-tuned to classify short messages. "
+        text="A transformer with a linear head, fine-tuned to classify texts. "
         "The class is read at the last token that is not padding.",
         task="text-classification",
         opened_by="AutoModelForSequenceClassification",

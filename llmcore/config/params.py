@@ -172,6 +172,8 @@ class PretrainParams(TrainingParams):
 
 
 class SpamParams(Section):
+    """Texts with classes of any kind; the section has its name from the first example."""
+
     text_column: Name
     label_column: Name
     split: Literal["grouped", "files", "book"]
@@ -217,7 +219,7 @@ class ClassifierParams(TrainingParams):
     trainable: Literal["lora", "last_block", "head", "all"]
     pooling: Literal["last_real", "last_position"]
     class_weights: Literal["none", "balanced"]
-    max_tokens: PositiveInt  # longer messages are cut; at most the base's context
+    max_tokens: PositiveInt  # longer texts are cut; at most the base's context
     dropout: Probability
     lora: LoraParams
 

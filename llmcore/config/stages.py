@@ -60,14 +60,14 @@ STAGES = {
         "finetune-classifier",
         ("seed", "classifier", "compute"),
         ("trained_parameters", "steps", "val/loss", "val/accuracy"),
-        "{trained_parameters:,} parameters trained on {train_rows:,} messages: {val/accuracy:.1%} of the validation "
-        "messages are classified correctly.",
+        "{trained_parameters:,} parameters trained on {train_rows:,} texts: {val/accuracy:.1%} of the validation "
+        "texts are classified correctly.",
     ),
     "evaluate_classifier": Stage(
         "evaluate-classifier",
         ("seed", "evaluate_classifier", "compute"),
         ("rows", "accuracy", "macro_f1", *BASELINES, *LEAKS),
-        "{accuracy:.1%} [{accuracy_low:.1%}, {accuracy_high:.1%}] of {rows:,} test messages are classified correctly; "
+        "{accuracy:.1%} [{accuracy_low:.1%}, {accuracy_high:.1%}] of {rows:,} test texts are classified correctly; "
         "TF-IDF reaches {tfidf_accuracy:.1%}.",
     ),
     "finetune_instruct": Stage(
@@ -89,7 +89,7 @@ STAGES = {
         (),  # the ledger logs all of params.yaml
         (),
         "One state of the pipeline: {pretrain/val/nats_per_byte:.4f} nats per byte, {evaluate_classifier/accuracy:.1%} "
-        "of messages, {evaluate_instruct/exact_match:.1%} of instructions.",
+        "of texts, {evaluate_instruct/exact_match:.1%} of instructions.",
     ),
 }
 

@@ -157,9 +157,9 @@ def messages(
 def split_messages(
     frame: "pd.DataFrame", split: str, balance: str, val_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, "pd.DataFrame"]:
-    """Balance the classes, then divide the messages into train, val and test.
+    """Balance the classes, then divide the texts into train, val and test.
 
-    `grouped` keeps messages that differ only in case, spacing or numbers in one split, and gives every
+    `grouped` keeps texts that differ only in case, spacing or numbers in one split, and gives every
     split the same shares of classes, as far as that allows; rows keep their order. `book` is the split of
     *Build a Large Language Model (From Scratch)*, chapter 6, leaks included. UserError if a class has too
     few rows to be in every split.
@@ -193,7 +193,7 @@ def _check_classes(frame: "pd.DataFrame", parts: dict[str, "pd.DataFrame"]) -> N
             if label not in set(part["label"]):
                 raise UserError(
                     f"spam.split: class {label!r} must be in every split, but none of its {rows} rows is in {name} "
-                    f"(equal messages share a split); add different messages, or merge or remove the class"
+                    f"(equal texts share a split); add different texts, or merge or remove the class"
                 )
 
 

@@ -163,23 +163,32 @@ def compare_with_baselines(
     return metrics | {"gain_over_tfidf": gain.difference} | interval
 
 
-def against_tfidf(metrics: Mapping[str, float]) -> str:
-    """Return one sentence: whether the classifier beats word counts; empty if `metrics` has no comparison.
+def beats_tfidf(metrics: Mapping[str, float]) -> bool:
+    """Return whether the classifier is shown to beat word counts.
 
-    Where test rows leaked from training, the leak-free rows decide.
+    Where test rows leaked from training, the leak-free rows decide. KeyError if `metrics` has no comparison.
     """
-    prefix = "leak_free_" if "leak_free_gain_over_tfidf" in metrics else ""
+    return metrics[f"{_deciding(metrics)}gain_over_tfidf_low"] > 0
+
+
+def _deciding(metrics: Mapping[str, float]) -> str:
+    return "leak_free_" if "leak_free_gain_over_tfidf" in metrics else ""
+
+
+def against_tfidf(metrics: Mapping[str, float]) -> str:
+    """Return one sentence: whether the classifier beats word counts; empty if `metrics` has no comparison."""
+    prefix = _deciding(metrics)
     if f"{prefix}gain_over_tfidf" not in metrics:
         return ""
     gain, low, high = (metrics[f"{prefix}gain_over_tfidf{end}"] for end in ("", "_low", "_high"))
-    if low > 0:
+    if beats_tfidf(metrics):
         verdict = "beats"
     elif high < 0:
         verdict = "loses to"
     else:
         verdict = "does not beat" if gain <= 0 else "is not shown to beat"
     where = " on the leak-free rows" if prefix else ""
-    numbers = f"{gain:+.1%} of messages classified correctly [{low:+.1%}, {high:+.1%}]"
+    numbers = f"{gain:+.1%} of texts classified correctly [{low:+.1%}, {high:+.1%}]"
     return f"The classifier {verdict} word counts (TF-IDF){where}: {numbers}."
 
 

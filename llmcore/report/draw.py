@@ -13,7 +13,7 @@ from llmcore.report.audit_page import audit_page
 from llmcore.report.card import model_card
 
 Metrics = Mapping[str, Any]
-PAGE_TITLES = {"prepare_spam": "Messages", "prepare_instructions": "Instructions"}
+PAGE_TITLES = {"prepare_spam": "Texts and classes", "prepare_instructions": "Instructions"}
 
 
 def draw_report(stage: str, metrics: Metrics, tables: Path, plots: Path) -> None:
@@ -33,7 +33,7 @@ def draw_steps(stage: str, metrics: Metrics, table: Path, plots: Path) -> None:
         steps,
         evaluations,
         floor=metrics.get("floor_nats_per_token"),
-        unit="nats per message" if stage == "finetune_classifier" else "nats per token",
+        unit="nats per text" if stage == "finetune_classifier" else "nats per token",
         bytes_per_token=per_token / per_byte if per_token and per_byte else None,
     )
     figures.learning_rate(plots / "lr.png", steps)

@@ -13,7 +13,7 @@ from llmcore.base.files import read_bytes, read_csv, read_json, read_jsonl, read
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.stages import STAGES, report_folder
 from llmcore.evaluate.answers import is_checkable, kind_of
-from llmcore.evaluate.classification import against_tfidf
+from llmcore.evaluate.classification import against_tfidf, beats_tfidf
 from llmcore.evaluate.metric_names import intervals
 
 WIDTH = 98
@@ -35,16 +35,18 @@ def summary(root: str | Path = ".") -> str:
     `<metric>_high` are shown as the interval of `<metric>`. The seed of params.yaml draws the examples.
     """
     reports = Path(root) / "reports"
-    seed = _seed(Path(root))
+    params = _params(Path(root))
+    seed = _seed(params)
     parts = [
         _heading("Results"),
         *_results(reports),
         _heading("The pretrained model writes"),
         *_sample(reports / "pretrain/tables/sample.txt"),
-        _heading("The classifier sorts messages of the test, each with the share right of its class"),
-        *_messages(reports / "evaluate_classifier/tables/predictions.csv", numpy_generator(seed, "messages shown")),
+        _heading("The classifier sorts texts of the test, each with the share right of its class"),
+        *_classified(reports / "evaluate_classifier/tables/predictions.csv", numpy_generator(seed, "messages shown")),
         _heading("The instruction model answers the test, each with the share right of its kind"),
         *_answers(reports / "evaluate_instruct/tables/answers.jsonl", numpy_generator(seed, "answers shown")),
+        *_better_than_tfidf(reports / "evaluate_classifier/metrics.json", params),
         _heading("Next"),
         "  make ui                            compare the runs in MLflow, in the browser",
         "  dvc metrics diff, dvc plots diff   compare with the last commit",
@@ -128,8 +130,8 @@ def _sample(file: Path) -> Iterator[str]:
     yield from _indented(text)
 
 
-def _messages(file: Path, generator: np.random.Generator) -> Iterator[str]:
-    """Show a message of each of some classes, and what the classifier makes of it."""
+def _classified(file: Path, generator: np.random.Generator) -> Iterator[str]:
+    """Show a text of each of some classes, and what the classifier makes of it."""
     if not file.is_file():
         yield _not_built("evaluate_classifier")
         return
@@ -223,12 +225,44 @@ def _name(label: str | None) -> str:
     return "all" if label is None else textwrap.shorten(_flat_text(label), 40, placeholder="...") or repr(label)
 
 
-def _seed(root: Path) -> int:
-    """Return the seed of params.yaml, 0 where it cannot be read: the last screen never fails for it."""
+def _better_than_tfidf(file: Path, params: Mapping[str, Any]) -> Iterator[str]:
+    """Say what to try, with the commands, where the classifier is not shown to beat word counts."""
+    if (
+        not file.is_file()
+        or not against_tfidf(metrics := _metrics(file, "evaluate_classifier"))
+        or beats_tfidf(metrics)
+    ):
+        return
+    yield _heading("Word counts are not beaten: what to try")
+    own = _at(params, "sources", "spam", "kind") == "local"
+    if not str(_at(params, "weights", "path")).startswith("data/raw/weights/"):
+        yield f"  llmcore preset {'classify-own' if own else 'smollm2-sms':<20}a base that has read the web: SmolLM2"
+    epochs = _at(params, "classifier", "epochs")
+    longer = f"{2 * epochs:g}" if isinstance(epochs, int | float) else "more"
+    yield f"  classifier.epochs: {longer:<16}in params.yaml: train longer"
+    yield "  weights.path: FOLDER               in params.yaml: a larger base, or one of your own language"
+    yield "  dvc repro evaluate_classifier      then train and test the classifier again"
+    yield "  errors it is surest of, often wrong labels: reports/evaluate_classifier/tables/errors.csv"
+
+
+def _params(root: Path) -> Mapping[str, Any]:
+    """Return params.yaml unchecked, empty where it cannot be read: the last screen never fails for it."""
     try:
-        seed = read_yaml(root / "params.yaml")["seed"]
-    except (UserError, OSError, KeyError, TypeError):
-        return 0
+        params = read_yaml(root / "params.yaml")
+    except (UserError, OSError):
+        return {}
+    return params if isinstance(params, dict) else {}
+
+
+def _at(params: Any, *keys: str) -> Any:
+    """Return the value at a path of keys, None where there is none."""
+    for key in keys:
+        params = params.get(key) if isinstance(params, dict) else None
+    return params
+
+
+def _seed(params: Mapping[str, Any]) -> int:
+    seed = _at(params, "seed")
     return seed if isinstance(seed, int) else 0
 
 

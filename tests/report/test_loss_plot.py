@@ -69,7 +69,7 @@ def test_every_plot_of_a_loss_names_its_unit_and_template() -> None:
     losses = {name: plot[name] for plot in plots for name in plot if "loss" in name}
     assert len(losses) == 3
     for name, plot in losses.items():
-        unit = "nats per message" if name.startswith("Classifier") else "nats per token"
+        unit = "nats per text" if name.startswith("Classifier") else "nats per token"
         assert unit in name
         assert unit in plot["y_label"]
         assert (TEMPLATES / f"{plot['template']}.json").is_file()

@@ -8,6 +8,8 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import write_csv, write_json, write_jsonl, write_text
 from llmcore.report.summary import summary
 
+METRICS_FILE = "reports/evaluate_classifier/metrics.json"
+
 
 @pytest.fixture
 def built(tmp_path) -> Path:
@@ -66,6 +68,37 @@ def test_lines_fit_a_terminal_and_hold_no_control_character(built):
     assert max(len(line) for line in lines) <= 100
     assert len(lines) <= 60
     assert all(line.isprintable() for line in lines)
+
+
+GAIN = {"gain_over_tfidf": -0.01, "gain_over_tfidf_low": -0.02, "gain_over_tfidf_high": 0.01}
+
+
+def test_where_word_counts_are_not_beaten_the_commands_to_try_are_shown(built: Path) -> None:
+    write_text(built / "params.yaml", "weights: {path: models/pretrain}\nclassifier: {epochs: 3}\n")
+    write_json(built / METRICS_FILE, GAIN)
+    text = summary(built)
+    for advice in ("llmcore preset smollm2-sms ", "classifier.epochs: 6 ", "dvc repro evaluate_classifier "):
+        assert advice in text
+    assert max(map(len, text.splitlines())) <= 100
+    write_json(built / METRICS_FILE, {name: value + 0.1 for name, value in GAIN.items()})
+    assert "what to try" not in summary(built)
+
+
+def test_the_advice_knows_own_data_and_a_downloaded_base(built: Path) -> None:
+    write_json(built / METRICS_FILE, GAIN)
+    write_text(built / "params.yaml", "sources: {spam: {kind: local}}\n")
+    assert "llmcore preset classify-own " in summary(built)
+    write_text(built / "params.yaml", "weights: {path: data/raw/weights/smollm2-135m}\n")
+    assert "llmcore preset" not in summary(built)
+
+
+@pytest.mark.parametrize(
+    "params", ["[]", "weights: 3\nclassifier: []\nsources: {spam: x}", "{", "classifier: {epochs: x}"]
+)
+def test_the_advice_needs_no_readable_params(built: Path, params: str) -> None:
+    write_json(built / METRICS_FILE, GAIN)
+    write_text(built / "params.yaml", params)
+    assert "classifier.epochs: more " in summary(built)
 
 
 def test_what_is_not_built_is_listed_with_its_command(tmp_path):
