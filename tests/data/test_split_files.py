@@ -134,11 +134,13 @@ def test_a_class_that_only_train_has_is_kept_and_counted(own: Path, prepare: Pre
 
 def test_undersampling_cuts_the_training_rows_alone(own: Path, prepare: Prepare) -> None:
     write(own / "train.csv", [*rows(1, 21), *rows(40, 60, ["rate"])])
-    write(own / "val.csv", rows(25, 27, ["rate"]))
+    unbalanced = [*rows(31, 36), *rows(70, 75, ["rate"])]
+    (own / "Test.TSV").unlink()
+    for split in ("val", "test"):
+        write(own / f"{split}.csv", unbalanced)
     prepared = prepare(own, balance="undersample")
     assert prepared.classes["train"] == dict.fromkeys(LABELS, 20)
-    assert len(prepared.splits["val"]) == 2
-    assert texts(prepared, "test") == rows(31, 36)
+    assert texts(prepared, "val") == texts(prepared, "test") == unbalanced
 
 
 def test_a_row_without_label_is_named_with_its_file(own: Path, prepare: Prepare) -> None:
