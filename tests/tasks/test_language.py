@@ -17,7 +17,7 @@ from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.language import LanguageTask, collate_windows, language_metrics, target_bytes
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
 
 
 def test_loss_is_that_of_transformers_times_the_number_of_targets(
-    gpt: LanguageModel, config: GPT2Config, tokenizer: Tokenizer, tmp_path: Path
+    gpt: LanguageModel, config: GPT2Config, tokenizer: BytePairTokenizer, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -103,7 +103,7 @@ def test_perplexity_does_not_overflow(model: LanguageModel) -> None:
     assert math.isfinite(metrics["perplexity"])
 
 
-def test_target_bytes_are_the_length_of_the_text(tokenizer: Tokenizer) -> None:
+def test_target_bytes_are_the_length_of_the_text(tokenizer: BytePairTokenizer) -> None:
     texts = ["Anna had a ball.", "Ünïcode, ☃", "The end of it"]
     tokens = join_documents([tokenizer.encode(text) for text in texts], tokenizer.end_of_text)
     windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), 7))
