@@ -4,6 +4,7 @@ Where and how a text is cut before it is merged stands in no key: `tokenizer.ggm
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -66,11 +67,17 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> FastTokeniz
         raise UserError(f"{source}: tokenizer.ggml.pre must be one of {known}, got {name!r}; give another model")
     tokens = _strings(metadata, "tokenizer.ggml.tokens", source)
     merges = _strings(metadata, "tokenizer.ggml.merges", source)
+    if not tokens:
+        raise UserError(f"{source}: tokenizer.ggml.tokens must not be empty; give a complete file")
+    if len(set(tokens)) < len(tokens):
+        twice = Counter(tokens).most_common(1)[0][0]
+        raise UserError(f"{source}: tokenizer.ggml.tokens has {twice!r} more than once; give another file")
     types = _types(metadata, len(tokens), source)
     roles = _roles(metadata, tokens, source)
     pre = PRE_TOKENIZERS[name]
-    begin = roles.get("bos_token") if metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos) else None
-    content = _tokenizer_json(tokens, types, merges, pre, None if begin is None else (begin, tokens.index(begin)))
+    adds_bos = metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos) and "bos_token" in roles
+    begin = (roles["bos_token"], metadata["tokenizer.ggml.bos_token_id"]) if adds_bos else None
+    content = _tokenizer_json(tokens, types, merges, pre, begin)
     template = metadata.get("tokenizer.chat_template")
     config = {**roles, **({"chat_template": template} if isinstance(template, str) else {})}
     return FastTokenizer(json.dumps(content, ensure_ascii=False).encode("utf-8"), config, [], source)
@@ -205,7 +212,7 @@ def _begins_with(token: str, number: int) -> dict[str, Any]:
 
 def _strings(metadata: Mapping[str, Any], key: str, source: str) -> list[str]:
     values = metadata.get(key)
-    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise UserError(f"{source}: {key} must be a list of texts; give a complete file")
     return values
 
