@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from llmcore.base.errors import UserError
+from llmcore.base.files import parse_json
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.byte_level import to_characters
 from llmcore.tokenizer.fast import FastTokenizer
@@ -121,7 +122,7 @@ def _of_byte_pairs(tokenizer: BytePairTokenizer) -> Vocabulary:
 
 
 def _of_tokenizer_json(tokenizer: FastTokenizer) -> Vocabulary:
-    content = json.loads(tokenizer.tokenizer_json)
+    content = parse_json(tokenizer.tokenizer_json.decode("utf-8"))
     model = content["model"]
     if model.get("type", "BPE") != "BPE" or not tokenizer.is_byte_level:
         raise UserError(f"{tokenizer.source}: only byte-level BPE can be written to GGUF; export another model")
