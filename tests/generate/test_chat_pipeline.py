@@ -94,6 +94,9 @@ def test_an_answer_stops_at_the_end_that_was_learned(tmp_path: Path, config: GPT
     always(model, 2)
     [answer] = answer_instructions(model, tokenizer, "template", [("Say hi.", "")], generation(3))
     assert (answer.text, answer.ended) == ("", True)
+    always(model, 1)
+    [answer] = answer_instructions(model, tokenizer, "template", [("Say hi.", "")], generation(3))
+    assert (answer.text, answer.ended) == ("", False)  # special tokens are no text
 
 
 def always(gpt: Any, token: int) -> None:
