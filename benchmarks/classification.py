@@ -29,7 +29,7 @@ from llmcore.model.classifier import SequenceClassifier, pad_rows
 from llmcore.model.gpt2 import GPT2Config, GPT2Transformer
 from llmcore.model.lora import apply_lora, train_only_lora
 from llmcore.tasks.classification import ClassificationTask, LabelledText
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 from llmcore.train.compute import Compute
 from llmcore.train.loop import train_step
 

@@ -37,7 +37,7 @@ def our_model(dtype: torch.dtype) -> LanguageModel:
 
 
 def ours(model: LanguageModel, prompts: list[list[int]]) -> Callable[[], object]:
-    return lambda: decode(model, prompts, GREEDY, stop_id=None)
+    return lambda: decode(model, prompts, GREEDY, stop_ids=())
 
 
 def with_transformers(dtype: torch.dtype) -> nn.Module:

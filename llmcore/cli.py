@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
     from llmcore.model.transformer import LanguageModel
-    from llmcore.tokenizer.bpe import Tokenizer
+    from llmcore.tokenizer.tokenizer import Tokenizer
 
 EXAMPLES = """examples:
   llmcore generate "Mia and Tom"

@@ -22,7 +22,7 @@ from llmcore.generate.write import Continuation, answer_instructions, prompt_for
 from llmcore.model.transformer import LanguageModel
 from llmcore.run.evaluation import evaluation_run, read_rows, track_tables, uncertainty_of, write_metrics
 from llmcore.tasks.instructions import answer_likelihoods
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.train.compute import Compute, setup_compute
 
 BATCH_SIZE = 64

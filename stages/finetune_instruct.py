@@ -5,7 +5,7 @@ from llmcore.config.params import InstructParams
 from llmcore.model.folder import save_language_model
 from llmcore.run.finetune import Base, FineTuning, choose_parameters, finetune
 from llmcore.tasks.instructions import instruction_counts, instruction_task, view_batch
-from llmcore.tokenizer.prompt import PROMPT_KEY
+from llmcore.tokenizer.prompt import PROMPT_KEY, answer_end, chat_template
 
 
 def main(argv: list[str]) -> None:
@@ -20,7 +20,8 @@ def set_up(base: Base[InstructParams]) -> FineTuning:
     choose_parameters(model, section, base.params.seed)
     model.to(base.compute.device)
     task, examples = instruction_task(section, base.rows, tokenizer, seed=base.params.seed, device=base.compute.device)
-    form = {PROMPT_KEY: section.prompt}
+    template = chat_template(tokenizer, section.prompt)
+    chatting = tokenizer.with_chat(template, [answer_end(tokenizer, section.prompt)])
     return FineTuning(
         model=model,
         task=task,
@@ -28,6 +29,6 @@ def set_up(base: Base[InstructParams]) -> FineTuning:
         lengths={split: [example.length for example in rows] for split, rows in examples.items()},
         first_batch=view_batch(task, 0, tokenizer.decode),
         save=lambda out, state, origin: save_language_model(
-            out, model, state, tokenizer=tokenizer, origin=origin, extra=form
+            out, model, state, tokenizer=chatting, origin=origin, extra={PROMPT_KEY: section.prompt}
         ),
     )

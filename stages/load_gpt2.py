@@ -18,7 +18,7 @@ from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs
 from llmcore.tasks.language import text_metrics
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 from llmcore.tracking.run import tracked_run
 from llmcore.train.compute import setup_compute
 

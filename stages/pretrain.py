@@ -19,7 +19,8 @@ from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.run.training import train, training_run
 from llmcore.tasks.language import LanguageTask, target_bytes
-from llmcore.tokenizer.bpe import Tokenizer, load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.train.compute import setup_compute
 
 

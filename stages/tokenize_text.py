@@ -11,7 +11,7 @@ from llmcore.config.read import read_params
 from llmcore.data.documents import read_raw_text
 from llmcore.data.meta import META_FILE, check_counts
 from llmcore.data.tokens import encode_documents, write_tokens
-from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer, fingerprint, load_byte_pair_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
 from llmcore.tracking.run import tracked_run
 
@@ -48,8 +48,8 @@ def main(argv: list[str]) -> None:
         tracker.log_metrics(metrics | speed)
 
 
-def make_tokenizer(params: TokenizerParams, raw_text: Path, raw_tokenizer: Path) -> Tokenizer:
+def make_tokenizer(params: TokenizerParams, raw_text: Path, raw_tokenizer: Path) -> BytePairTokenizer:
     """Learn the vocabulary from the text, or take the given one."""
     if params.kind == "trained":
         return train_tokenizer((row["text"] for row in read_raw_text(raw_text)), params.vocab_size)
-    return load_tokenizer(raw_tokenizer)
+    return load_byte_pair_tokenizer(raw_tokenizer)

@@ -11,7 +11,7 @@ from llmcore.base.numerics import PORTABLE, has_avx2
 if TYPE_CHECKING:
     from llmcore.model.gpt2 import GPT2Config
     from llmcore.model.transformer import LanguageModel
-    from llmcore.tokenizer.bpe import Tokenizer
+    from llmcore.tokenizer.bpe import BytePairTokenizer
 
 # All of this is read when torch, transformers and mlflow are imported. Portable numerics, of one thread, as in stages.
 os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # as in llmcore.tracking.store_location
@@ -27,7 +27,7 @@ SENTENCES = [
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> "Tokenizer":
+def tokenizer() -> "BytePairTokenizer":
     """A vocabulary of fewer than 320 tokens."""
     from llmcore.tokenizer.train import train_tokenizer
 
@@ -35,7 +35,7 @@ def tokenizer() -> "Tokenizer":
 
 
 @pytest.fixture(scope="session")
-def config(tokenizer: "Tokenizer") -> "GPT2Config":
+def config(tokenizer: "BytePairTokenizer") -> "GPT2Config":
     """Two layers, two heads, 24 positions, the tokenizer's vocabulary."""
     from llmcore.model.gpt2 import GPT2Config
 

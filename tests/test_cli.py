@@ -19,17 +19,20 @@ from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import save_classifier, save_language_model
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
-from llmcore.tokenizer.bpe import Tokenizer
-from llmcore.tokenizer.prompt import prompt
+from llmcore.tokenizer.bpe import BytePairTokenizer
+from llmcore.tokenizer.prompt import encode_prompt
 
 
 @pytest.fixture(scope="module")
 def folders(
-    tmp_path_factory: pytest.TempPathFactory, config: GPT2Config, tokenizer: Tokenizer, randomised: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    config: GPT2Config,
+    tokenizer: BytePairTokenizer,
+    randomised: Callable[..., Any],
 ) -> Path:
     """A project's models/: pretrain, instruct (with room for a prompt) and classifier."""
     root = tmp_path_factory.mktemp("project")
-    length = len(tokenizer.encode(prompt("alpaca", "Say hi.", "")))
+    length = len(encode_prompt(tokenizer, "alpaca", "Say hi.", "").ids)
     roomy = GPT2Config(**{**vars(config), "context_length": length + 30})
     for name, shape in (("pretrain", config), ("instruct", roomy)):
         save_language_model(root / "models" / name, randomised(new_model(shape)), tokenizer=tokenizer, origin={})

@@ -40,7 +40,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
     with Counted() as counted:
-        decode(tiny_gpt(), prompts, generation(new_tokens), stop_id=None)
+        decode(tiny_gpt(), prompts, generation(new_tokens), stop_ids=())
     return counted.operations.total()
 
 

@@ -13,7 +13,7 @@ from llmcore.config.read import read_params
 from llmcore.model.folder import save_language_model
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 
 
 def rows_of(begin: int, end: int) -> list[LabelledRow]:

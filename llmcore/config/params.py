@@ -231,7 +231,7 @@ class EvaluateClassifierParams(Section):
 
 class InstructParams(TrainingParams):
     trainable: Literal["lora", "all"]
-    prompt: Literal["alpaca", "phi3"]
+    prompt: Literal["alpaca", "phi3", "template"]  # template is the base's own
     mask: Literal["none", "instruction", "instruction+input"]
     max_tokens: PositiveInt  # at most the base's context
     too_long: Literal["truncate", "drop"]

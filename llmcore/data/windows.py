@@ -101,12 +101,14 @@ def _pieces(tokens: Tokens, begin: int, end: int) -> tuple[list[int], list[int]]
 class Windows:
     """Rows of inputs and targets, cut from the token file on access.
 
-    Positions before the first document and after the last read as end-of-text.
+    Positions before the first document and after the last read as end-of-text. Targets that are `ignored_id` give
+    no loss.
     """
 
-    def __init__(self, tokens: Tokens, windows: WindowArray):
+    def __init__(self, tokens: Tokens, windows: WindowArray, ignored_id: int | None = None):
         self.tokens = tokens
         self.windows = windows
+        self.ignored_id = ignored_id
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -114,7 +116,7 @@ class Windows:
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs and targets of B windows, each (B, T) int64, T the largest count among them.
 
-        Targets beyond a window's count are IGNORE_INDEX.
+        Targets beyond a window's count, and those that are ignored, are IGNORE_INDEX.
         """
         chosen = self.windows[indices]
         length = int(chosen["count"].max())
@@ -125,4 +127,6 @@ class Windows:
         inputs = ids[:, :-1]
         targets = ids[:, 1:].copy()
         targets[np.arange(length) >= chosen["count"][:, None]] = IGNORE_INDEX
+        if self.ignored_id is not None:
+            targets[targets == self.ignored_id] = IGNORE_INDEX
         return inputs, targets

@@ -8,7 +8,7 @@ from torch import Tensor
 from llmcore.base import parallel
 from llmcore.base.containers import chunks
 from llmcore.model.classifier import SequenceClassifier
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 
 
 def classify_texts(model: SequenceClassifier, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int) -> Tensor:
@@ -16,8 +16,9 @@ def classify_texts(model: SequenceClassifier, tokenizer: Tokenizer, texts: Seque
 
     Longer texts are cut to the model's `max_tokens`; an empty one is read as end-of-text alone.
     """
-    rows = [ids[: model.max_tokens] or [tokenizer.end_of_text] for ids in tokenizer.encode_stream(texts)]
-    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.end_of_text)
+    encoded = ([*tokenizer.text_start, *ids] for ids in tokenizer.encode_stream(texts))
+    rows = [ids[: model.max_tokens] or [tokenizer.end_of_text] for ids in encoded]
+    return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.pad_id)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Decoding: continue prompts token by token with a key-value cache. It sees ids, never text."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 import torch
@@ -16,11 +16,11 @@ from llmcore.model.transformer import LanguageModel
 
 @torch.inference_mode()
 def decode(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, stop_id: int | None
+    model: LanguageModel, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, stop_ids: Collection[int]
 ) -> list[list[int]]:
-    """Return the continuation of each prompt, without the prompt and without `stop_id`.
+    """Return the continuation of each prompt, without the prompt and without the one of `stop_ids` that ended it.
 
-    A continuation ends before `stop_id`, after `max_new_tokens`, or where the model's context is full.
+    A continuation ends before one of `stop_ids`, after `max_new_tokens`, or where the model's context is full.
     All are decoded together, one token of each per step; each row draws from a generator of its own, so a
     prompt's continuation depends on its place in `prompts` and the seed, not on its neighbours. UserError
     for a prompt that is empty or leaves no room in the context, and for logits that are not finite.
@@ -38,18 +38,16 @@ def decode(
     model.eval()
     hidden, cache = prefill(model, [prompts[row] for row in rows], max(limits))  # (B, C)
     while True:
-        logits = (
-            model.check_finite(model.lm_head(hidden), "logits").float().cpu()
-        )  # (B, V); draws are made on the CPU, so devices agree
+        logits = model.check_finite(model.lm_head(hidden), "logits").float().cpu()  # (B, V)
         # draws are made on the CPU, so devices agree
         tokens = [int(choose(scores, config, generators[row])) for scores, row in zip(logits, rows, strict=True)]
         for row, token in zip(rows, tokens, strict=True):
-            if token != stop_id:
+            if token not in stop_ids:
                 continuations[row].append(token)
         unfinished = [
             place
             for place, (row, token) in enumerate(zip(rows, tokens, strict=True))
-            if token != stop_id and len(continuations[row]) < limits[row]
+            if token not in stop_ids and len(continuations[row]) < limits[row]
         ]
         if not unfinished:
             return continuations

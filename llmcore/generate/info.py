@@ -9,11 +9,12 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_files
 from llmcore.base.origin import read_source
-from llmcore.generate.open import has_tokenizer, open_classifier, open_language_model
+from llmcore.generate.open import open_classifier, open_language_model
 from llmcore.model.architecture import Architecture
 from llmcore.model.folder import class_names, is_classifier, load_classifier, load_language_model, read_config
 from llmcore.model.weights import TensorHeader, check_sizes, read_headers, weight_files
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.fast import FAST_FILE
+from llmcore.tokenizer.load import has_tokenizer, load_tokenizer
 
 PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
 
@@ -61,13 +62,16 @@ def _parameters(entry: Architecture, headers: Sequence[TensorHeader]) -> list[tu
 
 def _tokenizer(folder: Path, vocab_size: int) -> str:
     if not has_tokenizer(folder):
-        return "none that fits (no vocab.json and merges.txt)"
+        return "none that fits (no tokenizer.json, no vocab.json and merges.txt)"
     try:
         tokenizer = load_tokenizer(folder)
     except UserError as error:
         return f"none that fits ({error})"
+    what = f"{tokenizer.vocab_size:,} tokens"
+    if (folder / FAST_FILE).is_file():
+        return f"{FAST_FILE}, {what} of the model's {vocab_size:,}"
     fits = "" if tokenizer.vocab_size == vocab_size else f", but the model has {vocab_size:,}"
-    return f"byte-level BPE, {tokenizer.vocab_size:,} tokens{fits}"
+    return f"byte-level BPE, {what}{fits}"
 
 
 def _origin(folder: Path) -> str:
@@ -82,7 +86,7 @@ def _origin(folder: Path) -> str:
 
 def _loads_here(folder: Path, classifies: bool) -> str:
     """Return whether the commands open the folder: the model, and the tokenizer if there is one."""
-    if has_tokenizer(folder) or (folder / "tokenizer.json").is_file():
+    if has_tokenizer(folder):
         return _attempt(lambda: open_classifier(folder) if classifies else open_language_model(folder))
     found = _attempt(lambda: load_classifier(folder) if classifies else load_language_model(folder))
     return "the model does; there is no tokenizer" if found == "yes" else found
@@ -112,8 +116,8 @@ def _opens_in_transformers(folder: Path, classifies: bool) -> str:
         return f"no: {str(error).partition(chr(10))[0] or type(error).__name__}"
     if absent := sorted(found["missing_keys"]):
         return f"no: {absent[0]} is missing, and would be random"
-    if not (folder / "vocab.json").is_file():
+    if not has_tokenizer(folder):
         return f"the model does, tried with {transformers.__version__}; there is no tokenizer"
-    if tokenizer.encode(PROBE) != load_tokenizer(folder).encode(PROBE):
+    if tokenizer.encode(PROBE, add_special_tokens=False) != load_tokenizer(folder).encode(PROBE):
         return "no: its tokenizer gives other ids"
     return f"yes, tried with {transformers.__version__}"

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from llmcore.model.transformer import LanguageModel
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 
 MAX_ATTENTION_TOKENS = 32  # more cannot be read in a picture
 
@@ -38,5 +38,5 @@ def attention_rows(model: LanguageModel, tokenizer: Tokenizer, text: str) -> lis
 
 
 def _document_ids(model: LanguageModel, tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the ids of `text` behind the end-of-text that begins a document, cut to the context."""
-    return [tokenizer.end_of_text, *tokenizer.encode(text)][: model.config.context_length]
+    """Return the ids of `text` as the beginning of a document, cut to the context."""
+    return [*tokenizer.document_start, *tokenizer.encode(text)][: model.config.context_length]

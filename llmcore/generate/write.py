@@ -9,8 +9,8 @@ from llmcore.config.generation import GenerationConfig
 from llmcore.generate.decode import decode
 from llmcore.model.folder import read_config
 from llmcore.model.transformer import LanguageModel
-from llmcore.tokenizer.bpe import Tokenizer
-from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, prompt
+from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, encode_prompt
+from llmcore.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Continuation:
 def prompt_form(folder: str | Path) -> str:
     """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's."""
     _, _, values = read_config(folder)
-    form = values.get(PROMPT_KEY, FORMS[0])
-    if form not in FORMS:
+    form = values.get(PROMPT_KEY, "alpaca")
+    if not isinstance(form, str) or form not in FORMS:
         rule = f"{PROMPT_KEY} must be one of {', '.join(FORMS)}, got {form!r}"
         raise UserError(f"{folder}/config.json: {rule}; correct it")
-    return str(form)
+    return form
 
 
 def continue_texts(
@@ -38,7 +38,7 @@ def continue_texts(
 
     UserError for one that leaves no room in the context.
     """
-    prompts = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
+    prompts = [[*tokenizer.document_start, *tokenizer.encode(text)] for text in texts]
     return _continue(model, tokenizer, prompts, config)
 
 
@@ -50,7 +50,7 @@ def answer_instructions(
     config: GenerationConfig,
 ) -> list[Continuation]:
     """Answer each (instruction, input), asked in `form`; a prompt that fills the context gets no answer."""
-    prompts = [tokenizer.encode(prompt(form, instruction, input)) for instruction, input in instructions]
+    prompts = [encode_prompt(tokenizer, form, instruction, input).ids for instruction, input in instructions]
     fitting = [row for row, ids in enumerate(prompts) if len(ids) < model.config.context_length]
     written = _continue(model, tokenizer, [prompts[row] for row in fitting], config)
     answers = [Continuation("", ended=False)] * len(prompts)
@@ -63,7 +63,7 @@ def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructio
     """UserError for an instruction whose prompt leaves no room for an answer in the context."""
     room = model.config.context_length - 1
     for instruction, input in instructions:
-        tokens = len(tokenizer.encode(prompt(form, instruction, input)))
+        tokens = len(encode_prompt(tokenizer, form, instruction, input).ids)
         if tokens > room:
             raise UserError(f"instruction: its prompt must have at most {room} tokens, got {tokens}; shorten it")
 
@@ -71,6 +71,7 @@ def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructio
 def _continue(
     model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], config: GenerationConfig
 ) -> list[Continuation]:
-    written = decode(model, prompts, config, stop_id=tokenizer.end_of_text)
+    written = decode(model, prompts, config, stop_ids=tokenizer.stop_ids)
     room = [min(config.max_new_tokens, model.config.context_length - len(ids)) for ids in prompts]
-    return [Continuation(tokenizer.decode(ids), len(ids) < limit) for ids, limit in zip(written, room, strict=True)]
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+    return [Continuation(text, len(ids) < limit) for text, ids, limit in zip(texts, written, room, strict=True)]

@@ -1,8 +1,8 @@
 """Model folders in Hugging Face's layout, read and written: the same files that transformers opens.
 
-A folder holds `config.json`, `model.safetensors`, the tokenizer's `vocab.json`, `merges.txt` and
-`tokenizer_config.json`, and, where this pipeline wrote it, `origin.json`: the params and the hashes
-of the data that shaped it. No pickle is read or written.
+A folder holds `config.json`, `model.safetensors`, the tokenizer's `tokenizer.json`, or its `vocab.json` and
+`merges.txt`, `tokenizer_config.json` and, with a chat template, `generation_config.json`. Where this pipeline wrote
+it, `origin.json` holds the params and the hashes of the data that shaped it. No pickle is read or written.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,13 @@ class SavedTokenizer(Protocol):
     """What a model folder asks of a tokenizer."""
 
     @property
+    def bos_id(self) -> int | None: ...
+
+    @property
     def end_of_text(self) -> int: ...
+
+    @property
+    def pad_id(self) -> int: ...
 
     def save_for_transformers(self, folder: str | Path, context_length: int) -> None: ...
 
@@ -153,8 +159,11 @@ def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 def fingerprint(folder: str | Path) -> str:
     """Return the SHA-256 of what a model folder computes: config, weights and tokenizer, without its origin."""
     folder = Path(folder)
-    files = [folder / name for name in ("config.json", "vocab.json", "merges.txt")]
-    return sha256_files([file for file in files if file.is_file()] + weight_files(folder))
+    names = ["config.json", "vocab.json", "merges.txt", "tokenizer.json", "chat_template.jinja"]
+    if any((folder / name).is_file() for name in ("tokenizer.json", "generation_config.json")):
+        # in other folders these say nothing that is read here
+        names += ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"]
+    return sha256_files([folder / name for name in names if (folder / name).is_file()] + weight_files(folder))
 
 
 def _write_folder(
@@ -169,7 +178,9 @@ def _write_folder(
 ) -> None:
     """Write config, weights, tokenizer and origin into a folder made empty first."""
     folder = fresh_folder(folder)
-    write_json(folder / "config.json", entry.config_to_json(config, tokenizer.end_of_text) | dict(extra))
+    values = entry.config_to_json(config, tokenizer.end_of_text)
+    values |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.end_of_text}
+    write_json(folder / "config.json", {**values, "pad_token_id": tokenizer.pad_id, **extra})
     write_weights(folder, state, entry, config)
     tokenizer.save_for_transformers(folder, config.context_length)
     write_json(folder / "origin.json", dict(origin))

@@ -87,6 +87,15 @@ def _use(about: ModelKind) -> list[str]:
             'logits = model(**tokenizer("You won a prize!", return_tensors="pt")).logits',
             "print(model.config.id2label[int(logits.argmax())])",
         ]
+    if about.stage == "finetune_instruct":
+        return [
+            'chat = [{"role": "user", "content": "What is the opposite of big?"}]',
+            "prompt = tokenizer.apply_chat_template(",
+            '    chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+            ")",
+            "ids = model.generate(**prompt, max_new_tokens=40)",
+            'print(tokenizer.decode(ids[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True))',
+        ]
     return [
         'prompt = tokenizer(tokenizer.bos_token + "One", return_tensors="pt")  # a document begins with this token',
         "ids = model.generate(**prompt, max_new_tokens=40)",

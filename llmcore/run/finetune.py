@@ -23,7 +23,7 @@ from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, TransformerWithHead, parameter_counts
 from llmcore.run.training import train, training_run
 from llmcore.tasks.batch_view import RowView
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.train.compute import Compute, setup_compute
 from llmcore.train.loop import Task
 

@@ -8,7 +8,7 @@ from llmcore.base.files import read_json, read_jsonl
 from llmcore.config.read import read_params
 from llmcore.tasks import classification, instructions
 from llmcore.tasks.batch_view import RowView
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 
 DATA = {"classifier": "data/spam", "instruct": "data/instructions"}
 

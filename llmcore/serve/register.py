@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ARTIFACT = "model"  # under which MLflow keeps the model folder; llmcore.serve.served reads it
-REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "torch")  # what serving imports
+# what serving imports
+REQUIREMENTS = ("jinja2", "mlflow", "numpy", "pydantic", "safetensors", "tiktoken", "tokenizers", "torch")
 # MLflow refuses other aliases and names too, but only after the work; `?` cannot be served, `\` breaks a search
 ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
 NAME = re.compile(r"""[^/\\:.%"'?\x00-\x1f\x7f-\x9f\u2028\u2029]+""")

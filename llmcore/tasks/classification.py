@@ -1,7 +1,7 @@
 """Classification: predict the class of a text, read at one of its tokens. Book: chapter 6."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,7 @@ from llmcore.tasks.loader import Loader
 
 if TYPE_CHECKING:
     from llmcore.config.params import ClassifierParams
-    from llmcore.tokenizer.bpe import Tokenizer
-
-Encode = Callable[[Iterable[str]], Iterable[list[int]]]
+    from llmcore.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,12 @@ class LabelledBatch:
 
 
 def encode_labelled(
-    rows: Sequence[Mapping[str, Any]], encode_stream: Encode, labels: Sequence[str], max_tokens: int, empty: int
+    rows: Sequence[Mapping[str, Any]], tokenizer: "Tokenizer", labels: Sequence[str], max_tokens: int
 ) -> tuple[list[LabelledText], list[int]]:
-    """Return the rows as ids, cut to `max_tokens`, and their lengths before; a row without ids is `empty` alone."""
+    """Return the rows as ids, cut to `max_tokens`, and their lengths before; a row without ids is end-of-text alone."""
     index = {label: number for number, label in enumerate(labels)}
-    encoded = [ids or [empty] for ids in encode_stream(row["text"] for row in rows)]
+    texts = tokenizer.encode_stream(row["text"] for row in rows)
+    encoded = [[*tokenizer.text_start, *ids] or [tokenizer.end_of_text] for ids in texts]
     labelled = [LabelledText(ids[:max_tokens], index[row["label"]]) for ids, row in zip(encoded, rows, strict=True)]
     return labelled, [len(ids) for ids in encoded]
 
@@ -160,10 +159,7 @@ def classification_task(
     device: torch.device,
 ) -> tuple[ClassificationTask, dict[str, list[int]]]:
     """Return the task of the rows in `train` and `val`, and the length of each row in tokens before it was cut."""
-    encoded = {
-        split: encode_labelled(rows[split], tokenizer.encode_stream, labels, params.max_tokens, tokenizer.end_of_text)
-        for split in ("train", "val")
-    }
+    encoded = {split: encode_labelled(rows[split], tokenizer, labels, params.max_tokens) for split in ("train", "val")}
     texts = {split: found for split, (found, _) in encoded.items()}
     weights = balanced_weights(texts["train"], len(labels)) if params.class_weights == "balanced" else None
     task = ClassificationTask(
@@ -172,7 +168,7 @@ def classification_task(
         batch_size=params.batch_size,
         micro_batch_size=params.micro_batch_size,
         seed=seed,
-        pad_id=tokenizer.end_of_text,
+        pad_id=tokenizer.pad_id,
         pad_to=params.max_tokens if params.pooling == "last_position" else None,
         class_weights=weights,
         device=device,

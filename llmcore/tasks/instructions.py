@@ -17,11 +17,11 @@ from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
 from llmcore.tasks.loader import Loader
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss, row_log_likelihoods
-from llmcore.tokenizer.prompt import prompt_parts
+from llmcore.tokenizer.prompt import answer_end, encode_prompt
+from llmcore.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llmcore.config.params import InstructParams
-    from llmcore.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,16 @@ class Packed:
         self.segments = np.repeat(np.arange(len(examples)), [len(example.inputs) for example in examples])
 
 
-def make_example(
-    row: Mapping[str, Any],
-    encode: Callable[[str], list[int]],
-    *,
-    end_of_text: int,
-    form: str,
-    mask: str,
-    max_tokens: int,
-) -> Example:
-    """Encode prompt, answer and end-of-text, and mask what is not to be learned.
+def make_example(row: Mapping[str, Any], tokenizer: Tokenizer, *, form: str, mask: str, max_tokens: int) -> Example:
+    """Encode prompt, answer and the token that ends it, and mask what is not to be learned.
 
     `form` is that of the prompt. `mask` is `none`, `instruction` (all up to the instruction's end gives no loss)
-    or `instruction+input` (the whole prompt gives none). End-of-text is a target, so the model learns to
-    stop. Rows are cut to `max_tokens` inputs.
+    or `instruction+input` (the whole prompt gives none). The token that ends an answer is a target, so the model
+    learns to stop. Rows are cut to `max_tokens` inputs.
     """
-    asked, given, heading = (encode(part) for part in prompt_parts(form, row["instruction"], row["input"]))
-    ids = [*asked, *given, *heading, *encode(row["output"]), end_of_text]
-    masked = {"none": 0, "instruction": len(asked), "instruction+input": len(asked) + len(given) + len(heading)}[mask]
+    prompt = encode_prompt(tokenizer, form, row["instruction"], row["input"])
+    ids = [*prompt.ids, *tokenizer.encode(row["output"]), answer_end(tokenizer, form)]
+    masked = {"none": 0, "instruction": prompt.n_instruction, "instruction+input": len(prompt.ids)}[mask]
     inputs = np.array(ids[:-1], np.int64)[:max_tokens]
     targets = np.array(ids[1:], np.int64)[:max_tokens]
     targets[: max(0, masked - 1)] = IGNORE_INDEX  # the last masked token is the input that predicts the first free one
@@ -126,19 +118,15 @@ class InstructionTask:
 
 
 def answer_likelihoods(
-    model: LanguageModel, tokenizer: "Tokenizer", form: str, rows: Sequence[Mapping[str, str]], *, batch_size: int
+    model: LanguageModel, tokenizer: Tokenizer, form: str, rows: Sequence[Mapping[str, str]], *, batch_size: int
 ) -> list[float]:
     """Return the natural log of the probability that the model gives to each row's `output` and its end.
 
     Of a row longer than the context, the part that fits counts.
     """
-    end = tokenizer.end_of_text
     room = model.config.context_length
-    examples = [
-        make_example(row, tokenizer.encode, end_of_text=end, form=form, mask="instruction+input", max_tokens=room)
-        for row in rows
-    ]
-    return log_likelihoods(model, examples, batch_size=batch_size, pad_id=end)
+    examples = [make_example(row, tokenizer, form=form, mask="instruction+input", max_tokens=room) for row in rows]
+    return log_likelihoods(model, examples, batch_size=batch_size, pad_id=tokenizer.pad_id)
 
 
 def log_likelihoods(model: LanguageModel, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> list[float]:
@@ -169,7 +157,7 @@ def collate_examples(rows: Sequence[Example | Packed], pad_id: int, device: torc
 def instruction_task(
     params: "InstructParams",
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     *,
     seed: int,
     device: torch.device,
@@ -180,14 +168,7 @@ def instruction_task(
     """
     examples = {
         split: [
-            make_example(
-                row,
-                tokenizer.encode,
-                end_of_text=tokenizer.end_of_text,
-                form=params.prompt,
-                mask=params.mask,
-                max_tokens=params.max_tokens,
-            )
+            make_example(row, tokenizer, form=params.prompt, mask=params.mask, max_tokens=params.max_tokens)
             for row in rows[split]
         ]
         for split in ("train", "val")
@@ -204,7 +185,7 @@ def instruction_task(
         batch_size=params.batch_size,
         micro_batch_size=params.micro_batch_size,
         seed=seed,
-        pad_id=tokenizer.end_of_text,
+        pad_id=tokenizer.pad_id,
         device=device,
     )
     return task, examples

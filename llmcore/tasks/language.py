@@ -16,7 +16,7 @@ from llmcore.tasks.loader import Loader
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 
 if TYPE_CHECKING:
-    from llmcore.tokenizer.bpe import Tokenizer
+    from llmcore.tokenizer.tokenizer import Tokenizer
 
 BATCH_SIZE = 8  # windows evaluated together; it changes the last digits at most
 
@@ -80,9 +80,15 @@ def language_metrics(
 def text_metrics(
     model: LanguageModel, tokenizer: "Tokenizer", texts: Sequence[str], *, window_tokens: int
 ) -> dict[str, float]:
-    """Return `language_metrics` of texts with the model's own tokenizer; per byte, different models compare."""
-    tokens = join_documents(list(tokenizer.encode_stream(texts)), tokenizer.end_of_text)
-    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), window_tokens))
+    """Return `language_metrics` of texts with the model's own tokenizer; per byte, different models compare.
+
+    The end of a text counts where the token that ends texts also begins them, as GPT-2's does. A model that begins
+    them with another has not learned to predict that one.
+    """
+    start = tokenizer.document_start[-1]
+    tokens = join_documents(list(tokenizer.encode_stream(texts)), start)
+    ignored_id = None if start == tokenizer.end_of_text else start
+    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), window_tokens), ignored_id)
     text_bytes = sum(len(text.encode("utf-8")) for text in texts)
     return language_metrics(model, windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=model.device)
 

@@ -18,6 +18,8 @@ from llmcore.base.files import read_bytes, read_json, sha256_file, write_json, w
 from llmcore.base.text import normalise_input
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT, PATTERN, to_bytes, to_characters
 from llmcore.tokenizer.long_runs import cut_long_runs
+from llmcore.tokenizer.tokenizer import ROLES, generation_config
+from llmcore.tokenizer.tokenizer_config import read_tokenizer_config
 
 if TYPE_CHECKING:
     import tiktoken
@@ -27,20 +29,27 @@ Merge = tuple[bytes, bytes]
 TEXTS_PER_BATCH = 256  # encoded together, in memory at the same time
 
 
-class Tokenizer:
+class BytePairTokenizer:
     """Encode text to ids and decode ids to text; `decode(encode(text)) == text` for every text.
 
     End-of-text is a boundary between documents and is never encoded from a text: the characters
     `<|endoftext|>` in data are ordinary text.
     """
 
-    def __init__(self, merges: Sequence[Merge]):
+    def __init__(self, merges: Sequence[Merge], chat_template: str | None = None):
         self.merges = list(merges)
+        self.chat_template = chat_template
         self.ranks = {bytes([byte]): rank for rank, byte in enumerate(BYTE_TO_CHARACTER)}
         for left, right in self.merges:
             self.ranks[left + right] = len(self.ranks)
         self.end_of_text = len(self.ranks)
         self.vocab_size = len(self.ranks) + 1
+        self.bos_id = self.pad_id = self.end_of_text  # one token has every role
+        self.text_start: list[int] = []
+        self.document_start = [self.end_of_text]
+        self.stop_ids = frozenset([self.end_of_text])
+        self.special_tokens = {END_OF_TEXT: self.end_of_text}
+        self.special_tokens_map = {f"{role}_token": END_OF_TEXT for role in ROLES}
 
     @cached_property
     def _encoding(self) -> "tiktoken.Encoding":
@@ -53,6 +62,11 @@ class Tokenizer:
         """Return the ids of `text`; special tokens in it are ordinary text, and overlong runs are cut first."""
         return [number for part in cut_long_runs(text) for number in self._encoding.encode_ordinary(part)]
 
+    def encode_special(self, text: str) -> list[int]:
+        """Return the ids of a text in which `<|endoftext|>` is the special token."""
+        first, *others = (self.encode(part) for part in text.split(END_OF_TEXT))
+        return first + [number for part in others for number in (self.end_of_text, *part)]
+
     def encode_stream(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """Yield the ids of each text; batches of TEXTS_PER_BATCH texts are encoded on all cores."""
         texts = iter(texts)
@@ -63,9 +77,10 @@ class Tokenizer:
             for of_text in parts:
                 yield list(chain.from_iterable(islice(encoded, len(of_text))))
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of `ids`; bytes that are not valid UTF-8, as of a cut character, become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        kept = (number for number in ids if not (skip_special_tokens and number == self.end_of_text))
+        return self.decode_bytes(kept).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of `ids`; end-of-text gives the characters `<|endoftext|>`."""
@@ -84,25 +99,37 @@ class Tokenizer:
         write_text(Path(folder) / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
 
     def save_for_transformers(self, folder: str | Path, context_length: int) -> None:
-        """Write the files of `save`, and the `tokenizer_config.json` that `AutoTokenizer` needs."""
+        """Write the files of `save`, the `tokenizer_config.json` that `AutoTokenizer` needs, and with a chat
+        template the `generation_config.json`."""
         self.save(folder)
         config = {
             "tokenizer_class": "GPT2Tokenizer",
             "model_max_length": context_length,
             "add_prefix_space": False,
-            **{f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk", "pad")},
+            **self.special_tokens_map,
         }
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+            write_json(Path(folder) / "generation_config.json", generation_config(self))
         write_json(Path(folder) / "tokenizer_config.json", config)
 
+    def with_chat(self, chat_template: str, stop_ids: Iterable[int] = ()) -> "BytePairTokenizer":
+        """Return the tokenizer with a chat template; its one special token stops it already."""
+        assert self.stop_ids.issuperset(stop_ids)
+        return BytePairTokenizer(self.merges, chat_template)
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read `vocab.json` and `merges.txt`; UserError if the vocabulary is not the one that the merges make."""
+
+def load_byte_pair_tokenizer(folder: str | Path) -> BytePairTokenizer:
+    """Read `vocab.json` and `merges.txt`, and the chat template of `tokenizer_config.json` where there is one.
+
+    UserError if the vocabulary is not the one that the merges make.
+    """
     vocab_file = Path(folder) / "vocab.json"
     merges_file = Path(folder) / "merges.txt"
     vocab = read_json(vocab_file)
     if not isinstance(vocab, dict):
         raise UserError(f"{vocab_file}: must be a JSON object of token -> id; restore the file")
-    tokenizer = Tokenizer(read_merges(merges_file))
+    tokenizer = BytePairTokenizer(read_merges(merges_file), read_tokenizer_config(folder).get("chat_template"))
     expected = {to_characters(token): rank for token, rank in tokenizer.ranks.items()}
     expected[END_OF_TEXT] = tokenizer.end_of_text
     if vocab != expected:

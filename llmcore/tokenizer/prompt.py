@@ -1,28 +1,100 @@
-"""The prompt forms, shared by training, evaluation and serving. Book: chapter 7.2 and exercise 7.1.
+"""The prompt of an instruction, shared by training, evaluation and use. Book: chapter 7.2 and exercise 7.1.
 
-A model's config.json names the form that it was fine-tuned with, under PROMPT_KEY.
+A form is a chat template and the way in which an input follows the instruction in the user's message. A model's
+config.json names the form that it was fine-tuned with, under PROMPT_KEY; `template` is the tokenizer's own.
 """
 
-FORMS = ("alpaca", "phi3")
+from typing import NamedTuple
+
+from llmcore.base.errors import UserError
+from llmcore.tokenizer.chat import Piece, chat_pieces, encode_pieces, first_special
+from llmcore.tokenizer.tokenizer import Tokenizer
+
 PROMPT_KEY = "prompt_form"
-PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+
+# Alpaca's preamble is the default system message. In later turns the answers end with the token that ended them in
+# training.
+ALPACA = (
+    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] | trim }}"
+    "{% else %}{{ 'Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.' }}{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '\n\n### Instruction:\n' + message['content'] | trim }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '\n\n### Response:\n' + message['content'] | trim + eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n\n### Response:\n' }}{% endif %}"
+)
+PHI3 = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] | trim + '\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] | trim + '\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '<|assistant|>:\n' + message['content'] | trim + eos_token + '\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>:\n' }}{% endif %}"
+)
 
 
-def prompt_parts(form: str, instruction: str, input: str) -> tuple[str, str, str]:
-    """Return the prompt in three parts: up to the instruction, the section of the input, the response's heading.
+class Form(NamedTuple):
+    template: str | None  # None is the tokenizer's own
+    before_input: str  # between instruction and input
 
-    Without an input its section is empty. The answer follows the heading. White space around instruction and
-    input is removed: it could merge with the line ends next to it, and then the ids of the parts, which
-    training uses, would differ from those of the whole prompt, which inference uses.
+
+FORMS = {
+    "alpaca": Form(ALPACA, "\n\n### Input:\n"),
+    "phi3": Form(PHI3, "\n"),
+    "template": Form(None, "\n\n"),
+}
+
+
+class Prompt(NamedTuple):
+    """The ids of a prompt, which the model continues with its answer."""
+
+    ids: list[int]
+    n_instruction: int  # of them up to the end of the instruction
+
+
+def chat_template(tokenizer: Tokenizer, form: str) -> str:
+    """Return the template of a form; UserError if it is the tokenizer's own and there is none.
+
+    Where texts begin with a token of their own, a prompt does too.
+    """
+    template = FORMS[form].template
+    if template is not None:
+        return ("{{ bos_token }}" if tokenizer.text_start else "") + template
+    if tokenizer.chat_template is None:
+        rule = "needs a base with a chat_template in its tokenizer_config.json, and this one has none"
+        raise UserError(f"instruct.prompt: 'template' {rule}; set it to alpaca or phi3, or take another base")
+    return tokenizer.chat_template
+
+
+def encode_prompt(tokenizer: Tokenizer, form: str, instruction: str, input: str) -> Prompt:
+    """Return the prompt of an instruction and its input, which may be empty.
+
+    White space around each is removed: it could merge with the line ends next to it.
     """
     instruction, input = instruction.strip(), input.strip()
-    if form == "alpaca":
-        given = f"\n\n### Input:\n{input}" if input else ""
-        return f"{PREAMBLE}\n\n### Instruction:\n{instruction}", given, "\n\n### Response:\n"
-    assert form == "phi3", form
-    return f"<|user|>\n{instruction}", f"\n{input}" if input else "", "\n<|assistant|>:\n"
+    content = instruction + (FORMS[form].before_input + input if input else "")
+    template = chat_template(tokenizer, form)
+    pieces = chat_pieces(tokenizer, template, [{"role": "user", "content": ""}], add_generation_prompt=True)
+    if len(pieces) != 3:
+        raise UserError("chat_template: must write a user's message once; restore the template")
+    before, _, after = pieces
+    ids = encode_pieces(tokenizer, [before, Piece(content, of_template=False), after])
+    begin = encode_pieces(tokenizer, [before, Piece(instruction, of_template=False)])
+    return Prompt(ids, common_length(ids, begin))
 
 
-def prompt(form: str, instruction: str, input: str) -> str:
-    """Return the whole prompt, which the model continues with its answer."""
-    return "".join(prompt_parts(form, instruction, input))
+def common_length(first: list[int], second: list[int]) -> int:
+    """Return the number of ids with which both begin."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def answer_end(tokenizer: Tokenizer, form: str) -> int:
+    """Return the id that ends an answer: the first special token that the template writes after it, or end-of-text."""
+    messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+    pieces = chat_pieces(tokenizer, chat_template(tokenizer, form), messages, add_generation_prompt=False)
+    found = first_special(tokenizer, pieces[-1].text)
+    return tokenizer.end_of_text if found is None else found

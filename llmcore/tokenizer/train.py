@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterable
 
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes
 from llmcore.tokenizer.long_runs import cut_long_runs
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> BytePairTokenizer:
     """Return a tokenizer of at most `vocab_size` tokens: 256 bytes, the learned merges, end-of-text.
 
     It has fewer tokens if the text has no more pairs to merge. The same texts give the same merges.
@@ -26,4 +26,4 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     trained.train_from_iterator((part for text in texts for part in cut_long_runs(text)), trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
-    return Tokenizer([(to_bytes(left), to_bytes(right)) for left, right in merges])
+    return BytePairTokenizer([(to_bytes(left), to_bytes(right)) for left, right in merges])

@@ -17,7 +17,7 @@ from llmcore.base.files import parse_json, read_json, read_jsonl, read_yaml
 from llmcore.base.origin import read_source
 from llmcore.data.reading import read_alpaca, read_documents, read_table
 from llmcore.model.folder import read_config
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 
 BOM = b"\xef\xbb\xbf"
 HOSTILE = {

@@ -14,7 +14,7 @@ from tiny import classifier_of
 from llmcore.base.process import FEWER_THREADS, ask_for_fewer_threads
 from llmcore.model.folder import save_classifier
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 
 SETTINGS = [
     {},
@@ -82,7 +82,9 @@ def test_products_are_right_also_where_torch_was_loaded_before_the_settings_coul
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, randomised: Callable[..., Any]) -> Path:
+def classifier(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: BytePairTokenizer, randomised: Callable[..., Any]
+) -> Path:
     """A model folder wide enough for its matmuls to be divided among threads."""
     config = GPT2Config(
         vocab_size=tokenizer.vocab_size,

@@ -12,7 +12,7 @@ from llmcore.base.files import write_jsonl
 from llmcore.data.samples import Samples, choose_samples, coverage, read_samples, validation_texts, write_samples
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import StrideWindows
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 
 END = 9
 
@@ -70,7 +70,7 @@ any_text = st.text(st.sampled_from("the ball é日🐈 \n1"), min_size=1, max_si
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(any_text, min_size=1, max_size=8), data=st.data())
 def test_validation_texts_are_the_decoded_ids_of_the_validation_part(
-    texts: list[str], data: st.DataObject, tokenizer: Tokenizer, tmp_path: Path
+    texts: list[str], data: st.DataObject, tokenizer: BytePairTokenizer, tmp_path: Path
 ) -> None:
     """The cut may be at the start of a document, inside one, inside a character, or at an end-of-text."""
     write_jsonl(tmp_path / "documents.jsonl", [{"text": text} for text in texts])

@@ -1,5 +1,6 @@
 """Decoding with a cache equals reading the whole text again for each token."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -32,10 +33,10 @@ def generated(
     prompts: list[list[int]],
     config: GenerationConfig = GREEDY,
     *,
-    stop_id: int | None = None,
+    stop_ids: Collection[int] = (),
     **changes: int,
 ) -> list[list[int]]:
-    return decode(model, prompts, replace(config, **changes), stop_id=stop_id)
+    return decode(model, prompts, replace(config, **changes), stop_ids=stop_ids)
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def test_each_row_ends_before_its_own_stop_token(model: LanguageModel, config: G
     assert len(stops[stop_id]) > 1
     assert any(stop_id not in row for row in free)
     expected = [row[: row.index(stop_id)] if stop_id in row else row for row in free]
-    assert generated(model, PROMPTS, config, stop_id=stop_id, max_new_tokens=8) == expected
+    assert generated(model, PROMPTS, config, stop_ids={stop_id}, max_new_tokens=8) == expected
 
 
 def test_the_same_seed_gives_the_same_continuations(model: LanguageModel) -> None:

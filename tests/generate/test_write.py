@@ -10,7 +10,7 @@ from llmcore.cli import main
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.write import Continuation, answer_instructions, continue_texts
 from llmcore.model.registry import new_model
-from llmcore.tokenizer.prompt import prompt
+from llmcore.tokenizer.prompt import encode_prompt
 
 TEXTS = ["Call now!", "a", "Anna had a red ball. She gave the ball to Ben."]
 
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_text(gpt, tokenizer):
 
 
 def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_do(tokenizer, config, randomised):
-    room = len(tokenizer.encode(prompt("alpaca", "Name a ball.", ""))) + 4
+    room = len(encode_prompt(tokenizer, "alpaca", "Name a ball.", "").ids) + 4
     model = randomised(new_model(replace(config, context_length=room)))
     always(model, tokenizer.encode("b")[0])
     rows = [("Name a ball. " * 9, ""), ("Name a ball.", "")]

@@ -14,7 +14,7 @@ from llmcore.base.files import sha256_folder
 from llmcore.model.folder import load_language_model, save_language_model
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.tokenizer.bpe import load_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 
 TEXTS = ["Anna had a ball.", " two  spaces\n\nand lines ", "naïve 🐈 日本", "<|endoftext|>"]
 WEIGHTS = "model.safetensors"

@@ -164,21 +164,33 @@ def test_classes_of_one_name_are_refused(classifier_folder):
 # ---- a tokenizer that does not fit
 
 
-def test_a_folder_with_only_tokenizer_json_gets_a_command_that_makes_it_readable(gpt, folder, tokenizer):
-    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder / "theirs")
+@pytest.mark.parametrize("more", [0, 47])
+def test_a_folder_with_only_tokenizer_json_is_read_and_may_have_a_padded_embedding(gpt, folder, tokenizer, more):
+    """As transformers writes it."""
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    theirs.resize_token_embeddings(tokenizer.vocab_size + more)
+    theirs.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     for name in ("vocab.json", "merges.txt"):
         (folder / name).unlink()
-    (folder / "theirs" / "tokenizer.json").rename(folder / "tokenizer.json")
-    message = refused(folder, "has only tokenizer.json, but vocab.json and merges.txt are needed")
-    _, _, code, *arguments = shlex.split(message.partition("make them once: ")[2])
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
-    assert open_language_model(folder)[1].encode("Anna had") == tokenizer.encode("Anna had")
+    _, opened = open_language_model(folder)
+    assert opened.encode("Anna had") == tokenizer.encode("Anna had")
+    assert opened.document_start == [opened.end_of_text] == [tokenizer.end_of_text]
+    rows = f"tokenizer.json, {tokenizer.vocab_size} tokens of the model's {tokenizer.vocab_size + more}"
+    assert rows in describe(folder)
+
+
+def test_a_tokenizer_that_is_larger_than_its_model_is_refused(folder, tokenizer):
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs.add_tokens(["<more>"])
+    theirs.save_pretrained(folder)
+    refused(folder, f"the tokenizer must have the model's {tokenizer.vocab_size} tokens, got")
 
 
 def test_a_folder_without_a_tokenizer_is_told_apart_from_a_stage_that_has_not_run(folder):
     for name in ("vocab.json", "merges.txt"):
         (folder / name).unlink()
-    with pytest.raises(UserError, match=r"has no vocab\.json and merges\.txt; copy") as caught:
+    with pytest.raises(UserError, match=r"has no tokenizer\.json, and no vocab\.json and merges\.txt; copy") as caught:
         open_language_model(folder)
     assert "dvc repro" not in str(caught.value) + describe(folder)
 

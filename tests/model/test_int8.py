@@ -74,5 +74,5 @@ def test_logits_stay_close_and_the_likeliest_token_mostly_the_same() -> None:
 def test_an_int8_model_decodes() -> None:
     model = tiny_gpt()
     to_int8(model)
-    [one, other] = decode(model, [[1, 2], [3]], generation(3), stop_id=None)
+    [one, other] = decode(model, [[1, 2], [3]], generation(3), stop_ids=())
     assert len(one) == len(other) == 3

@@ -27,7 +27,7 @@ from llmcore.model.lora import apply_lora, lora_layers, merged_state, train_only
 from llmcore.model.registry import ARCHITECTURES, new_model
 from llmcore.model.transformer import LanguageModel, ModelConfig, Transformer
 from llmcore.tasks.classification import ClassificationTask, LabelledText
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.train.history import History
 from llmcore.train.loop import fit
 
@@ -118,7 +118,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
 
 
-def toy(tokenizer: Tokenizer, *, tied_head: bool = False) -> LanguageModel:
+def toy(tokenizer: BytePairTokenizer, *, tied_head: bool = False) -> LanguageModel:
     """A toy model of two layers over the tokenizer's vocabulary, initialised."""
     config = ToyConfig(
         vocab_size=tokenizer.vocab_size,
@@ -140,7 +140,7 @@ def adapt(model: LanguageModel | SequenceClassifier) -> None:
     train_only_lora(model, also=["score."])
 
 
-def some_ids(tokenizer: Tokenizer) -> Tensor:
+def some_ids(tokenizer: BytePairTokenizer) -> Tensor:
     return torch.randint(tokenizer.vocab_size, (3, 24), generator=torch.Generator().manual_seed(2))
 
 
@@ -150,13 +150,13 @@ def falls(history: History) -> bool:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_pretraining_lowers_its_loss(tokenizer: Tokenizer, optimizer: str) -> None:
+def test_pretraining_lowers_its_loss(tokenizer: BytePairTokenizer, optimizer: str) -> None:
     history = History()
     fit(toy(tokenizer), language_task(), training(optimizer=optimizer), seed=0, compute=CPU, callback=history)
     assert falls(history)
 
 
-def test_no_logit_depends_on_a_later_token(tokenizer: Tokenizer) -> None:
+def test_no_logit_depends_on_a_later_token(tokenizer: BytePairTokenizer) -> None:
     model = toy(tokenizer)
     ids = some_ids(tokenizer)
     changed = ids.clone()
@@ -167,7 +167,7 @@ def test_no_logit_depends_on_a_later_token(tokenizer: Tokenizer) -> None:
     assert (before[:, 10:] - after[:, 10:]).abs().max() > 1e-3
 
 
-def test_decoding_with_a_cache_equals_that_without(tokenizer: Tokenizer) -> None:
+def test_decoding_with_a_cache_equals_that_without(tokenizer: BytePairTokenizer) -> None:
     """In a batch of prompts of different lengths."""
     model = toy(tokenizer)
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [2]]
@@ -178,18 +178,18 @@ def test_decoding_with_a_cache_equals_that_without(tokenizer: Tokenizer) -> None
             for _ in range(8):
                 ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
         expected.append(ids[len(prompt) :])
-    assert decode(model, prompts, generation(8), stop_id=None) == expected
+    assert decode(model, prompts, generation(8), stop_ids=()) == expected
     assert model.new_cache(2, 5).layers[0].keys.shape == (2, 1, 5, 8)
 
 
-def test_attention_maps_have_a_row_of_weights_for_each_token(tokenizer: Tokenizer) -> None:
+def test_attention_maps_have_a_row_of_weights_for_each_token(tokenizer: BytePairTokenizer) -> None:
     maps = toy(tokenizer).attention_maps(some_ids(tokenizer))
     assert maps.shape == (2, 3, 2, 24, 24)
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 3, 2, 24))
 
 
 def test_lora_trains_only_its_updates_and_merged_equals_unmerged(
-    tokenizer: Tokenizer, randomised: Callable[..., LanguageModel]
+    tokenizer: BytePairTokenizer, randomised: Callable[..., LanguageModel]
 ) -> None:
     model = randomised(toy(tokenizer))
     history = History()
@@ -206,7 +206,9 @@ def test_lora_trains_only_its_updates_and_merged_equals_unmerged(
         assert (merged(ids) - randomised(toy(tokenizer))(ids)).abs().max() > 1e-2
 
 
-def test_a_lora_target_that_names_no_layer_is_refused_with_the_layers_of_its_blocks(tokenizer: Tokenizer) -> None:
+def test_a_lora_target_that_names_no_layer_is_refused_with_the_layers_of_its_blocks(
+    tokenizer: BytePairTokenizer,
+) -> None:
     with pytest.raises(UserError, match=rf"\({', '.join(sorted(TOY.lora_targets))}\), got 'attn.c_attn'"):
         apply_lora(
             toy(tokenizer),
@@ -221,7 +223,7 @@ def test_a_lora_target_that_names_no_layer_is_refused_with_the_layers_of_its_blo
 
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_a_saved_language_model_has_equal_logits_after_loading(
-    tokenizer: Tokenizer, tmp_path: Path, tied_head: bool
+    tokenizer: BytePairTokenizer, tmp_path: Path, tied_head: bool
 ) -> None:
     model = toy(tokenizer, tied_head=tied_head)
     save_language_model(tmp_path / "toy", model, tokenizer=tokenizer, origin={})
@@ -237,7 +239,7 @@ def test_a_saved_language_model_has_equal_logits_after_loading(
     assert (config["model_type"], config["architectures"]) == ("toy", ["ToyForCausalLM"])
 
 
-def test_llmcore_info_describes_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_llmcore_info_describes_it(tokenizer: BytePairTokenizer, tmp_path: Path) -> None:
     save_language_model(tmp_path / "toy", toy(tokenizer), tokenizer=tokenizer, origin={})
     lines = [line.split("  ") for line in describe(tmp_path / "toy").splitlines()]
     page = {line[0] or line[1]: line[-1].strip() for line in lines}
@@ -246,7 +248,7 @@ def test_llmcore_info_describes_it(tokenizer: Tokenizer, tmp_path: Path) -> None
     assert page["loads here"] == "yes"
 
 
-def test_a_classifier_on_it_is_trained_saved_and_loaded(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_classifier_on_it_is_trained_saved_and_loaded(tokenizer: BytePairTokenizer, tmp_path: Path) -> None:
     save_language_model(tmp_path / "base", toy(tokenizer), tokenizer=tokenizer, origin={})
     model = SequenceClassifier(load_language_model(tmp_path / "base").body, ["low", "high"], "last_real", 20)
     model.initialise_head(torch.Generator().manual_seed(3))
@@ -267,7 +269,7 @@ def test_a_classifier_on_it_is_trained_saved_and_loaded(tokenizer: Tokenizer, tm
     assert again.labels == ["low", "high"]
 
 
-def test_the_first_blocks_can_be_frozen_and_their_output_reused(tokenizer: Tokenizer) -> None:
+def test_the_first_blocks_can_be_frozen_and_their_output_reused(tokenizer: BytePairTokenizer) -> None:
     model = classifier_of(toy(tokenizer).config)
     model.body.initialise(torch.Generator().manual_seed(0))
     model.initialise_head(torch.Generator().manual_seed(0))
@@ -280,7 +282,7 @@ def test_the_first_blocks_can_be_frozen_and_their_output_reused(tokenizer: Token
         assert torch.equal(model(ids, read, model.frozen_prefix(ids)), model(ids, read))
 
 
-def test_the_adapter_has_its_names_and_orientation(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_adapter_has_its_names_and_orientation(tokenizer: BytePairTokenizer, tmp_path: Path) -> None:
     model = toy(tokenizer)
     adapt(model)
     save_adapter(tmp_path / "adapter", model, base=tmp_path / "base", alpha=4, scaling="alpha/rank", dropout=0.0)

@@ -15,7 +15,7 @@ from llmcore.base.files import read_json, sha256_file
 from llmcore.base.origin import Source, read_source
 from llmcore.data.pretrained import WEIGHTS
 from llmcore.generate.open import open_language_model
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 from stages import download_weights
 
 PARAMS_FILE = Path(__file__).resolve().parents[2] / "params.yaml"
@@ -29,7 +29,7 @@ def write_gpt2(folder: Path, merges: list[tuple[bytes, bytes]], **shape: int) ->
     config = transformers.GPT2Config(vocab_size=257 + len(merges), **shape)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     theirs.transformer.save_pretrained(folder)
-    Tokenizer(merges).save(folder)
+    BytePairTokenizer(merges).save(folder)
     return theirs
 
 

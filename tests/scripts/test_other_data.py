@@ -19,7 +19,7 @@ from llmcore.evaluate.metric_names import class_metric
 from llmcore.model.folder import save_language_model
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 from stages import (
     download,
     evaluate_classifier,
@@ -38,7 +38,7 @@ CONTEXT = 64
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPT2Config, tokenizer: Tokenizer) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPT2Config, tokenizer: BytePairTokenizer) -> Path:
     """A project with a tiny base and small numbers, no tracking."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))

@@ -34,8 +34,8 @@ from llmcore.model.folder import save_classifier, save_language_model
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.serve.register import REQUIREMENTS, register
-from llmcore.tokenizer.bpe import Tokenizer
-from llmcore.tokenizer.prompt import prompt
+from llmcore.tokenizer.bpe import BytePairTokenizer
+from llmcore.tokenizer.prompt import encode_prompt
 from llmcore.tracking import mlflow_store
 from llmcore.tracking.store_location import store_uri
 
@@ -47,11 +47,14 @@ TEXTS = ["Call now!", "Anna had a ball. " * 20, "naïve 日本 <|endoftext|>"]
 
 @pytest.fixture(scope="module")
 def project(
-    tmp_path_factory: pytest.TempPathFactory, config: GPT2Config, tokenizer: Tokenizer, randomised: Callable[..., Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    config: GPT2Config,
+    tokenizer: BytePairTokenizer,
+    randomised: Callable[..., Any],
 ) -> Iterator[Path]:
     """A project with a model of each kind, the run that made its classifier, and all three registered."""
     root = tmp_path_factory.mktemp("project")
-    room = len(tokenizer.encode(prompt("alpaca", REGISTERED["instruct"].example[0]["instruction"], ""))) + 30
+    room = len(encode_prompt(tokenizer, "alpaca", REGISTERED["instruct"].example[0]["instruction"], "").ids) + 30
     roomy = GPT2Config(**{**vars(config), "context_length": room})
     for name, seed in (("base", 0), ("instruct", 1)):
         model = randomised(new_model(roomy), seed)

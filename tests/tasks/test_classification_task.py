@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from llmcore.generate.classify import class_probabilities
 from llmcore.model.classifier import SequenceClassifier, pad_rows, set_trainable
 from llmcore.tasks.classification import ClassificationTask, LabelledText, balanced_weights, encode_labelled
+from llmcore.tokenizer.bpe import BytePairTokenizer
 
 ROWS = [LabelledText([1, 2, 3], 0), LabelledText([4], 1), LabelledText([5, 6, 7, 8, 9], 1), LabelledText([3, 3], 0)]
 IDS = [row.ids for row in ROWS]
@@ -193,8 +194,7 @@ def test_the_share_of_padding_is_counted() -> None:
 
 def test_encoded_rows_are_cut_and_never_empty() -> None:
     rows = [{"text": "abc", "label": "b"}, {"text": "", "label": "a"}]
-    labelled, lengths = encode_labelled(
-        rows, lambda texts: ([ord(c) for c in text] for text in texts), ["a", "b"], 2, 99
-    )
-    assert labelled == [LabelledText([97, 98], 1), LabelledText([99], 0)]
+    tokenizer = BytePairTokenizer([])
+    labelled, lengths = encode_labelled(rows, tokenizer, ["a", "b"], 2)
+    assert labelled == [LabelledText(tokenizer.encode("ab"), 1), LabelledText([tokenizer.end_of_text], 0)]
     assert lengths == [3, 1]

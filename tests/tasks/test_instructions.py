@@ -10,63 +10,63 @@ from torch.nn import functional as F
 
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.tasks.instructions import Example, InstructionTask, Packed, log_likelihoods, make_example, pack, usable
-from llmcore.tokenizer.bpe import Tokenizer
-from llmcore.tokenizer.prompt import PREAMBLE
+from llmcore.tokenizer.bpe import BytePairTokenizer
 
-END = 0
+BYTES = BytePairTokenizer([])  # one id per byte, so that ids can be read
+PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+END = "<|endoftext|>"
 WITHOUT_INPUT = {"instruction": "Say hi.", "input": "", "output": "Hi!"}
 WITH_INPUT = {"instruction": "Repeat.", "input": "Moon", "output": "Moon."}
 
 
-def characters(text: str) -> list[int]:
-    """One id per character, so that ids can be read."""
-    return [ord(character) for character in text]
-
-
 def example(row: dict[str, str], mask: str, max_tokens: int = 1000, form: str = "alpaca") -> Example:
-    return make_example(row, characters, end_of_text=END, form=form, mask=mask, max_tokens=max_tokens)
+    return make_example(row, BYTES, form=form, mask=mask, max_tokens=max_tokens)
 
 
 def learned(row: dict[str, str], mask: str, form: str = "alpaca") -> str:
-    return "".join(chr(target) for target in example(row, mask, form=form).targets if target != IGNORE_INDEX)
+    return BYTES.decode(target for target in example(row, mask, form=form).targets if target != IGNORE_INDEX)
+
+
+def n_ids(text: str) -> int:
+    return len(text) - len(END) + 1
 
 
 @pytest.mark.parametrize(
     ("row", "mask", "text"),
     [
-        (WITHOUT_INPUT, "none", PREAMBLE[1:] + "\n\n### Instruction:\nSay hi.\n\n### Response:\nHi!\0"),
-        (WITHOUT_INPUT, "instruction", "\n\n### Response:\nHi!\0"),
-        (WITHOUT_INPUT, "instruction+input", "Hi!\0"),
+        (WITHOUT_INPUT, "none", PREAMBLE[1:] + "\n\n### Instruction:\nSay hi.\n\n### Response:\nHi!" + END),
+        (WITHOUT_INPUT, "instruction", "\n\n### Response:\nHi!" + END),
+        (WITHOUT_INPUT, "instruction+input", "Hi!" + END),
         (
             WITH_INPUT,
             "none",
-            PREAMBLE[1:] + "\n\n### Instruction:\nRepeat.\n\n### Input:\nMoon\n\n### Response:\nMoon.\0",
+            PREAMBLE[1:] + "\n\n### Instruction:\nRepeat.\n\n### Input:\nMoon\n\n### Response:\nMoon." + END,
         ),
-        (WITH_INPUT, "instruction", "\n\n### Input:\nMoon\n\n### Response:\nMoon.\0"),
-        (WITH_INPUT, "instruction+input", "Moon.\0"),
+        (WITH_INPUT, "instruction", "\n\n### Input:\nMoon\n\n### Response:\nMoon." + END),
+        (WITH_INPUT, "instruction+input", "Moon." + END),
     ],
 )
 def test_a_mask_leaves_exactly_this_text_as_targets(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask) == text
-    assert example(row, mask).n_targets == len(text)
+    assert example(row, mask).n_targets == n_ids(text)
 
 
 @pytest.mark.parametrize(
     ("row", "mask", "text"),
     [
-        (WITHOUT_INPUT, "none", "|user|>\nSay hi.\n<|assistant|>:\nHi!\0"),
-        (WITHOUT_INPUT, "instruction", "\n<|assistant|>:\nHi!\0"),
-        (WITHOUT_INPUT, "instruction+input", "Hi!\0"),
-        (WITH_INPUT, "none", "|user|>\nRepeat.\nMoon\n<|assistant|>:\nMoon.\0"),
-        (WITH_INPUT, "instruction", "\nMoon\n<|assistant|>:\nMoon.\0"),
-        (WITH_INPUT, "instruction+input", "Moon.\0"),
+        (WITHOUT_INPUT, "none", "|user|>\nSay hi.\n<|assistant|>:\nHi!" + END),
+        (WITHOUT_INPUT, "instruction", "\n<|assistant|>:\nHi!" + END),
+        (WITHOUT_INPUT, "instruction+input", "Hi!" + END),
+        (WITH_INPUT, "none", "|user|>\nRepeat.\nMoon\n<|assistant|>:\nMoon." + END),
+        (WITH_INPUT, "instruction", "\nMoon\n<|assistant|>:\nMoon." + END),
+        (WITH_INPUT, "instruction+input", "Moon." + END),
     ],
 )
 def test_a_mask_of_the_phi3_form_leaves_exactly_this_text_as_targets(row: dict[str, str], mask: str, text: str) -> None:
     assert learned(row, mask, "phi3") == text
     made = example(row, mask, form="phi3")
     kept = np.flatnonzero(made.targets != IGNORE_INDEX)
-    assert kept.tolist() == list(range(len(made.targets) - len(text), len(made.targets)))  # one run, to the end
+    assert kept.tolist() == list(range(len(made.targets) - n_ids(text), len(made.targets)))  # one run, to the end
 
 
 @pytest.mark.parametrize("mask", ["none", "instruction", "instruction+input"])
@@ -75,7 +75,7 @@ def test_each_target_is_the_next_input(mask: str) -> None:
     assert len(made.inputs) == len(made.targets)
     kept = made.targets[:-1] != IGNORE_INDEX
     assert (made.targets[:-1] == made.inputs[1:])[kept].all()
-    assert made.targets[-1] == END
+    assert made.targets[-1] == BYTES.end_of_text
 
 
 @pytest.mark.parametrize("mask", ["none", "instruction", "instruction+input"])
@@ -91,11 +91,9 @@ def test_long_rows_are_cut_at_the_end(mask: str) -> None:
     assert example(WITH_INPUT, "instruction+input", 50).n_targets == 0
 
 
-def test_with_a_real_tokenizer_the_answer_and_end_of_text_are_learned(tokenizer: Tokenizer) -> None:
+def test_with_a_real_tokenizer_the_answer_and_end_of_text_are_learned(tokenizer: BytePairTokenizer) -> None:
     end = tokenizer.end_of_text
-    made = make_example(
-        WITH_INPUT, tokenizer.encode, end_of_text=end, form="alpaca", mask="instruction+input", max_tokens=1000
-    )
+    made = make_example(WITH_INPUT, tokenizer, form="alpaca", mask="instruction+input", max_tokens=1000)
     kept = made.targets[made.targets != IGNORE_INDEX].tolist()
     assert (tokenizer.decode(kept[:-1]), kept[-1]) == ("Moon.", end)
 

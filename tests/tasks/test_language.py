@@ -1,12 +1,15 @@
 """The next-token loss equals plain cross-entropy and that of transformers; the metrics follow their formulas."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny import CPU, END_OF_TEXT, language_task, tiny_gpt, tiny_windows
+from tokenizer_files import learned, save
 from torch.nn import functional as F
 
 from llmcore.base.containers import chunks
@@ -14,10 +17,12 @@ from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.folder import save_language_model
 from llmcore.model.gpt2 import GPT2Config
+from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.tasks.language import LanguageTask, collate_windows, language_metrics, target_bytes
+from llmcore.tasks.language import LanguageTask, collate_windows, language_metrics, target_bytes, text_metrics
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
+from llmcore.tokenizer.load import load_tokenizer
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_loss_is_cross_entropy_over_all_positions(model: LanguageModel) -> None:
 
 
 def test_loss_is_that_of_transformers_times_the_number_of_targets(
-    gpt: LanguageModel, config: GPT2Config, tokenizer: Tokenizer, tmp_path: Path
+    gpt: LanguageModel, config: GPT2Config, tokenizer: BytePairTokenizer, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -95,6 +100,27 @@ def test_metrics_follow_their_formulas(model: LanguageModel) -> None:
     assert metrics["bits_per_byte"] == pytest.approx(loss * tokens / 250 / math.log(2), rel=1e-6)
 
 
+def test_a_start_of_texts_that_does_not_end_them_is_read_and_not_predicted(
+    tmp_path: Path, config: GPT2Config, randomised: Callable[..., LanguageModel]
+) -> None:
+    """SmolLM2's instruct model: <|endoftext|> begins a document, <|im_end|> ends an answer."""
+    fast = load_tokenizer(save(tmp_path, learned()))
+    [start] = fast.document_start
+    assert start != fast.end_of_text
+    gpt = randomised(new_model(replace(config, vocab_size=fast.vocab_size)))
+    texts = ["Anna had", "a red ball"]
+    summed = 0.0
+    for text in texts:
+        ids = torch.tensor([start, *fast.encode(text)])
+        logits = gpt(ids[None, :-1])[0]
+        summed += F.cross_entropy(logits, ids[1:], reduction="sum").item()
+        assert len(ids) <= gpt.config.context_length
+    n_bytes = sum(map(len, texts))
+    window = max(len(fast.encode(text)) + 1 for text in texts)
+    found = text_metrics(gpt, fast, texts, window_tokens=window)
+    assert found["nats_per_byte"] == pytest.approx(summed / n_bytes, rel=1e-5)
+
+
 def test_perplexity_does_not_overflow(model: LanguageModel) -> None:
     with torch.no_grad():
         model.body.embeddings[0].weight.mul_(1e4)
@@ -103,7 +129,7 @@ def test_perplexity_does_not_overflow(model: LanguageModel) -> None:
     assert math.isfinite(metrics["perplexity"])
 
 
-def test_target_bytes_are_the_length_of_the_text(tokenizer: Tokenizer) -> None:
+def test_target_bytes_are_the_length_of_the_text(tokenizer: BytePairTokenizer) -> None:
     texts = ["Anna had a ball.", "Ünïcode, ☃", "The end of it"]
     tokens = join_documents([tokenizer.encode(text) for text in texts], tokenizer.end_of_text)
     windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), 7))

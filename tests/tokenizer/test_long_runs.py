@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.tokenizer import long_runs
-from llmcore.tokenizer.bpe import Tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.byte_level import PATTERN
 from llmcore.tokenizer.long_runs import MAX_RUN, cut_long_runs
 from llmcore.tokenizer.train import train_tokenizer
@@ -59,7 +59,7 @@ def test_text_without_an_overlong_run_stays_whole(runs: list[tuple[str, int]]) -
         assert cut_long_runs(text) == [text]
 
 
-def test_ids_of_ordinary_text_are_those_of_tiktoken(tokenizer: Tokenizer) -> None:
+def test_ids_of_ordinary_text_are_those_of_tiktoken(tokenizer: BytePairTokenizer) -> None:
     text = "Anna had a red ball.\n\n" * 400 + "-" * MAX_RUN + " " * MAX_RUN + "日本語、" * 800 + "a1" * 400
     plain = tiktoken.Encoding("plain", pat_str=PATTERN, mergeable_ranks=tokenizer.ranks, special_tokens={})
     assert tokenizer.encode(text) == plain.encode_ordinary(text)
@@ -71,7 +71,7 @@ def test_ids_of_ordinary_text_are_those_of_tiktoken(tokenizer: Tokenizer) -> Non
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_million_characters_in_a_row_are_encoded(run: str, tokenizer: Tokenizer) -> None:
+def test_a_million_characters_in_a_row_are_encoded(run: str, tokenizer: BytePairTokenizer) -> None:
     text = run * (1_000_000 // len(run)) + "x"
     started = time.monotonic()
     ids = tokenizer.encode(text)

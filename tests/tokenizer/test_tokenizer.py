@@ -11,7 +11,7 @@ import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmcore.tokenizer.bpe import TEXTS_PER_BATCH, Tokenizer, load_tokenizer
+from llmcore.tokenizer.bpe import TEXTS_PER_BATCH, BytePairTokenizer, load_byte_pair_tokenizer
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes, to_characters
 from llmcore.tokenizer.train import train_tokenizer
 
@@ -43,25 +43,25 @@ in_mirror = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def theirs(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def theirs(tokenizer: BytePairTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_for_transformers(folder, context_length=24)
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
-def their_gpt2(gpt2: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def their_gpt2(gpt2: BytePairTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("their-gpt2")
     gpt2.save_for_transformers(folder, context_length=1024)
     return transformers.GPT2TokenizerFast.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
-def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> BytePairTokenizer:
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(Path(mirror) / "vocab.bpe", folder / "merges.txt")
     shutil.copy(Path(mirror) / "encoder.json", folder / "vocab.json")
-    return load_tokenizer(folder)
+    return load_byte_pair_tokenizer(folder)
 
 
 @pytest.fixture(scope="module")
@@ -77,72 +77,74 @@ def tiktoken_gpt2() -> tiktoken.Encoding:
 
 @settings(max_examples=300, deadline=None)
 @given(text=any_text | spaced)
-def test_ids_equal_those_of_transformers(text: str, tokenizer: Tokenizer, theirs: Any) -> None:
+def test_ids_equal_those_of_transformers(text: str, tokenizer: BytePairTokenizer, theirs: Any) -> None:
     assert tokenizer.encode(text) == theirs(text, split_special_tokens=True).input_ids
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_ids_of_hostile_texts_equal_those_of_transformers(text: str, tokenizer: Tokenizer, theirs: Any) -> None:
+def test_ids_of_hostile_texts_equal_those_of_transformers(text: str, tokenizer: BytePairTokenizer, theirs: Any) -> None:
     assert tokenizer.encode(text) == theirs(text, split_special_tokens=True).input_ids
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=any_text | spaced)
-def test_decoding_restores_the_text(text: str, tokenizer: Tokenizer) -> None:
+def test_decoding_restores_the_text(text: str, tokenizer: BytePairTokenizer) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.end_of_text not in ids
     assert sum(tokenizer.token_bytes[number] for number in ids) == len(text.encode())
 
 
-def test_end_of_text_is_the_last_id_and_decodes_to_its_name(tokenizer: Tokenizer, theirs: Any) -> None:
+def test_end_of_text_is_the_last_id_and_decodes_to_its_name(tokenizer: BytePairTokenizer, theirs: Any) -> None:
     assert tokenizer.end_of_text == tokenizer.vocab_size - 1 == theirs.eos_token_id
     assert tokenizer.vocab_size == len(theirs) == len(tokenizer.token_bytes)
     assert tokenizer.decode([tokenizer.end_of_text]) == "<|endoftext|>"
 
 
-def test_end_of_text_as_the_special_token_is_one_id_in_transformers_too(tokenizer: Tokenizer, theirs: Any) -> None:
+def test_end_of_text_as_the_special_token_is_one_id_in_transformers_too(
+    tokenizer: BytePairTokenizer, theirs: Any
+) -> None:
     ids = [*tokenizer.encode("the ball"), tokenizer.end_of_text, *tokenizer.encode(" a ball")]
     assert theirs("the ball<|endoftext|> a ball").input_ids == ids
     assert theirs.decode(ids) == "the ball<|endoftext|> a ball"
 
 
-def test_every_id_has_the_bytes_of_its_token(tokenizer: Tokenizer) -> None:
+def test_every_id_has_the_bytes_of_its_token(tokenizer: BytePairTokenizer) -> None:
     assert [tokenizer.decode_bytes([number]) for number in range(tokenizer.end_of_text)] == list(tokenizer.ranks)
     assert list(tokenizer.ranks.values()) == list(range(tokenizer.end_of_text))
 
 
-def test_a_cut_character_decodes_to_the_replacement_character(tokenizer: Tokenizer) -> None:
+def test_a_cut_character_decodes_to_the_replacement_character(tokenizer: BytePairTokenizer) -> None:
     ids = tokenizer.encode("é")
     assert (tokenizer.decode(ids[:1]), tokenizer.decode_bytes(ids)) == ("\ufffd", b"\xc3\xa9")
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])
-def test_a_stream_is_encoded_as_its_texts_one_by_one(count: int, tokenizer: Tokenizer) -> None:
+def test_a_stream_is_encoded_as_its_texts_one_by_one(count: int, tokenizer: BytePairTokenizer) -> None:
     texts = [f"{HOSTILE[number % len(HOSTILE)]} ball {number}" for number in range(count)]
     assert list(tokenizer.encode_stream(iter(texts))) == [tokenizer.encode(text) for text in texts]
 
 
-def test_a_stream_reads_at_most_one_batch_of_texts_ahead(tokenizer: Tokenizer) -> None:
+def test_a_stream_reads_at_most_one_batch_of_texts_ahead(tokenizer: BytePairTokenizer) -> None:
     texts = iter(["ball"] * 10_000)
     next(tokenizer.encode_stream(texts))
     assert len(list(texts)) >= 10_000 - TEXTS_PER_BATCH
 
 
 @pytest.mark.parametrize("text", [" " * 200_000 + "a", "\n" * 1_500_000, "a" * 200_000, "^" * 200_000])
-def test_a_long_run_of_one_character_is_encoded(text: str, tokenizer: Tokenizer) -> None:
+def test_a_long_run_of_one_character_is_encoded(text: str, tokenizer: BytePairTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_alphabet_is_that_of_gpt2(tokenizer: Tokenizer) -> None:
+def test_the_alphabet_is_that_of_gpt2(tokenizer: BytePairTokenizer) -> None:
     assert len(set(BYTE_TO_CHARACTER.values())) == 256
     assert to_characters(b" ball\n") == "ĠballĊ"
     assert to_bytes("ĠballĊ") == b" ball\n"
     assert to_characters(bytes(BYTE_TO_CHARACTER)[:3]) == '!"#'
 
 
-def test_training_twice_learns_the_same_merges(tokenizer: Tokenizer) -> None:
+def test_training_twice_learns_the_same_merges(tokenizer: BytePairTokenizer) -> None:
     texts = [f"the {name} has {number} balls" for number in range(40) for name in ("cat", "dog", "hen")]
     first, second = train_tokenizer(texts, 300), train_tokenizer(iter(texts), 300)
     assert first.merges == second.merges
@@ -163,7 +165,7 @@ def test_a_small_text_gives_fewer_tokens_than_asked_for() -> None:
 
 
 @in_mirror
-def test_gpt2_ids_printed_in_the_book(gpt2: Tokenizer) -> None:
+def test_gpt2_ids_printed_in_the_book(gpt2: BytePairTokenizer) -> None:
     before, after = "Hello, do you like tea? ", " In the sunlit terracesof someunknownPlace."
     ids = [*gpt2.encode(before), gpt2.end_of_text, *gpt2.encode(after)]
     assert ids == [
@@ -179,7 +181,7 @@ def test_gpt2_ids_printed_in_the_book(gpt2: Tokenizer) -> None:
 @given(text=any_text | spaced)
 @example(text="".join(HOSTILE))
 def test_ids_of_gpt2_equal_those_of_tiktoken_and_transformers_and_decode_to_the_text(
-    text: str, gpt2: Tokenizer, tiktoken_gpt2: tiktoken.Encoding, their_gpt2: Any
+    text: str, gpt2: BytePairTokenizer, tiktoken_gpt2: tiktoken.Encoding, their_gpt2: Any
 ) -> None:
     ids = gpt2.encode(text)
     assert ids == tiktoken_gpt2.encode_ordinary(text) == their_gpt2(text, split_special_tokens=True).input_ids
@@ -188,7 +190,7 @@ def test_ids_of_gpt2_equal_those_of_tiktoken_and_transformers_and_decode_to_the_
 
 @in_mirror
 def test_end_of_text_as_the_special_token_is_one_id_in_both(
-    gpt2: Tokenizer, tiktoken_gpt2: tiktoken.Encoding, their_gpt2: Any
+    gpt2: BytePairTokenizer, tiktoken_gpt2: tiktoken.Encoding, their_gpt2: Any
 ) -> None:
     before, after = "the end", " a start"
     ids = [*gpt2.encode(before), gpt2.end_of_text, *gpt2.encode(after)]

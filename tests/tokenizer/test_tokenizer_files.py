@@ -9,34 +9,35 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_folder
-from llmcore.tokenizer.bpe import Tokenizer, fingerprint, load_tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer, fingerprint, load_byte_pair_tokenizer
+from llmcore.tokenizer.load import load_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
 
 
 @pytest.fixture
-def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+def folder(tokenizer: BytePairTokenizer, tmp_path: Path) -> Path:
     tokenizer.save(tmp_path / "t")
     return tmp_path / "t"
 
 
-def test_a_folder_is_read_as_it_was_written(tokenizer: Tokenizer, folder: Path, tmp_path: Path) -> None:
-    again = load_tokenizer(folder)
+def test_a_folder_is_read_as_it_was_written(tokenizer: BytePairTokenizer, folder: Path, tmp_path: Path) -> None:
+    again = load_byte_pair_tokenizer(folder)
     assert (again.merges, again.ranks, again.end_of_text) == (tokenizer.merges, tokenizer.ranks, tokenizer.end_of_text)
     again.save(tmp_path / "again")
     assert sha256_folder(tmp_path / "again") == sha256_folder(folder)
 
 
 def test_a_tokenizer_without_merges_is_read_as_it_was_written(tmp_path: Path) -> None:
-    Tokenizer([]).save(tmp_path)
+    BytePairTokenizer([]).save(tmp_path)
     assert load_tokenizer(tmp_path).vocab_size == 257
 
 
-def test_tiktoken_reads_the_same_ranks(tokenizer: Tokenizer, folder: Path) -> None:
+def test_tiktoken_reads_the_same_ranks(tokenizer: BytePairTokenizer, folder: Path) -> None:
     ranks = data_gym_to_mergeable_bpe_ranks(str(folder / "merges.txt"), str(folder / "vocab.json"))
     assert ranks == tokenizer.ranks
 
 
-def test_the_fingerprint_depends_on_the_merges(tokenizer: Tokenizer, folder: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_merges(tokenizer: BytePairTokenizer, folder: Path, tmp_path: Path) -> None:
     tokenizer.save_for_transformers(tmp_path / "model", context_length=24)
     train_tokenizer(["other words in other orders"] * 3, 300).save(tmp_path / "other")
     assert fingerprint(folder) == fingerprint(tmp_path / "model")
@@ -83,7 +84,7 @@ def test_a_wrong_merge_is_refused_with_its_line(folder: Path, line: str, message
     assert_refused(folder, message)
 
 
-def test_a_missing_merge_is_refused_with_the_token_it_makes(folder: Path, tokenizer: Tokenizer) -> None:
+def test_a_missing_merge_is_refused_with_the_token_it_makes(folder: Path, tokenizer: BytePairTokenizer) -> None:
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     (folder / "merges.txt").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     assert_refused(

@@ -72,7 +72,7 @@ class Sampler(History):
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         super().on_evaluate(step, metrics)
-        decode(self.model, [[END_OF_TEXT]], generation(5, temperature=1.0, top_p=0.9, seed=step), stop_id=None)
+        decode(self.model, [[END_OF_TEXT]], generation(5, temperature=1.0, top_p=0.9, seed=step), stop_ids=())
         torch.rand(7)
 
 
