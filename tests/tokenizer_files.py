@@ -7,6 +7,8 @@ from conftest import SENTENCES
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+# two spaces become a token, so that ids show whether a text was cut before its digits or before the space
+SPACED = ["one  1 two  2 three  3"] * 3
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<pad>"]
 CHATML = (
     "{% for message in messages %}"
@@ -104,7 +106,7 @@ def learned(pre_tokenizer: Any = None, *, alphabet: bool = True, bos: bool = Fal
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if alphabet else list("0123456789Ġ"),
     )
-    made.train_from_iterator(SENTENCES, trainer)
+    made.train_from_iterator([*SENTENCES, *SPACED], trainer)
     if bos:
         begin = [("<|im_start|>", made.token_to_id("<|im_start|>"))]
         made.post_processor = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=begin)
