@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   llmcore classify "You won a red kite! Send 20 coins."
   llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
   llmcore info models/classifier
+  llmcore export models/instruct --to gguf --type q8_0
   llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore show-batch instruct
   llmcore register classifier
@@ -87,9 +88,17 @@ def _add_model_commands(commands: "Commands") -> None:
 
 
 def _add_result_commands(commands: "Commands") -> None:
-    info = commands.add_parser("info", help="describe a model folder")
+    info = commands.add_parser("info", help="describe a model folder or GGUF file")
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
+
+    export = commands.add_parser("export", help="write a language model for llama.cpp and Ollama")
+    export.add_argument("folder", metavar="FOLDER")
+    export.add_argument("--to", choices=["gguf"], default="gguf", help="(default: %(default)s)")
+    types = ["f32", "f16", "bf16", "q8_0"]
+    export.add_argument("--type", choices=types, default="f16", help="of the weights (default: %(default)s)")
+    export.add_argument("--out", metavar="FILE", help="(default: exports/NAME/NAME-TYPE.gguf)")
+    export.set_defaults(run=run_export)
 
     compare = commands.add_parser("compare", help="say which of two evaluated models is better")
     for name in ("first", "second"):
@@ -192,6 +201,13 @@ def run_info(arguments: argparse.Namespace) -> None:
     from llmcore.generate.info import describe
 
     print(describe(Path(arguments.folder)))
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from llmcore.generate.export import export_gguf
+
+    out = Path(arguments.out) if arguments.out else None
+    print(export_gguf(Path(arguments.folder), arguments.type, out))
 
 
 def run_compare(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from llmcore.base.origin import read_source
 from llmcore.generate.open import open_classifier, open_language_model
 from llmcore.model.architecture import Architecture
 from llmcore.model.folder import class_names, is_classifier, load_classifier, load_language_model, read_config
+from llmcore.model.gguf_path import find_gguf
 from llmcore.model.weights import TensorHeader, check_sizes, read_headers, weight_files
 from llmcore.tokenizer.fast import FAST_FILE
 from llmcore.tokenizer.load import has_tokenizer, load_tokenizer
@@ -20,7 +21,11 @@ PROBE = "One  sunny morning, 12 balls: \n\tshe's off! \u00e9\u4e16"
 
 
 def describe(folder: Path) -> str:
-    """Return a page of `name  value` lines; UserError if this is no model folder."""
+    """Return a page of `name  value` lines; UserError if this is no model folder or GGUF file."""
+    if file := find_gguf(folder):
+        from llmcore.generate.info_gguf import describe_gguf
+
+        return _page([*describe_gguf(file), ("loads here", _attempt(lambda: open_language_model(file)))])
     entry, config, values = read_config(folder)
     headers = read_headers(folder)
     classifies = is_classifier(entry, values)
@@ -42,6 +47,10 @@ def describe(folder: Path) -> str:
     ]
     if lines[-1][1] == "yes":  # transformers would build whatever config.json asks for
         lines[-1] = (lines[-1][0], _opens_in_transformers(folder, classifies))
+    return _page(lines)
+
+
+def _page(lines: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {' '.join(value.split())}" for name, value in lines)
 

