@@ -5,7 +5,7 @@ from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 from llmcore.tokenizer.chat import chat_pieces
 from llmcore.tokenizer.tokenizer import Tokenizer
 
-# neither can be written in a Modelfile's strings
+# cannot be written in a Modelfile's strings, nor can a text that ends in the first character of one
 RESERVED = ('"""', "{{", "}}")
 
 
@@ -64,7 +64,8 @@ def _chat(tokenizer: Tokenizer, template: str) -> list[str]:
     if whole != before or (answer_begin, again, between) != (after, answer_end + user_begin, system_end + user_begin):
         return []
     turn = f"{user_begin}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{answer_end}"
-    if any(mark in text for mark in RESERVED for text in (system_begin, system_end, user_begin, after, system)):
+    written = (system_begin, system_end, user_begin, after, answer_end, system)
+    if any(text.endswith(('"', "{")) or any(mark in text for mark in RESERVED) for text in written):
         return []
     lines = [f'TEMPLATE """{{{{ if .System }}}}{system_begin}{{{{ .System }}}}{system_end}{{{{ end }}}}{turn}"""']
     return [*lines, f'SYSTEM """{system}"""'] if system else lines

@@ -232,8 +232,10 @@ def test_a_modelfile_decodes_as_the_commands_do(tokenizer: Any) -> None:
         "{{ raise_exception('no') }}",
         TEMPLATES["qwen"],  # it leaves a system message out
         "{% for message in messages %}{{ loop.index }}{{ message['content'] }}{% endfor %}",
-        "{% for message in messages %}{{ '{{' }}{{ message['role'] }}{{ message['content'] }}{% endfor %}",
-        "{% for message in messages %}{{ '\"\"\"' }}{{ message['role'] }}{{ message['content'] }}{% endfor %}",
+        *(str(FORMS["phi3"].template).replace("<|user|>", mark) for mark in ("{{", "}}", '""" ')),
+        str(FORMS["phi3"].template).replace("<|user|>\n", "{"),
+        str(FORMS["phi3"].template).replace("eos_token", '\'"""\''),
+        str(FORMS["alpaca"].template).replace("eos_token", "'\"'"),
     ],
 )
 def test_a_template_that_go_cannot_say_is_left_to_ollama(template: str, tokenizer: Any) -> None:

@@ -14,6 +14,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, sha256_file
 from llmcore.base.origin import Source, read_source
 from llmcore.data.pretrained import WEIGHTS
+from llmcore.generate.export import export_gguf
 from llmcore.generate.open import open_language_model
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from stages import download_weights
@@ -75,6 +76,20 @@ def workspace(small: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wor
     (workspace.folder / "own/README.md").write_text("---\nlicense: apache-2.0\n---\n")
     workspace.set_params({**SMALL, "weights.path": "own"})
     return workspace
+
+
+@pytest.mark.slow
+def test_a_gguf_file_is_a_base(workspace: Workspace) -> None:
+    export_gguf(workspace.folder / "own", "f16", workspace.folder / "own-gguf/own.gguf")
+    for path in ("own-gguf/own.gguf", "own-gguf"):
+        workspace.set(weights__path=path)
+        assert f"The base of fine-tuning, models/base, is {path}." in workspace.run("dvc repro load_gpt2")
+        base, tokenizer = open_language_model(workspace.folder / "models/base")
+        file_model, file_tokenizer = open_language_model(workspace.folder / path)
+        assert tokenizer.encode("Anna had 12 balls") == file_tokenizer.encode("Anna had 12 balls")
+        found, expected = base.state_dict(), file_model.state_dict()
+        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    workspace.set(weights__path="own")
 
 
 @pytest.mark.slow
