@@ -12,6 +12,7 @@ from llmcore.model.gguf_path import find_gguf
 from llmcore.model.transformer import LanguageModel
 from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, encode_prompt
 from llmcore.tokenizer.tokenizer import Tokenizer
+from llmcore.tokenizer.tokenizer_config import read_tokenizer_config
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,16 @@ class Continuation:
 
 
 def prompt_form(folder: str | Path) -> str:
-    """Return the form in which a model folder wants its prompts: from its config.json, by default Alpaca's.
+    """Return the form in which a model folder wants its prompts: the one that its config.json names.
 
-    In a GGUF file it is the chat template.
+    A model from elsewhere names none: the form is its own chat template, if it has one, and otherwise Alpaca's.
     """
     if file := find_gguf(folder):
         from llmcore.generate.open_gguf import form_of
 
         return form_of(file)
     _, _, values = read_config(folder)
-    form = values.get(PROMPT_KEY, "alpaca")
+    form = values.get(PROMPT_KEY, "template" if "chat_template" in read_tokenizer_config(folder) else "alpaca")
     if not isinstance(form, str) or form not in FORMS:
         rule = f"{PROMPT_KEY} must be one of {', '.join(FORMS)}, got {form!r}"
         raise UserError(f"{folder}/config.json: {rule}; correct it")

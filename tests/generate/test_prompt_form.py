@@ -34,6 +34,12 @@ def test_without_a_prompt_form_alpacas_is_used(
     assert prompt_form(saved(tmp_path, gpt, tokenizer)) == "alpaca"
 
 
+def test_a_model_from_elsewhere_with_a_chat_template_is_asked_in_it(
+    tmp_path: Path, gpt: LanguageModel, tokenizer: BytePairTokenizer
+) -> None:
+    assert prompt_form(saved(tmp_path, gpt, tokenizer.with_chat("{{ messages[0].content }}", []))) == "template"
+
+
 def test_an_unknown_form_is_refused(tmp_path: Path, gpt: LanguageModel, tokenizer: BytePairTokenizer) -> None:
     with pytest.raises(
         UserError, match=f"config.json: {PROMPT_KEY} must be one of alpaca, phi3, template, got 'chatml'"
