@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmcore.base.matmul import matmul, openblas_matmul, uses_openblas
+from llmcore.base.matmul import matmul, uses_openblas
 from llmcore.model.cache import Cache
+from llmcore.model.layers import matmul_dtype
 
 BLOCK_QUERIES = 64  # of the portable attention; with more, more of the causal half is computed in vain
 
@@ -60,7 +61,8 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, m
         found = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, dropout_p=dropout)
         return found.flatten(1, 2)[:, :, None]  # (B, H, 1, D)
     key, value = repeat_heads(key, query.shape[1]), repeat_heads(value, query.shape[1])
-    if uses_openblas(query, key, value):
+    if uses_openblas(query, key, value) or trains_in_bf16(query):
+        query, key, value = (x.to(matmul_dtype(x)) for x in (query, key, value))
         out: Tensor = _BlockedAttention.apply(query, key, value, dropout, mask)  # type: ignore[no-untyped-call]
         return out
     time, seen = query.shape[-2], key.shape[-2]
@@ -70,10 +72,16 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, m
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 
+def trains_in_bf16(x: Tensor) -> bool:
+    """Return whether x is multiplied in bf16 on a CPU, with gradients to come."""
+    return torch.is_grad_enabled() and x.device.type == "cpu" and matmul_dtype(x) == torch.bfloat16
+
+
 class _BlockedAttention(torch.autograd.Function):
     """Attention by blocks of queries, whose weights are computed again in the backward pass.
 
-    Torch's fused kernel multiplies with MKL. Paper: Dao et al. 2022, arXiv:2205.14135, of which this is the part that
+    In place of torch's fused kernel where that multiplies with MKL, and in bf16, where its backward pass takes up to
+    ten times as long. Paper: Dao et al. 2022, arXiv:2205.14135, of which this is the part that
     saves memory.
     """
 
@@ -87,7 +95,7 @@ class _BlockedAttention(torch.autograd.Function):
             if dropout:
                 kept.append(torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout))
                 weights = weights * kept[-1]
-            out[:, :, rows] = openblas_matmul(weights, value[:, :, :seen])
+            out[:, :, rows] = matmul(weights, value[:, :, :seen])
         ctx.save_for_backward(query, key, value, mask, *kept)
         return out
 
@@ -99,14 +107,14 @@ class _BlockedAttention(torch.autograd.Function):
             grad = output_grads[0][:, :, rows]  # (B, H, t, D)
             weights = _block_weights(query[:, :, rows], key[:, :, :seen], _block_of(mask, rows, seen))
             used = weights * kept[number] if kept else weights
-            value_grad[:, :, :seen] += openblas_matmul(used.mT, grad)
-            weights_grad = openblas_matmul(grad, value[:, :, :seen].mT)  # (B, H, t, s)
+            value_grad[:, :, :seen] += matmul(used.mT, grad)
+            weights_grad = matmul(grad, value[:, :, :seen].mT)  # (B, H, t, s)
             if kept:
                 weights_grad *= kept[number]
             scores_grad = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype)
             scores_grad /= math.sqrt(query.shape[-1])
-            query_grad[:, :, rows] = openblas_matmul(scores_grad, key[:, :, :seen])
-            key_grad[:, :, :seen] += openblas_matmul(scores_grad.mT, query[:, :, rows])
+            query_grad[:, :, rows] = matmul(scores_grad, key[:, :, :seen])
+            key_grad[:, :, :seen] += matmul(scores_grad.mT, query[:, :, rows])
         return query_grad, key_grad, value_grad, None, None
 
 
@@ -123,7 +131,7 @@ def _block_of(mask: Tensor | None, rows: slice, seen: int) -> Tensor | None:
 
 def _block_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     """Return the attention weights of a block of queries (B, H, t, D) on its keys (B, H, s, D): (B, H, t, s)."""
-    scores = openblas_matmul(query, key.mT)
+    scores = matmul(query, key.mT)
     scores /= math.sqrt(query.shape[-1])
     time, seen = scores.shape[-2:]
     if mask is not None:

@@ -47,6 +47,24 @@ def test_heads_of_keys_serve_their_groups_of_queries(n_kv_head, time, seen, dtyp
             torch.testing.assert_close(found.double(), wanted, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("time", [5, 64, 150])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bf16_is_close_to_the_exact_one(time, masked):
+    generator = torch.Generator().manual_seed(4)
+    inputs = [torch.randn(2, 3, time, 16, generator=generator).bfloat16().requires_grad_() for _ in range(3)]
+    mask = packed_layout(torch.arange(time)[None].expand(2, -1) // 40).mask if masked else None
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    outcomes = [fused_attention(q, k, v, 0.0, mask) for q, k, v in (inputs, exact)]
+    seed = torch.randn(outcomes[0].shape, generator=generator)
+    gradients = [
+        torch.autograd.grad(outcome, given, seed.to(outcome.dtype))
+        for outcome, given in zip(outcomes, (inputs, exact), strict=True)
+    ]
+    pairs = [(outcomes[0], outcomes[1]), *zip(*gradients, strict=True)]
+    for ours, wanted in pairs:
+        assert (ours.double() - wanted).norm() < 0.02 * wanted.norm()
+
+
 def test_explicit_attention_equals_a_loop_over_positions():
     generator = torch.Generator().manual_seed(2)
     query, key, value = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
