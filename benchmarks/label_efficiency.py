@@ -13,6 +13,7 @@ it. Of two classes F1 is that of the second in alphabetical order (spam), of mor
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from llmcore.data.split import normalise_message
 from llmcore.evaluate.baselines import choose_tfidf, tfidf_predictions
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_language_model
+from llmcore.model.folder import load_language_model
+from llmcore.model.lora import frozen_in_bf16
 from llmcore.report.drawing import BLUE, ORANGE, drawing
 from llmcore.run.evaluation import read_rows
 from llmcore.run.finetune import Base
@@ -80,11 +83,13 @@ def fine_tuned(
     model, tokenizer = open_language_model(base, dropout=section.dropout)
     splits = {"train": rows, "val": read_rows(data, "val")[:MAX_VAL_ROWS]}
     tuning = set_up(Base(params, section, compute, model, tokenizer, data, splits))
-    fit(tuning.model, tuning.task, section, seed=seed, compute=compute, callback=History())
-    classifier: Any = tuning.model.eval()
-    with compute.autocast():
-        batch_size = params.evaluate_classifier.batch_size
-        chances = classify_texts(classifier, tokenizer, test_texts, batch_size=batch_size)
+    classifier: Any = tuning.model
+    frozen = frozen_in_bf16(classifier, lambda: load_language_model(base).state_dict())
+    with frozen if compute.is_bf16 else nullcontext():
+        fit(classifier, tuning.task, section, seed=seed, compute=compute, callback=History())
+        with compute.autocast():
+            batch_size = params.evaluate_classifier.batch_size
+            chances = classify_texts(classifier.eval(), tokenizer, test_texts, batch_size=batch_size)
     return [classifier.labels[place] for place in chances.argmax(-1).tolist()]
 
 

@@ -1,6 +1,8 @@
 """LoRA starts as the base, trains only its updates, and merged, unmerged and opened by peft it is one model."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -289,3 +291,39 @@ def move_updates(model: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     for layer in lora_layers(model).values():
         torch.nn.init.normal_(layer.lora_b, 0.0, 0.3, generator=generator)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
+def test_training_in_bf16_needs_no_second_copy_of_the_frozen_weights():
+    """Autocast would keep one beside the fp32 weights until the step ends."""
+    code = """
+import re, sys
+from contextlib import nullcontext
+import torch
+from llmcore.model.llama import LlamaConfig
+from llmcore.model.lora import apply_lora, frozen_in_bf16, train_only_lora
+from llmcore.model.registry import architecture, new_model
+from llmcore.model.rotary import Rotary
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+generator = torch.Generator().manual_seed(0)
+model = new_model(LlamaConfig(64, 32, 4, 4, 1024, 0.0, True, 4, 256, 4096, 1e-5, Rotary(1e4)))
+model.initialise(generator)
+weights = sum(parameter.nbytes for parameter in model.body.blocks.parameters())
+targets = architecture("llama").lora_targets
+apply_lora(model, targets, rank=2, alpha=2, scaling="alpha/rank", dropout=0.0, generator=generator)
+train_only_lora(model)
+ids = torch.zeros(1, 8, dtype=torch.long)
+before = peak()
+with frozen_in_bf16(model, model.state_dict) if sys.argv[1] == "frozen" else nullcontext():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(ids, targets=ids).backward()
+    print((peak() - before) / weights)
+"""
+    shares = {}
+    for way in ("frozen", "cast"):
+        done = subprocess.run([sys.executable, "-c", code, way], capture_output=True, text=True, check=True)
+        shares[way] = float(done.stdout)
+    assert shares["frozen"] < 0.2 < 0.4 < shares["cast"]
