@@ -22,6 +22,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GroupKFold
 
 from llmcore.base.files import read_csv, read_json, write_csv
+from llmcore.base.origin import read_source
 from llmcore.base.rows import LabelledRow
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.params import Params
@@ -102,7 +103,7 @@ def measure(data: Path, base: Path | None, params: Params, steps: int, done: Seq
     methods: dict[str, Any] = {WORD_COUNTS: word_counts}
     if base:
         compute = setup_compute(params.compute)
-        methods[base.name] = lambda rows, texts, seed: fine_tuned(
+        methods[f"{read_source(base).kind}, LoRA"] = lambda rows, texts, seed: fine_tuned(
             rows, texts, seed, params=params, compute=compute, base=base, data=data, steps=steps
         )
     for method, predict in methods.items():
