@@ -31,7 +31,6 @@ from llmcore.data.split import normalise_message
 from llmcore.evaluate.baselines import choose_tfidf, tfidf_predictions
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_language_model
-from llmcore.model.folder import load_language_model
 from llmcore.model.lora import frozen_in_bf16
 from llmcore.report.drawing import BLUE, ORANGE, drawing
 from llmcore.run.evaluation import read_rows
@@ -85,7 +84,7 @@ def fine_tuned(
     splits = {"train": rows, "val": read_rows(data, "val")[:MAX_VAL_ROWS]}
     tuning = set_up(Base(params, section, compute, model, tokenizer, data, splits))
     classifier: Any = tuning.model
-    frozen = frozen_in_bf16(classifier, lambda: load_language_model(base).state_dict())
+    frozen = frozen_in_bf16(classifier, lambda: open_language_model(base)[0].state_dict())
     with frozen if compute.is_bf16 else nullcontext():
         fit(classifier, tuning.task, section, seed=seed, compute=compute, callback=History())
         with compute.autocast():
@@ -153,7 +152,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/spam"), help="a prepared split")
     parser.add_argument("--base", type=Path, help="a model folder; without it only word counts are measured")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="of the fine-tuning")
-    parser.add_argument("--steps", type=int, default=72, help="at least so many, however few the labels")
+    parser.add_argument("--steps", type=int, default=72, help="at least this number, however few the labels")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/label_efficiency"), help="without suffix")
     arguments = parser.parse_args()
     table = arguments.out.with_suffix(".csv")

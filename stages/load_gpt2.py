@@ -1,4 +1,4 @@
-"""Load the base. in: a GPT-2 model folder, data/raw/text, data/samples, data/tokens, data/tokenizer
+"""Load the base. in: a model folder or GGUF file, data/raw/text, data/samples, data/tokens, data/tokenizer
 params: weights, compute | out: models/base, metrics, tables."""
 
 from pathlib import Path
@@ -8,17 +8,17 @@ import torch
 from llmcore.base import parallel
 from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, sha256_file, write_json
-from llmcore.base.origin import read_source
 from llmcore.config.read import read_params
 from llmcore.data.samples import read_samples, validation_texts
 from llmcore.data.tokens import open_tokens
 from llmcore.generate.open import open_language_model
 from llmcore.model.folder import save_language_model
+from llmcore.model.gguf import source_of
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs
 from llmcore.tasks.language import text_metrics
-from llmcore.tokenizer.load import load_tokenizer
+from llmcore.tokenizer.bpe import load_byte_pair_tokenizer
 from llmcore.tracking.run import tracked_run
 from llmcore.train.compute import setup_compute
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         log_inputs(tracker, inputs, weights=path)
         notes = crop_context(model, params.weights.context_length)
         samples = read_samples(samples_folder)
-        token_bytes = load_tokenizer(tokenizer_folder).token_bytes
+        token_bytes = load_byte_pair_tokenizer(tokenizer_folder).token_bytes
         texts = validation_texts(raw_text, open_tokens(tokens_folder), samples, token_bytes)
         # Windows are no longer than those of pretraining: a model trained here knows no later position.
         length = min(samples.window_tokens, model.config.context_length)
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
             "context_length": model.config.context_length,
             **{f"val/{name}": value for name, value in loss.items()},
         }
-        origin = {"inputs": inputs, "source": read_source(path)._asdict()}
+        origin = {"inputs": inputs, "source": source_of(path)._asdict()}
         save_language_model(out, model, tokenizer=tokenizer, origin=origin)
         write_json(metrics_file, metrics)
         write_json(fresh_folder(tables) / "card.json", card_facts(inputs, {}, weights=path) | {"notes": notes})

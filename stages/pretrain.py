@@ -19,7 +19,7 @@ from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.run.training import train, training_run
 from llmcore.tasks.language import LanguageTask, target_bytes
-from llmcore.tokenizer.load import load_tokenizer
+from llmcore.tokenizer.bpe import load_byte_pair_tokenizer
 from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.train.compute import setup_compute
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     samples_folder, tokens_folder, tokenizer_folder, out, metrics_file, tables = map(Path, argv)
     params = read_params()
     compute = setup_compute(params.compute)
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = load_byte_pair_tokenizer(tokenizer_folder)
     samples = read_samples(samples_folder)
     tokens = open_tokens(tokens_folder)
     val = Windows(tokens, samples.val)

@@ -263,5 +263,6 @@ def classes_table(metrics: Mapping[str, float], labels: Sequence[str], rows: Map
     table: list[dict[str, Any]] = [
         {"class": label, "rows": rows[label]} | {key: metrics[class_metric(label, key)] for key in keys}
         for label in labels
+        if rows[label]  # of a class without test rows nothing is known
     ]
     return sorted(table, key=lambda row: (row["f1"], row["class"]))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import write_text
-from llmcore.base.origin import NOT_STATED, read_source
+from llmcore.base.origin import NOT_STATED
 from llmcore.generate.modelfile import modelfile
 from llmcore.generate.open import open_language_model
 from llmcore.model.folder import is_classifier, read_config
+from llmcore.model.gguf import source_of
 from llmcore.model.gguf_path import SUFFIX, find_gguf
 from llmcore.model.gguf_write import write_gguf
 from llmcore.tokenizer.bpe import BytePairTokenizer
@@ -33,7 +34,7 @@ def export_gguf(folder: Path, file_type: str, out: Path | None = None) -> str:
         raise UserError(f"--out: must end in {SUFFIX}, got {str(out)!r}; correct it")
     model, tokenizer = open_language_model(folder)
     assert isinstance(tokenizer, FastTokenizer | BytePairTokenizer)
-    licence = read_source(folder).licence
+    licence = source_of(folder).licence
     metadata = {
         "general.name": name,
         **({} if licence == NOT_STATED else {"general.license": licence}),

@@ -4,11 +4,11 @@ from collections import Counter
 from math import prod
 from pathlib import Path
 
-from llmcore.base.origin import NOT_STATED, read_source
-from llmcore.model.gguf import places_of
+from llmcore.model.gguf import places_of, source_of
 from llmcore.model.gguf_family import config_of
 from llmcore.model.gguf_file import read_header
 from llmcore.model.registry import architecture
+from llmcore.tokenizer.gguf import CHAT_TEMPLATE
 
 
 def describe_gguf(path: Path) -> list[tuple[str, str]]:
@@ -21,7 +21,6 @@ def describe_gguf(path: Path) -> list[tuple[str, str]]:
         parts[entry.part(place.name)] += prod(file.tensors[name].shape)
     types = Counter(tensor.type.name for tensor in file.tensors.values())
     tokens = file.metadata.get("tokenizer.ggml.tokens")
-    stated = read_source(path).licence
     heads, size = config.key_value_shape
     shape = f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, context {config.context_length}"
     return [
@@ -36,6 +35,6 @@ def describe_gguf(path: Path) -> list[tuple[str, str]]:
             "tokenizer",
             f"{file.metadata.get('tokenizer.ggml.pre')}, {len(tokens) if isinstance(tokens, list) else 0:,} tokens",
         ),
-        ("chat template", "yes" if "tokenizer.chat_template" in file.metadata else "none"),
-        ("licence", str(file.metadata.get("general.license", NOT_STATED)) if stated == NOT_STATED else stated),
+        ("chat template", "yes" if CHAT_TEMPLATE in file.metadata else "none"),
+        ("licence", source_of(path).licence),
     ]

@@ -5,11 +5,9 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.model.gguf import load_gguf, read_metadata
 from llmcore.model.transformer import LanguageModel
-from llmcore.tokenizer.gguf import tokenizer_from_gguf
+from llmcore.tokenizer.gguf import CHAT_TEMPLATE, tokenizer_from_gguf
 from llmcore.tokenizer.prompt import FORMS
 from llmcore.tokenizer.tokenizer import Tokenizer
-
-CHAT_TEMPLATE = "tokenizer.chat_template"
 
 
 def open_gguf(path: Path, dropout: float | None = None) -> tuple[LanguageModel, Tokenizer]:

@@ -10,7 +10,7 @@ from llmcore.generate.decode import decode
 from llmcore.model.folder import read_config
 from llmcore.model.gguf_path import find_gguf
 from llmcore.model.transformer import LanguageModel
-from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, encode_prompt
+from llmcore.tokenizer.prompt import FORMS, PROMPT_KEY, answer_end, encode_prompt
 from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.tokenizer.tokenizer_config import read_tokenizer_config
 
@@ -48,7 +48,7 @@ def continue_texts(
     UserError for one that leaves no room in the context.
     """
     prompts = [[*tokenizer.document_start, *tokenizer.encode(text)] for text in texts]
-    return _continue(model, tokenizer, prompts, config)
+    return _continue(model, tokenizer, prompts, config, tokenizer.stop_ids)
 
 
 def answer_instructions(
@@ -61,7 +61,8 @@ def answer_instructions(
     """Answer each (instruction, input), asked in `form`; a prompt that fills the context gets no answer."""
     prompts = [encode_prompt(tokenizer, form, instruction, input).ids for instruction, input in instructions]
     fitting = [row for row, ids in enumerate(prompts) if len(ids) < model.config.context_length]
-    written = _continue(model, tokenizer, [prompts[row] for row in fitting], config)
+    stop_ids = tokenizer.stop_ids | {answer_end(tokenizer, form)}
+    written = _continue(model, tokenizer, [prompts[row] for row in fitting], config, stop_ids)
     answers = [Continuation("", ended=False)] * len(prompts)
     for row, continuation in zip(fitting, written, strict=True):
         answers[row] = Continuation(continuation.text.strip(), continuation.ended)
@@ -78,9 +79,21 @@ def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructio
 
 
 def _continue(
-    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], config: GenerationConfig
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    stop_ids: frozenset[int],
 ) -> list[Continuation]:
-    written = decode(model, prompts, config, stop_ids=tokenizer.stop_ids)
+    written = decode(model, prompts, config, stop_ids=stop_ids)
     room = [min(config.max_new_tokens, model.config.context_length - len(ids)) for ids in prompts]
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+    texts = [_text_behind(tokenizer, prompt, ids) for prompt, ids in zip(prompts, written, strict=True)]
     return [Continuation(text, len(ids) < limit) for text, ids, limit in zip(texts, written, room, strict=True)]
+
+
+def _text_behind(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int]) -> str:
+    """Return the text of `ids` as it continues the prompt: some decoders drop the space before a text's first word."""
+    before, whole = (tokenizer.decode(part, skip_special_tokens=True) for part in (prompt, [*prompt, *ids]))
+    if whole.startswith(before):
+        return whole.removeprefix(before)
+    return tokenizer.decode(ids, skip_special_tokens=True)

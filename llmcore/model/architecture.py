@@ -1,6 +1,6 @@
 """An architecture as one entry: its config, its modules, and the form in which Hugging Face stores it.
 
-Nothing outside `model/` names a family: everything else asks the entry that config.json's `model_type` names.
+Outside `model/` only the params of a pretraining name a family: all else asks the entry of config.json's `model_type`.
 """
 
 import re

@@ -81,8 +81,8 @@ class _BlockedAttention(torch.autograd.Function):
     """Attention by blocks of queries, whose weights are computed again in the backward pass.
 
     In place of torch's fused kernel where that multiplies with MKL, and in bf16, where its backward pass takes up to
-    ten times as long. Paper: Dao et al. 2022, arXiv:2205.14135, of which this is the part that
-    saves memory.
+    ten times as long; there scores are rounded to bf16, as in transformers' eager attention. Paper: Dao et al. 2022,
+    arXiv:2205.14135, of which this is the part that saves memory.
     """
 
     @staticmethod

@@ -23,6 +23,17 @@ from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.model.weights import check_sizes, read_headers, read_weights, weight_files, write_weights
 
+READ_FILES = (  # beside the weights
+    "config.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
 
 class SavedTokenizer(Protocol):
     """What a model folder asks of a tokenizer."""
@@ -165,11 +176,7 @@ def fingerprint(folder: str | Path) -> str:
     if file := find_gguf(folder):
         return sha256_file(file)
     folder = Path(folder)
-    names = ["config.json", "vocab.json", "merges.txt", "tokenizer.json", "chat_template.jinja"]
-    if any((folder / name).is_file() for name in ("tokenizer.json", "generation_config.json")):
-        # in other folders these say nothing that is read here
-        names += ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"]
-    return sha256_files([folder / name for name in names if (folder / name).is_file()] + weight_files(folder))
+    return sha256_files([folder / name for name in READ_FILES if (folder / name).is_file()] + weight_files(folder))
 
 
 def _write_folder(

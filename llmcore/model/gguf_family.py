@@ -87,7 +87,10 @@ def family_of(file: GgufFile) -> Family:
 
 def family_for(config: ModelConfig) -> Family:
     """Return the family as which a model is written."""
-    return next(family for family in FAMILIES.values() if config.model_type in family.model_types)
+    for family in FAMILIES.values():
+        if config.model_type in family.model_types:
+            return family
+    raise UserError(f"{config.model_type}: GGUF's names of its tensors are not known here; export another model")
 
 
 def config_of(file: GgufFile) -> ModelConfig:

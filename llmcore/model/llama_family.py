@@ -52,8 +52,9 @@ def config_from_json(kind: type[LlamaConfig], values: Mapping[str, Any], source:
     check_computed(values, COMPUTED, source)
     if kind is MistralConfig:
         check_computed({"sliding_window": DEFAULT_SLIDING_WINDOW, **values}, {"sliding_window": (None,)}, source)
-    if odd := set(map(str, values.get("layer_types") or ())) - {FULL_ATTENTION}:
-        raise UserError(f"{source}: layer_types must be {FULL_ATTENTION!r}, got {min(odd)!r}; give another model")
+    kinds = values.get("layer_types") or []
+    if odd := [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != FULL_ATTENTION]:
+        raise UserError(f"{source}: layer_types must be {FULL_ATTENTION!r}, got {odd[0]!r}; give another model")
     n_embd = positive_integer(values, "hidden_size", source)
     n_head = positive_integer(values, "num_attention_heads", source)
     given_size = values.get("head_dim") is not None or kind is Qwen3Config
@@ -99,13 +100,12 @@ def config_from_params(values: Mapping[str, Any], vocab_size: int) -> LlamaConfi
 
 def _rotary(values: Mapping[str, Any], source: str) -> Rotary:
     """Read the rotary positions, in the older or the newer form."""
-    old = {"rope_theta": values.get("rope_theta", DEFAULT_THETA), **(values.get("rope_scaling") or {})}
-    rope = values.get("rope_parameters") or old
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
     if kind not in ("default", "llama3"):
         raise UserError(f"{source}: rope_type must be 'default' or 'llama3', got {kind!r}; give another model")
     check_computed({"model_type": values["model_type"], **rope}, {"partial_rotary_factor": (1.0,)}, source)
-    theta = positive_number({"rope_theta": DEFAULT_THETA, **rope}, "rope_theta", source)
+    theta = positive_number({"rope_theta": values.get("rope_theta", DEFAULT_THETA), **rope}, "rope_theta", source)
     if kind == "default":
         return Rotary(theta)
     scaling = Llama3Scaling(

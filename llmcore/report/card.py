@@ -97,7 +97,8 @@ def _use(about: ModelKind) -> list[str]:
             'print(tokenizer.decode(ids[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]
     return [
-        'prompt = tokenizer(tokenizer.bos_token + "One", return_tensors="pt")  # a document begins with this token',
+        "begin = tokenizer.bos_token or tokenizer.eos_token  # a document begins with it",
+        'prompt = tokenizer(begin + "One", add_special_tokens=False, return_tensors="pt")',
         "ids = model.generate(**prompt, max_new_tokens=40)",
         "print(tokenizer.decode(ids[0]))",
     ]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.base.files import sha256_folder
-from llmcore.base.origin import read_source
 from llmcore.model.folder import fingerprint
+from llmcore.model.gguf import source_of
 from llmcore.model.gguf_path import find_gguf
 from llmcore.tracking.tracker import Tracker
 
@@ -28,7 +28,7 @@ def card_facts(hashes: Mapping[str, str], params: Mapping[str, Any], **folders: 
 
     The licence is that of the first input.
     """
-    sources = {name: read_source(folder) for name, folder in folders.items()}
+    sources = {name: source_of(folder) for name, folder in folders.items()}
     first = next(iter(sources.values()))
     return {
         "params": dict(params),

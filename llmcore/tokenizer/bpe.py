@@ -18,15 +18,13 @@ from llmcore.base.files import read_bytes, read_json, sha256_file, write_json, w
 from llmcore.base.text import normalise_input
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT, PATTERN, to_bytes, to_characters
 from llmcore.tokenizer.long_runs import cut_long_runs
-from llmcore.tokenizer.tokenizer import ROLES, generation_config
+from llmcore.tokenizer.tokenizer import ROLES, TEXTS_PER_BATCH, generation_config
 from llmcore.tokenizer.tokenizer_config import read_tokenizer_config
 
 if TYPE_CHECKING:
     import tiktoken
 
 Merge = tuple[bytes, bytes]
-
-TEXTS_PER_BATCH = 256  # encoded together, in memory at the same time
 
 
 class BytePairTokenizer:

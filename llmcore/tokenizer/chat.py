@@ -25,7 +25,7 @@ _MARK = "\ue000{}\ue001"  # stands for the content of a message while the templa
 _MARKS = re.compile("\ue000([0-9]+)\ue001")
 
 
-class Piece(NamedTuple):
+class ChatPiece(NamedTuple):
     """A part of a chat's text: special tokens are meant in the template's own, and not in a person's."""
 
     text: str
@@ -104,22 +104,23 @@ def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 
 def chat_pieces(
     tokenizer: Tokenizer, template: str, messages: Sequence[Message], *, add_generation_prompt: bool
-) -> list[Piece]:
+) -> list[ChatPiece]:
     """Return the text of a chat in pieces, the template's own and the contents of messages.
 
-    White space around a content is removed, as most templates do.
+    The template sees marks in place of the contents, so one that computes with a content writes other pieces. White
+    space around a content is removed, as most templates do.
     """
     marked = [{**message, "content": _MARK.format(number)} for number, message in enumerate(messages)]
     text = render(template, marked, tokenizer.special_tokens_map, add_generation_prompt=add_generation_prompt)
     parts = _MARKS.split(text)
     contents = [messages[int(number)]["content"].strip() for number in parts[1::2]]
-    pieces = [Piece(parts[0], of_template=True)]
+    pieces = [ChatPiece(parts[0], of_template=True)]
     for content, text in zip(contents, parts[2::2], strict=True):
-        pieces += [Piece(content, of_template=False), Piece(text, of_template=True)]
+        pieces += [ChatPiece(content, of_template=False), ChatPiece(text, of_template=True)]
     return pieces
 
 
-def encode_pieces(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> list[int]:
+def encode_pieces(tokenizer: Tokenizer, pieces: Iterable[ChatPiece]) -> list[int]:
     """Return the ids of a chat; a special token in a person's text stays ordinary text.
 
     Where no person wrote one, the ids are those of transformers. Else the text between the template's special tokens

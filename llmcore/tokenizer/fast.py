@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_bytes, write_bytes, write_json
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, END_OF_TEXT
-from llmcore.tokenizer.tokenizer import ROLES, generation_config
+from llmcore.tokenizer.tokenizer import ROLES, TEXTS_PER_BATCH, generation_config
 from llmcore.tokenizer.tokenizer_config import read_stop_ids, read_tokenizer_config
 
 if TYPE_CHECKING:
     import tokenizers
 
 FAST_FILE = "tokenizer.json"
-TEXTS_PER_BATCH = 256  # encoded together, in memory at the same time
 
 
 class FastTokenizer:
@@ -43,14 +42,18 @@ class FastTokenizer:
         self.special_tokens_map = {
             name: config[name] for role in ROLES if config.get(name := f"{role}_token") in self._vocab
         }
-        self._ordinary_roles = [text for text in self.special_tokens_map.values() if text not in self.special_tokens]
-        self.special_tokens |= {text: self._vocab[text] for text in self._ordinary_roles}
+        stops = list(stop_ids)
+        texts = {number: text for text, number in self._vocab.items()}
+        marks = [*self.special_tokens_map.values(), *(texts[stop] for stop in stops if stop in texts)]
+        self._ordinary_marks = [text for text in dict.fromkeys(marks) if text not in self.special_tokens]
+        self.special_tokens |= {text: self._vocab[text] for text in self._ordinary_marks}
         # a token that ends texts must not be spelled by one, whatever the file says
-        self._tokenizer.add_special_tokens(self._ordinary_roles)
+        self._tokenizer.add_special_tokens(self._ordinary_marks)
         self.bos_id = self._role("bos")
-        self.end_of_text = self._end_of_text(stops := list(stop_ids))
+        self.end_of_text = self._end_of_text(stops)
         self.pad_id = self.end_of_text if (pad := self._role("pad")) is None else pad
         self.stop_ids = frozenset([self.end_of_text, *stops])
+        self.text_start = self._text_start()
         self.chat_template: str | None = config.get("chat_template")
         self._reported = False
 
@@ -62,16 +65,16 @@ class FastTokenizer:
         for found in (self._role("eos"), *stops, self.special_tokens.get(END_OF_TEXT)):
             if found is not None and found < self.vocab_size:
                 return found
-        rule = "eos_token must name a token of the vocabulary"
-        raise UserError(f"{self.source}: {rule}; set it in tokenizer_config.json beside it")
+        raise UserError(f"{self.source}: must name the token that ends texts (eos_token); give a complete tokenizer")
 
-    @cached_property
-    def text_start(self) -> list[int]:
-        """What the post-processor puts before a text."""
+    def _text_start(self) -> list[int]:
+        """Return what the post-processor puts before a text; UserError if it puts something behind it."""
         plain = self._tokenizer.encode("a", add_special_tokens=False).ids
-        full = self._tokenizer.encode("a").ids
-        places = range(len(full) - len(plain) + 1)
-        return full[: next((place for place in places if full[place : place + len(plain)] == plain), 0)]
+        full: list[int] = self._tokenizer.encode("a").ids
+        if full[len(full) - len(plain) :] != plain:
+            rule = "its post_processor must put special tokens before a text only, and writes others"
+            raise UserError(f"{self.source}: {rule}; give another model, or take them out of the file")
+        return full[: len(full) - len(plain)]
 
     @property
     def document_start(self) -> list[int]:
@@ -83,7 +86,7 @@ class FastTokenizer:
     def _reads_special_tokens(self) -> "tokenizers.Tokenizer":
         """A second one, as the library keeps the setting per tokenizer and threads may share this one."""
         tokenizer = _parse(self.tokenizer_json, self.source)
-        tokenizer.add_special_tokens(self._ordinary_roles)
+        tokenizer.add_special_tokens(self._ordinary_marks)
         return tokenizer
 
     def encode(self, text: str) -> list[int]:
@@ -110,21 +113,6 @@ class FastTokenizer:
         """Return the text of `ids`; an id beyond the vocabulary has none."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
-
-    @cached_property
-    def token_bytes(self) -> list[int]:
-        """The length of each token's text in bytes, by id; 0 for special tokens and ids without a token."""
-        lengths = [0] * self.vocab_size
-        for text, number in self._vocab.items():
-            if text in self.special_tokens:
-                lengths[number] = 0
-            elif number in self._added:
-                lengths[number] = len(text.encode("utf-8"))
-            elif self.is_byte_level:
-                lengths[number] = len(text)  # a character of the alphabet is a byte
-            else:
-                lengths[number] = len(self._tokenizer.decode([number], skip_special_tokens=False).encode("utf-8"))
-        return lengths
 
     @cached_property
     def is_byte_level(self) -> bool:
@@ -163,6 +151,8 @@ class FastTokenizer:
         write_bytes(folder / FAST_FILE, self.tokenizer_json)
         # any other class, such as GPT2Tokenizer, puts a pre-tokenizer of its own in the place of the file's
         config = self.config | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context_length}
+        if self.pad_id == self.end_of_text and "eos_token" in self.special_tokens_map:
+            config.setdefault("pad_token", self.special_tokens_map["eos_token"])  # or no batch could be made
         write_json(folder / "tokenizer_config.json", config)
         if self.chat_template is not None or len(self.stop_ids) > 1:
             write_json(folder / "generation_config.json", generation_config(self))

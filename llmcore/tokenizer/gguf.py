@@ -16,6 +16,8 @@ from llmcore.tokenizer.byte_level import to_characters
 from llmcore.tokenizer.fast import FastTokenizer
 
 MODEL = "gpt2"
+END_OF_TURN = "tokenizer.ggml.eot_token_id"
+CHAT_TEMPLATE = "tokenizer.chat_template"
 SPECIAL_IDS = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id"}
 
 
@@ -79,9 +81,10 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> FastTokeniz
     adds_bos = metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos) and "bos_token" in roles
     begin = (roles["bos_token"], metadata["tokenizer.ggml.bos_token_id"]) if adds_bos else None
     content = _tokenizer_json(tokens, types, merges, pre, begin)
-    template = metadata.get("tokenizer.chat_template")
+    template = metadata.get(CHAT_TEMPLATE)
+    stops = [stop for stop in [metadata.get(END_OF_TURN)] if type(stop) is int and 0 <= stop < len(tokens)]
     config = {**roles, **({"chat_template": template} if isinstance(template, str) else {})}
-    return FastTokenizer(json.dumps(content, ensure_ascii=False).encode("utf-8"), config, [], source)
+    return FastTokenizer(json.dumps(content, ensure_ascii=False).encode("utf-8"), config, stops, source)
 
 
 def gguf_metadata(tokenizer: FastTokenizer | BytePairTokenizer, n_rows: int | None = None) -> dict[str, Any]:
@@ -106,8 +109,10 @@ def gguf_metadata(tokenizer: FastTokenizer | BytePairTokenizer, n_rows: int | No
         if text := tokenizer.special_tokens_map.get(f"{role}_token"):
             found[f"tokenizer.ggml.{key}"] = tokenizer.special_tokens[text]
     found["tokenizer.ggml.eos_token_id"] = tokenizer.end_of_text
+    if other_stops := sorted(tokenizer.stop_ids - {tokenizer.end_of_text}):
+        found[END_OF_TURN] = other_stops[0]  # GGUF has room for one
     if tokenizer.chat_template is not None:
-        found["tokenizer.chat_template"] = tokenizer.chat_template
+        found[CHAT_TEMPLATE] = tokenizer.chat_template
     return found
 
 

@@ -7,10 +7,11 @@ config.json names the form that it was fine-tuned with, under PROMPT_KEY; `templ
 from typing import NamedTuple
 
 from llmcore.base.errors import UserError
-from llmcore.tokenizer.chat import Piece, chat_pieces, encode_pieces, first_special
+from llmcore.tokenizer.chat import ChatPiece, chat_pieces, encode_pieces, first_special, render
 from llmcore.tokenizer.tokenizer import Tokenizer
 
 PROMPT_KEY = "prompt_form"
+MAX_SHOWN = 40  # characters of a message in an error
 
 # Alpaca's preamble is the default system message. In later turns the answers end with the token that ended them in
 # training.
@@ -58,11 +59,12 @@ class Prompt(NamedTuple):
 def chat_template(tokenizer: Tokenizer, form: str) -> str:
     """Return the template of a form; UserError if it is the tokenizer's own and there is none.
 
-    Where texts begin with a token of their own, a prompt does too.
+    Where texts begin with tokens of their own, such as Llama's, a prompt does too.
     """
     template = FORMS[form].template
     if template is not None:
-        return ("{{ bos_token }}" if tokenizer.text_start else "") + template
+        start = tokenizer.decode(tokenizer.text_start)
+        return (f"{{{{ {start!r} }}}}" if start else "") + template
     if tokenizer.chat_template is None:
         rule = "needs a base with a chat_template in its tokenizer_config.json, and this one has none"
         raise UserError(f"instruct.prompt: 'template' {rule}; set it to alpaca or phi3, or take another base")
@@ -81,9 +83,21 @@ def encode_prompt(tokenizer: Tokenizer, form: str, instruction: str, input: str)
     if len(pieces) != 3:
         raise UserError("chat_template: must write a user's message once; restore the template")
     before, _, after = pieces
-    ids = encode_pieces(tokenizer, [before, Piece(content, of_template=False), after])
-    begin = encode_pieces(tokenizer, [before, Piece(instruction, of_template=False)])
+    chat = [before, ChatPiece(content, of_template=False), after]
+    check_kept(tokenizer, template, content, chat)
+    ids = encode_pieces(tokenizer, chat)
+    begin = encode_pieces(tokenizer, [before, ChatPiece(instruction, of_template=False)])
     return Prompt(ids, common_length(ids, begin))
+
+
+def check_kept(tokenizer: Tokenizer, template: str, content: str, chat: list[ChatPiece]) -> None:
+    """UserError if a template writes something else for this message than it writes for any."""
+    messages = [{"role": "user", "content": content}]
+    text = render(template, messages, tokenizer.special_tokens_map, add_generation_prompt=True)
+    if text != "".join(piece.text for piece in chat):
+        shown = content if len(content) <= MAX_SHOWN else content[:MAX_SHOWN] + "..."
+        rule = f"must write a user's message as it is, and rewrites {shown!r}"
+        raise UserError(f"chat_template: {rule}; set instruct.prompt to alpaca or phi3, or take another base")
 
 
 def common_length(first: list[int], second: list[int]) -> int:

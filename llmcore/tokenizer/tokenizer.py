@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+TEXTS_PER_BATCH = 256  # encoded together, in memory at the same time
 ROLES = ("bos", "eos", "unk", "pad")  # of special tokens, as `tokenizer_config.json` names them: `eos_token`
 
 
@@ -48,10 +49,6 @@ class Tokenizer(Protocol):
     @property
     def chat_template(self) -> str | None:
         """The form of chats, in Jinja; None if the tokenizer brings none."""
-
-    @property
-    def token_bytes(self) -> list[int]:
-        """The length of each token's text in bytes, by id; 0 for special tokens."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`; special tokens in it are ordinary text."""

@@ -11,8 +11,9 @@ import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmcore.tokenizer.bpe import TEXTS_PER_BATCH, BytePairTokenizer, load_byte_pair_tokenizer
+from llmcore.tokenizer.bpe import BytePairTokenizer, load_byte_pair_tokenizer
 from llmcore.tokenizer.byte_level import BYTE_TO_CHARACTER, to_bytes, to_characters
+from llmcore.tokenizer.tokenizer import TEXTS_PER_BATCH
 from llmcore.tokenizer.train import train_tokenizer
 
 HOSTILE = [
