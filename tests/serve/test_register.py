@@ -284,7 +284,7 @@ def test_server_that_does_not_answer_is_one_error_line_without_its_password(proj
 
 # ---- what is stored
 
-NOT_LOADED = {"ruamel"}  # imported by a function that serving does not call; a test below serves without it
+NOT_LOADED = {"gguf", "ruamel"}  # imported by functions that serving does not call; a test below serves without
 
 
 def stored(project: Path) -> list[Path]:

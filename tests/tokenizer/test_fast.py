@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tokenizers
 from tokenizer_files import CHATML, HOSTILE, SPECIAL, learned, save, smollm
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from llmcore.base.errors import UserError
+from llmcore.generate.write import _text_behind
 from llmcore.model.folder import fingerprint
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.fast import FastTokenizer, load_fast_tokenizer
 from llmcore.tokenizer.load import load_tokenizer
+from llmcore.tokenizer.prompt import encode_prompt
 from llmcore.tokenizer.tokenizer import Tokenizer
 
 MAX_SECONDS = 60  # quadratic time would be hours
@@ -189,7 +192,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "other JSON": (lambda f: (f / "tokenizer.json").write_text("[]"), "not a tokenizer"),
     "unknown merge": (lambda f: broken(f, merges=["Q QQ"]), "not a tokenizer"),
     "huge id": (lambda f: broken(f, vocab={"a": 1 << 40}), "not a tokenizer"),
-    "no end": (lambda f: without_end(f), "eos_token must name"),
+    "no end": (lambda f: without_end(f), r"must name the token that ends texts \(eos_token\)"),
     "role": (lambda f: change(f / "tokenizer_config.json", eos_token=["a"]), "eos_token must be a text"),
     "template": (lambda f: change(f / "tokenizer_config.json", chat_template=7), "chat_template must be"),
     "config": (lambda f: (f / "tokenizer_config.json").write_text("[]"), "must be a JSON object"),
@@ -227,3 +230,32 @@ def change(path: Path, **changes: object) -> None:
 def test_a_normalizer_is_applied(tmp_path: Path) -> None:
     fast = load_tokenizer(save(tmp_path, learned(nfc=True)))
     assert fast.decode(fast.encode("cafe\u0301")) == normalizers.NFC().normalize_str("cafe\u0301") == "café"
+
+
+def test_a_template_that_rewrites_a_message_is_refused(fast: FastTokenizer) -> None:
+    rewriting = fast.with_chat("{% for m in messages %}{{ m.content | replace('a', 'b') }}{% endfor %}", [])
+    assert encode_prompt(rewriting, "template", "no", "").ids == fast.encode("no")
+    with pytest.raises(UserError, match="must write a user's message as it is, and rewrites 'a cat'"):
+        encode_prompt(rewriting, "template", "a cat", "")
+
+
+def test_tokens_behind_a_text_are_refused(tmp_path: Path) -> None:
+    """A classifier would read another token here than in transformers."""
+    made = learned()
+    made.post_processor = processors.TemplateProcessing(single="$A <|im_end|>", special_tokens=[("<|im_end|>", 2)])
+    with pytest.raises(UserError, match="its post_processor must put special tokens before a text only"):
+        load_tokenizer(save(tmp_path, made))
+
+
+def test_words_keep_their_spaces_behind_a_prompt(tmp_path: Path) -> None:
+    """A decoder as Llama 2's drops the space before a text's first word."""
+    words = ["<unk>", "</s>", "\u2581One", "\u2581cat", "\u2581sat"]
+    made = tokenizers.Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    made.add_special_tokens(["<unk>", "</s>"])
+    save(tmp_path, made)
+    change(tmp_path / "tokenizer_config.json", eos_token="</s>", bos_token=None, pad_token=None, unk_token="<unk>")
+    (tmp_path / "generation_config.json").unlink(missing_ok=True)
+    tokenizer = load_tokenizer(tmp_path)
+    assert _text_behind(tokenizer, tokenizer.encode("One"), [3, 4]) == " cat sat"
