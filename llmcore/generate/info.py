@@ -56,7 +56,13 @@ def _page(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 of a model folder's weights, by which the run that made them is found."""
+    """Return the SHA-256 of a model folder's weights, by which the run that made them is found.
+
+    UserError for a GGUF file: no run here made one.
+    """
+    if find_gguf(folder):
+        rule = "must be a model folder, and is a GGUF file"
+        raise UserError(f"{folder}: {rule}; make it the base (weights.path, dvc repro load_gpt2) and give models/base")
     return sha256_files(weight_files(folder))
 
 

@@ -18,7 +18,6 @@ from llmcore.config.kinds import MODEL_KINDS
 from llmcore.config.stages import stage_info
 from llmcore.generate.info import weights_sha256
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.model.gguf_path import find_gguf
 from llmcore.tracking.mlflow_store import Store, open_store, store_errors
 from llmcore.tracking.store_location import sqlite_uri, store_uri
 
@@ -49,9 +48,6 @@ def register(kind: str, folder: Path, name: str, alias: str) -> str:
     if not ALIAS.fullmatch(alias):
         rule = "must be letters, digits, - and _, at most 255, but neither `latest` nor v and a number"
         raise UserError(f"--alias: {rule}, got {alias!r}; choose another")
-    if find_gguf(folder):
-        rule = "must be a model folder, and is a GGUF file"
-        raise UserError(f"{folder}: {rule}; make it the base (weights.path, dvc repro load_gpt2) and register that")
     open_folder = open_classifier if kind == "classifier" else open_language_model
     open_folder(folder)  # a UserError for a folder of another kind
     digest = weights_sha256(folder)
