@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sentences import SENTENCES
 
 from llmcore.base.numerics import PORTABLE, has_avx2
 
@@ -18,12 +19,6 @@ os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # as in llmcore.tracking.store_
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 if has_avx2():
     os.environ.update(PORTABLE)
-
-SENTENCES = [
-    "Anna had a red ball. She gave the ball to Ben.",
-    "Ben found a blue ball in the garden, and Anna's cat found the bell.",
-    "Call now! You have won 1000 balls, 1000 bells; the garden is yours.",
-]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_word_counts_and_a_base_are_measured_once_for_each_number_and_seed(
     classifier = params.classifier.model_copy(update={"max_tokens": config.context_length, "epochs": 0.1})
     params = params.model_copy(update={"classifier": classifier})
     rows = list(measure(data, base, params, 2, []))
-    expected = [(method, n, seed) for method in (WORD_COUNTS, "tiny") for n in (10, 40) for seed in (1, 2)]
+    expected = [(method, n, seed) for method in (WORD_COUNTS, "local, LoRA") for n in (10, 40) for seed in (1, 2)]
     assert [(row["method"], row["labels"], row["seed"]) for row in rows] == expected
     assert all(0 <= row["f1"] <= 1 for row in rows)
     assert all(row["f1"] == 1 for row in rows if row["method"] == WORD_COUNTS and row["labels"] == 40)

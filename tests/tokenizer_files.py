@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from conftest import SENTENCES
+from sentences import SENTENCES
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 

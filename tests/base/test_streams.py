@@ -22,6 +22,7 @@ COMMANDS = {
     "register": "register base --model none",
     "preset": "preset",
     "lineage": "lineage none/none",
+    "export": "export --help",
     "fsck": "fsck --help",
     "verify": "verify --help",
 }

@@ -1,12 +1,21 @@
-"""Every command of the README and of docs/, and the program in docs/models.md, work as a user types them."""
+"""Every command of the README and of docs/, and the program in docs/models.md, work as a user types them.
+
+Blocks marked `bash` are run. Those marked `sh` need minutes or a download: what they name must exist.
+"""
 
 import os
 import re
+import shlex
 import sys
+from importlib.util import find_spec
 
 import pytest
 from structure import ROOT
 from workspace import Workspace
+
+from llmcore.base.files import read_yaml
+from llmcore.cli import parser
+from llmcore.config.presets import preset_names
 
 pytestmark = pytest.mark.slow
 
@@ -36,3 +45,26 @@ def test_documented_python_works(built: Workspace) -> None:
     [block] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     printed = built.run(f"{sys.executable} -", input=block, HF_HUB_OFFLINE="1")
     assert {"ham", "spam"} & set(printed.splitlines())
+
+
+def test_long_commands_name_what_exists() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    assert lines
+    stages = {name.partition("@")[0] for name in read_yaml(ROOT / "dvc.lock")["stages"]}
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if program == "llmcore":
+            command = parser().parse_args(arguments)
+            assert getattr(command, "name", None) in (None, *preset_names(ROOT)), line
+        elif program == "dvc":
+            assert arguments[0] == "repro", line
+            assert set(arguments[1:]) <= stages, line
+        elif program == "python":
+            option, module, *rest = arguments
+            assert option == "-m", line
+            target = f"stages.{rest[0]}" if module == "stages" else module
+            assert find_spec(target), line
+        else:
+            assert program == "ollama", line

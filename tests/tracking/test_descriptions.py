@@ -24,7 +24,7 @@ def test_committed_metrics_fill_the_sentence(stage: str) -> None:
 def test_ledger_names_the_results_of_three_stages() -> None:
     names = ("pretrain/val/nats_per_byte", "evaluate_classifier/accuracy", "evaluate_instruct/exact_match")
     assert describe("track", dict.fromkeys(names, 0.5)) == (
-        "One state of the pipeline: 0.5000 nats per byte, 50.0% of messages, 50.0% of instructions."
+        "One state of the pipeline: 0.5000 nats per byte, 50.0% of texts, 50.0% of instructions."
     )
 
 
