@@ -26,6 +26,7 @@ def scripts() -> list[list[str]]:
     training = [["training", "quickstart"], ["training", "gpt2"], ["processes", "quickstart"], ["processes", "gpt2"]]
     if native_bf16("cpu"):
         training += [[script, "gpt2", "--precision", "bf16"] for script in ("training", "processes")]
+        training += [["classification", "--precision", "bf16"]]
     return [*training, ["classification"], ["memory"], ["decoding"], ["corpus"], ["start_up"]]
 
 

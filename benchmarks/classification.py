@@ -1,8 +1,9 @@
 """LoRA on real messages with a GPT-2 of 124M, beside peft and the book's way, in messages per second.
 
     LLMCORE_MIRROR=/path/to/folder python -m benchmarks.classification
+    LLMCORE_MIRROR=/path/to/folder python -m benchmarks.classification --precision bf16
 
-The balanced SMS messages, rank 16 on all linear layers, 8 messages per step, fp32. Ours puts messages of similar length
+The balanced SMS messages, rank 16 on all linear layers, 8 messages per step. Ours puts messages of similar length
 together; peft pads to the longest of a batch in random order, as its examples do; the book pads all to the longest
 of the collection, and puts an update on the head too. A round is five steps of an epoch of
 130, of those with the shortest messages to those with the longest.
@@ -27,7 +28,7 @@ from llmcore.data.raw import write_raw_spam, write_raw_tokenizer
 from llmcore.data.reading import read_table
 from llmcore.model.classifier import SequenceClassifier, pad_rows
 from llmcore.model.gpt2 import GPT2Config, GPT2Transformer
-from llmcore.model.lora import apply_lora, train_only_lora
+from llmcore.model.lora import apply_lora, lora_layers, train_only_lora
 from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tokenizer.load import load_tokenizer
 from llmcore.train.compute import Compute
@@ -36,6 +37,7 @@ from llmcore.train.loop import train_step
 BATCH, ROUNDS, EVERY, RANK = 8, 2, 26, 16
 END_OF_TEXT = 50256
 CPU = Compute(torch.device("cpu"), "fp32")
+GOALS = {"fp32": "5 x peft, 12 x the book", "bf16": "4 x peft"}
 Steps = Callable[[], object]
 
 
@@ -57,7 +59,7 @@ def messages() -> list[LabelledText]:
         ]
 
 
-def ours(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
+def ours(rows: Sequence[LabelledText], every: int = EVERY, precision: str = "fp32") -> Steps:
     config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True)
     model = SequenceClassifier(GPT2Transformer(config), ["ham", "spam"], "last_real", 1024)
     for parameter in model.parameters():
@@ -66,6 +68,9 @@ def ours(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
     draw = torch_generator(0, "lora")
     apply_lora(model, targets, rank=RANK, alpha=RANK, scaling="alpha/rank", dropout=0.0, generator=draw)
     train_only_lora(model, also=["score."])
+    if precision == "bf16":  # as `frozen_in_bf16` does
+        for layer in lora_layers(model).values():
+            layer.weight.data = layer.weight.data.bfloat16()
     task = ClassificationTask(
         rows,
         rows[:8],
@@ -79,10 +84,11 @@ def ours(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
     optimizer = adamw(model)
     widths = [batch.ids.numel() for step in range(len(rows) // BATCH) for batch in task.loader.micro_batches(step)]
     chosen = steps_of(widths, every)
+    compute = Compute(CPU.device, precision)
 
     def steps() -> None:
         for step in chosen:
-            train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, compute=CPU)
+            train_step(model, task, optimizer, step, lr=1e-4, grad_clip=1.0, seed=0, compute=compute)
 
     return steps
 
@@ -92,7 +98,7 @@ def steps_of(tokens: Sequence[int], every: int) -> list[int]:
     return sorted(range(len(tokens)), key=lambda step: tokens[step])[every // 2 :: every]
 
 
-def with_peft(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
+def with_peft(rows: Sequence[LabelledText], every: int = EVERY, precision: str = "fp32") -> Steps:
     from peft import LoraConfig, get_peft_model
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
@@ -109,10 +115,10 @@ def with_peft(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
         mask = torch.arange(ids.shape[1]) <= read[:, None]
         return model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
 
-    return peers_steps(model, rows, loss, pad_to=None, every=every)
+    return peers_steps(model, rows, loss, pad_to=None, every=every, precision=precision)
 
 
-def with_the_book(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
+def with_the_book(rows: Sequence[LabelledText], every: int = EVERY, precision: str = "fp32") -> Steps:
     from llms_from_scratch.appendix_e import replace_linear_with_lora
     from llms_from_scratch.ch04 import GPTModel
 
@@ -127,6 +133,7 @@ def with_the_book(rows: Sequence[LabelledText], every: int = EVERY) -> Steps:
         lambda ids, _read, labels: F.cross_entropy(model(ids)[:, -1], labels),
         pad_to=max(len(row.ids) for row in rows),
         every=every,
+        precision=precision,
     )
 
 
@@ -136,6 +143,7 @@ def peers_steps(
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     pad_to: int | None,
     every: int,
+    precision: str,
 ) -> Steps:
     order = np.random.default_rng(0).permutation(len(rows))
     batches = [[rows[row] for row in order[begin : begin + BATCH]] for begin in range(0, len(rows) - BATCH, BATCH)]
@@ -146,7 +154,9 @@ def peers_steps(
     def steps() -> None:
         for step in chosen:
             ids, read = pad_rows([row.ids for row in batches[step]], END_OF_TEXT, pad_to)
-            loss_of(ids, read, torch.tensor([row.label for row in batches[step]])).backward()
+            with Compute(CPU.device, precision).autocast():
+                loss = loss_of(ids, read, torch.tensor([row.label for row in batches[step]]))
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -163,21 +173,22 @@ SIDES = {"ours": ours, "peft": with_peft, "llms-from-scratch": with_the_book}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    precision = parser.parse_args().precision
     torch.set_num_threads(read_params().compute.threads)
     torch.manual_seed(0)
     rows = messages()
     titles = {side: side if side == "ours" else named(side) for side in SIDES}
-    work = {title: SIDES[side](rows) for side, title in titles.items() if title}
+    work = {title: SIDES[side](rows, precision=precision) for side, title in titles.items() if title}
     seconds = take_turns(work, rounds=ROUNDS)
     steps = len(steps_of(range(len(rows) // BATCH), EVERY))
     rates = {name: steps * BATCH / each for name, each in seconds.items()}
     row = Row(
-        "LoRA classification, GPT-2 124M, rank 16, real messages, fp32",
+        f"LoRA classification, GPT-2 124M, rank 16, real messages, {precision}",
         "messages/s",
         rates.pop("ours"),
         rates,
-        goal="5 x peft, 12 x the book",
+        goal=GOALS[precision],
     )
     tell([row])
 
