@@ -1,6 +1,9 @@
 """`llmcore export`: a model folder as a GGUF file that answers as the folder does, and a Modelfile with its prompts."""
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,19 +92,32 @@ def test_transformers_writes_the_tokens_that_are_written_here(folder: Path, file
         assert of_folder == found
 
 
-@pytest.mark.slow
+LLAMA_CPP = """
+import json, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel, params.warmup = sys.argv[1], 64, 1, False
+params.cpuparams.n_threads = 1
+server = xllamacpp.Server(params)
+asked = {"prompt": sys.argv[2], "n_predict": 12, "temperature": 0, "top_k": 1}
+found = server.handle_completions(asked)
+found = found if isinstance(found, dict) else json.loads(found)
+print("ANSWER", json.dumps([found["choices"][0]["text"], found["usage"]["prompt_tokens"]]), flush=True)
+"""
+
+
 @pytest.mark.parametrize("file_type", ["f32", "q8_0"])
-def test_llama_cpp_writes_the_tokens_that_are_written_here(folder: Path, file_type: str, tmp_path: Path) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python builds from source")
+def test_llama_cpp_reads_the_text_and_continues_it_as_here(folder: Path, file_type: str, tmp_path: Path) -> None:
+    """Through the wheel xllamacpp, which brings llama.cpp; requirements-bench.lock has it."""
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed (make bench installs it)")
     out = tmp_path / "out" / "m.gguf"
     export_gguf(folder, file_type, out)
     model, tokenizer = open_language_model(out)
     ids = tokenizer.encode(TEXT)
-    [found] = decode(model, [ids], generation(max_new_tokens=12), stop_ids=[])
-    theirs = llama_cpp.Llama(str(out), n_ctx=64, verbose=False)
-    assert theirs.tokenize(TEXT.encode(), add_bos=False) == ids
-    written = theirs.generate(ids, temp=0.0, repeat_penalty=1.0)
-    assert [token for token, _ in zip(written, range(12), strict=False)] == found
+    [found] = decode(model, [ids], generation(max_new_tokens=12), stop_ids=tokenizer.stop_ids)
+    command = [sys.executable, "-c", LLAMA_CPP, str(out), TEXT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    [answer] = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
+    assert json.loads(answer.removeprefix("ANSWER ")) == [tokenizer.decode(found), len(ids)]
 
 
 def test_the_file_says_where_it_comes_from(exported: Path) -> None:
