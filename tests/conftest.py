@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny model shape, a tokenizer learned in-process, a model with random weights."""
 
 import os
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from llmcore.model.gpt2 import GPT2Config
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import BytePairTokenizer
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a shell's background job; what tests start would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # All of this is read when torch, transformers and mlflow are imported. Portable numerics, of one thread, as in stages.
 os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # as in llmcore.tracking.store_location
