@@ -46,7 +46,7 @@ def scikit_learns_predictions(train: list[LabelledRow], test_texts: list[str], c
 
 
 def random_rows(n_rows: int, n_classes: int, seed: int) -> list[LabelledRow]:
-    """Rows of which a third of the words hint at the class."""
+    """Rows in which a third of the words hint at the class."""
     draw = np.random.default_rng(seed)
     classes = draw.integers(0, n_classes, n_rows)
     words = [[f"c{k}" if draw.random() < 0.3 else f"w{draw.integers(40)}" for _ in range(5)] for k in classes]

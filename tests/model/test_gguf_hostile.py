@@ -237,7 +237,7 @@ def test_a_tensor_of_another_shape_is_named(small: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.0.ffn_gate_exps.weight", "rope_freqs.bias", "a\nb"])
 def test_a_tensor_without_a_place_is_named(small: Path, tmp_path: Path, name: str) -> None:
-    """A bias that is left out would be another model in silence."""
+    """Without its biases it would be another model, and nothing would say so."""
     refused(remade(small, tmp_path, more={name: np.zeros(16, np.float32)}), "belongs to no part of this model")
 
 

@@ -1,8 +1,6 @@
 """A model goes into a GGUF file and out of it, and transformers reads the same from the file."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 import transformers
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.quants import dequantize, quantize
+from peak_memory import needs_peak, run_measured
 from tiny import llama_config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -150,11 +149,7 @@ def test_a_large_matrix_is_read_in_parts(monkeypatch: pytest.MonkeyPatch, llama_
 
 
 MEASURED = """
-import re, sys
-from pathlib import Path
 from llmcore.model.gguf import load_gguf
-def peak():  # getrusage would begin with the memory of the process that started this one
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 load_gguf(sys.argv[2])  # what is imported on the way
 before = peak()
 model = load_gguf(sys.argv[1])
@@ -162,7 +157,7 @@ print(peak() - before, sum(p.nbytes for p in model.parameters()))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of a process's memory")
+@needs_peak
 @pytest.mark.parametrize("file_type", ["f32", "q8_0"])
 def test_reading_takes_memory_for_one_copy_of_the_weights(file_type: str, llama_file: Path, tmp_path: Path) -> None:
     large = replace(
@@ -174,9 +169,7 @@ def test_reading_takes_memory_for_one_copy_of_the_weights(file_type: str, llama_
             parameter.fill_(0.5)
     write_gguf(tmp_path / "large.gguf", model, file_type, TOKENS)
     del model
-    command = [sys.executable, "-c", MEASURED, str(tmp_path / "large.gguf"), str(llama_file)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    taken, weights = map(int, found)
+    taken, weights = map(int, run_measured(MEASURED, str(tmp_path / "large.gguf"), str(llama_file)))
     assert weights > 100e6
     assert taken < 1.3 * weights
 

@@ -1,13 +1,12 @@
 """LoRA starts as the base, trains only its updates, and merged, unmerged and opened by peft it is one model."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from peak_memory import needs_peak, run_measured
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from tiny import classifier_of
@@ -293,20 +292,16 @@ def move_updates(model: torch.nn.Module) -> None:
         torch.nn.init.normal_(layer.lora_b, 0.0, 0.3, generator=generator)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
+@needs_peak
 def test_training_in_bf16_needs_no_second_copy_of_the_frozen_weights():
     """Autocast would keep one beside the fp32 weights until the step ends."""
     code = """
-import re, sys
 from contextlib import nullcontext
 import torch
 from llmcore.model.llama import LlamaConfig
 from llmcore.model.lora import apply_lora, frozen_in_bf16, train_only_lora
 from llmcore.model.registry import architecture, new_model
 from llmcore.model.rotary import Rotary
-
-def peak():
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 
 generator = torch.Generator().manual_seed(0)
 model = new_model(LlamaConfig(64, 32, 4, 4, 1024, 0.0, True, 4, 256, 4096, 1e-5, Rotary(1e4)))
@@ -322,8 +317,5 @@ with frozen_in_bf16(model, model.state_dict) if sys.argv[1] == "frozen" else nul
         model(ids, targets=ids).backward()
     print((peak() - before) / weights)
 """
-    shares = {}
-    for way in ("frozen", "cast"):
-        done = subprocess.run([sys.executable, "-c", code, way], capture_output=True, text=True, check=True)
-        shares[way] = float(done.stdout)
+    shares = {way: float(run_measured(code, way)[0]) for way in ("frozen", "cast")}
     assert shares["frozen"] < 0.2 < 0.4 < shares["cast"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 from model_folders import assert_equal_states, assert_refused, set_config, their_model
+from peak_memory import needs_peak, run_measured
 from safetensors.torch import load_file, save_file
-from structure import ROOT
 
 from llmcore.base.errors import UserError
 from llmcore.model.folder import load_language_model, save_language_model
@@ -50,7 +50,7 @@ def test_half_precision_weights_are_read_as_the_same_numbers_in_fp32(dtype, rand
         assert torch.equal(ours[name], tensor.float().t() if turned else tensor.float()), name
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
+@needs_peak
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_path):
     shape = {"n_layer": 6, "n_head": 8, "n_embd": 512, "n_positions": 64, "vocab_size": 2000}
@@ -58,12 +58,11 @@ def test_reading_needs_memory_for_one_copy_of_the_weights(dtype, config, tmp_pat
     theirs.save_pretrained(tmp_path / "large")
     transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=4)).save_pretrained(tmp_path / "s")
     code = (
-        "import re\nfrom llmcore.model.folder import load_language_model\n"
-        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
+        "from llmcore.model.folder import load_language_model\n"
         f"load_language_model({str(tmp_path / 's')!r}); before = peak()\n"
         f"load_language_model({str(tmp_path / 'large')!r}); print(peak() - before)"
     )
-    grown = int(subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True).stdout)
+    [grown] = map(int, run_measured(code))
     largest = max(parameter.numel() for parameter in theirs.parameters())
     one_copy = 4 * sum(parameter.numel() for parameter in theirs.parameters())
     assert one_copy * 0.9 < grown < one_copy + 4 * largest + 8e6
