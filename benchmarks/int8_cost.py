@@ -59,7 +59,7 @@ def greedy_texts(model: LanguageModel, prompts: list[list[int]]) -> tuple[list[l
     texts, seconds = [], []
     for prompt in prompts:
         begin = time.perf_counter()
-        texts += decode(model, [prompt], config, stop_ids=())
+        texts += [found.ids for found in decode(model, [prompt], config, stop_ids=())]
         seconds.append(time.perf_counter() - begin)
     return texts, NEW_TOKENS / min(seconds)
 

@@ -300,7 +300,8 @@ def _open_for_generation(arguments: argparse.Namespace) -> "tuple[LanguageModel,
 
 def _checked(arguments: argparse.Namespace) -> GenerationConfig:
     """Return the options of generation; UserError if one is out of range."""
-    config = GenerationConfig(**{field.name: getattr(arguments, field.name) for field in fields(GenerationConfig)})
+    given = [field.name for field in fields(GenerationConfig) if hasattr(arguments, field.name)]
+    config = GenerationConfig(**{name: getattr(arguments, name) for name in given})
     config.check(spelled=lambda key: f"--{key.replace('_', '-')}")
     return config
 

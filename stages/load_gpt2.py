@@ -13,7 +13,7 @@ from llmcore.data.samples import read_samples, validation_texts
 from llmcore.data.tokens import open_tokens
 from llmcore.generate.open import open_language_model
 from llmcore.model.folder import save_language_model
-from llmcore.model.gguf import source_of
+from llmcore.model.gguf_path import source_of
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs

@@ -51,10 +51,15 @@ def training(**changes: Any) -> TrainingParams:
 
 
 def generation(
-    max_new_tokens: int = 6, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+    max_new_tokens: int = 6,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    **others: Any,
 ) -> GenerationConfig:
     """The settings of a generation, greedy unless a temperature is given."""
-    return GenerationConfig(max_new_tokens, temperature, top_k, top_p, seed)
+    return GenerationConfig(max_new_tokens, temperature, top_k, top_p, seed, **others)
 
 
 # ---- models

@@ -1,78 +1,68 @@
-"""Decoding: continue prompts token by token with a key-value cache. It sees ids, never text."""
+"""Continue prompts: `stream` yields tokens as they are chosen, `decode` collects them. Ids in, ids out."""
 
-from collections.abc import Collection, Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from llmcore.base.errors import UserError
-from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
-from llmcore.generate.sampling import choose
-from llmcore.model.cache import Cache
+from llmcore.generate.beam import beam_search
+from llmcore.generate.decoder import Decoder, FinishReason, NewToken
 from llmcore.model.transformer import LanguageModel
 
 
-@torch.inference_mode()
+class Completion(NamedTuple):
+    """All tokens of a continuation, the stop token that ended it included."""
+
+    tokens: list[NewToken]
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        reason = self.tokens[-1].finish_reason
+        assert reason is not None
+        return reason
+
+    @property
+    def ids(self) -> list[int]:
+        """What the text is made of: without the stop token."""
+        return [new.token for new in self.tokens if new.finish_reason != "stop"]
+
+
+def stream(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, stop_ids: Collection[int]
+) -> Iterator[NewToken]:
+    """Continue all prompts together and yield each token as it is chosen.
+
+    The key of a token is the number of its continuation: `config.n` of them for each prompt, in the order of the
+    prompts. The draws of each depend on its number and the seed, and not on its neighbours. A continuation ends with
+    one of `stop_ids`, after `max_new_tokens`, or where the model's context is full. Beams are yielded when they have
+    ended. UserError for a prompt that is empty or leaves no room in the context, and for logits that are not finite.
+    """
+    if config.num_beams > 1:
+        for number, prompt in enumerate(prompts):
+            for tokens in beam_search(model, prompt, config, stop_ids=stop_ids, first_key=number * config.n):
+                yield from tokens
+        return
+    decoder = started(model, prompts, config, stop_ids=stop_ids)
+    while decoder.busy:
+        yield from decoder.step()
+
+
+def started(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, stop_ids: Collection[int]
+) -> Decoder:
+    """Return a decoder in which all continuations of `stream` wait, beams apart."""
+    decoder = Decoder(model, max_rows=config.n * len(prompts))
+    for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):  # alike ones are read together
+        place = number * config.n
+        decoder.add(range(place, place + config.n), prompts[number], config, stop_ids=stop_ids, place=place)
+    return decoder
+
+
 def decode(
     model: LanguageModel, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, stop_ids: Collection[int]
-) -> list[list[int]]:
-    """Return the continuation of each prompt, without the prompt and without the one of `stop_ids` that ended it.
-
-    A continuation ends before one of `stop_ids`, after `max_new_tokens`, or where the model's context is full.
-    All are decoded together, one token of each per step; each row draws from a generator of its own, so a
-    prompt's continuation depends on its place in `prompts` and the seed, not on its neighbours. UserError
-    for a prompt that is empty or leaves no room in the context, and for logits that are not finite.
-    """
-    context = model.config.context_length
-    for prompt in prompts:
-        if not 0 < len(prompt) < context:
-            raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(prompt)}; shorten it")
-    continuations: list[list[int]] = [[] for _ in prompts]
-    limits = [min(config.max_new_tokens, context - len(prompt)) for prompt in prompts]
-    generators = [torch_generator(config.seed, "decode", row) for row in range(len(prompts))]
-    rows = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # those not finished yet
-    if not rows:
-        return []
-    model.eval()
-    hidden, cache = prefill(model, [prompts[row] for row in rows], max(limits))  # (B, C)
-    while True:
-        logits = model.check_finite(model.lm_head(hidden), "logits").float().cpu()  # (B, V)
-        # draws are made on the CPU, so devices agree
-        tokens = [int(choose(scores, config, generators[row])) for scores, row in zip(logits, rows, strict=True)]
-        for row, token in zip(rows, tokens, strict=True):
-            if token not in stop_ids:
-                continuations[row].append(token)
-        unfinished = [
-            place
-            for place, (row, token) in enumerate(zip(rows, tokens, strict=True))
-            if token not in stop_ids and len(continuations[row]) < limits[row]
-        ]
-        if not unfinished:
-            return continuations
-        if len(unfinished) < len(rows):
-            cache.select_rows(torch.tensor(unfinished, device=hidden.device))
-        rows = [rows[place] for place in unfinished]
-        tokens = [tokens[place] for place in unfinished]
-        ids = torch.tensor(tokens, device=hidden.device)[:, None]  # (B', 1)
-        hidden = model.body(ids, cache)[:, -1]  # (B', C)
-
-
-def prefill(model: LanguageModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Tensor, Cache]:
-    """Return the hidden state of each prompt's last token (B, C), and the cache with room for `new_tokens` more.
-
-    The prompts come in order of length. Those of one length are read together, so nothing is padded; in the
-    cache all end in the same column.
-    """
-    lengths = [len(prompt) for prompt in prompts]
-    cache = model.new_cache(len(prompts), lengths[-1] + new_tokens)
-    starts = lengths[-1] - torch.tensor(lengths, device=model.device)  # (B,)
-    hidden = []
-    for length, group in groupby(range(len(prompts)), key=lambda row: lengths[row]):
-        rows = list(group)
-        view = cache.view(slice(rows[0], rows[-1] + 1), lengths[-1] - length)
-        ids = torch.tensor([list(prompts[row]) for row in rows], device=model.device)  # (B', T)
-        hidden.append(model.body(ids, view)[:, -1])  # (B', C)
-    cache.resume_at(lengths[-1], starts)
-    return torch.cat(hidden), cache
+) -> list[Completion]:
+    """Return the continuations that `stream` yields, by their number."""
+    found: list[Completion] = [Completion([]) for _ in range(config.n * len(prompts))]
+    for new in stream(model, prompts, config, stop_ids=stop_ids):
+        assert isinstance(new.key, int)
+        found[new.key].tokens.append(new)
+    return found

@@ -8,8 +8,7 @@ from llmcore.base.origin import NOT_STATED
 from llmcore.generate.modelfile import modelfile
 from llmcore.generate.open import open_language_model
 from llmcore.model.folder import is_classifier, read_config
-from llmcore.model.gguf import source_of
-from llmcore.model.gguf_path import SUFFIX, find_gguf
+from llmcore.model.gguf_path import SUFFIX, find_gguf, source_of
 from llmcore.model.gguf_write import write_gguf
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.fast import FastTokenizer

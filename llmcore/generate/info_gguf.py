@@ -4,9 +4,10 @@ from collections import Counter
 from math import prod
 from pathlib import Path
 
-from llmcore.model.gguf import places_of, source_of
+from llmcore.model.gguf import places_of
 from llmcore.model.gguf_family import config_of
 from llmcore.model.gguf_file import read_header
+from llmcore.model.gguf_path import source_of
 from llmcore.model.registry import architecture
 from llmcore.tokenizer.gguf import CHAT_TEMPLATE
 

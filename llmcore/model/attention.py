@@ -30,10 +30,9 @@ def layout_of(ids: Tensor, cache: Cache | None = None, segments: Tensor | None =
     """Return the layout of `ids` (B, T) behind what the cache holds, or of packed rows with `segments` (B, T)."""
     if segments is not None:
         return packed_layout(segments)
-    if cache is not None and cache.starts is not None:
-        return Layout(*cache.positions_and_mask())  # (B, 1), (B, 1, 1, S)
-    seen = 0 if cache is None else cache.seen_tokens
-    return Layout(torch.arange(seen, seen + ids.shape[1], device=ids.device))
+    if cache is not None:
+        return Layout(*cache.expect(ids.shape[1]))
+    return Layout(torch.arange(ids.shape[1], device=ids.device))
 
 
 def packed_layout(segments: Tensor) -> Layout:
@@ -81,8 +80,8 @@ class _BlockedAttention(torch.autograd.Function):
     """Attention by blocks of queries, whose weights are computed again in the backward pass.
 
     In place of torch's fused kernel where that multiplies with MKL, and in bf16, where its backward pass takes up to
-    ten times as long; there scores are rounded to bf16, as in transformers' eager attention. Paper: Dao et al. 2022,
-    arXiv:2205.14135, of which this is the part that saves memory.
+    ten times as long; there scores are rounded to bf16, as in transformers' eager attention. It saves the memory that
+    Dao et al. 2022 (arXiv:2205.14135) save, and not the time.
     """
 
     @staticmethod

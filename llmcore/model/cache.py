@@ -1,69 +1,138 @@
 """The key-value cache: the keys and values of earlier tokens, kept for the later ones.
 
-With it, decoding a token computes one position instead of the whole text. Memory is allocated once, for
-`max_tokens` positions: two tensors (B, H, max_tokens, D) per layer.
+With it, decoding a token computes one position instead of the whole text. Each row holds a text of its own length from
+column 0 on, so that the column of a token is its position. Memory is allocated ahead: two tensors (R, H, S, D) per
+layer, of which the first rows are in use. Shapes in the margin: R rows allocated, B rows in use, H heads, T new tokens,
+S columns, D head size.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
 class LayerCache:
-    """Keys and values of one attention layer."""
+    """Keys and values of one attention layer, and where the next ones go."""
 
     def __init__(self, keys: Tensor, values: Tensor):
         self.keys = keys
         self.values = values
-        self.seen_tokens = 0
+        self.rows = len(keys)  # in use
+        self.columns = slice(0, 0)  # of the next tokens, if all rows have one length
+        self.places: tuple[Tensor, Tensor] | None = None  # otherwise: rows (B, 1) and columns (B, T)
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, T, D) behind what is there and return all that was seen: (B, H, S, D) each."""
-        end = self.seen_tokens + key.shape[2]
-        assert end <= self.keys.shape[2], "the cache is full"  # torch would drop the token without an error
-        self.keys[:, :, self.seen_tokens : end] = key
-        self.values[:, :, self.seen_tokens : end] = value
-        self.seen_tokens = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        keys, values = self.keys[: self.rows], self.values[: self.rows]
+        if self.places is None:
+            keys[:, :, self.columns] = key
+            values[:, :, self.columns] = value
+        else:
+            rows, columns = self.places
+            keys[rows, :, columns] = key.transpose(1, 2)  # (B, T, H, D), as indexing orders it
+            values[rows, :, columns] = value.transpose(1, 2)
+        return keys[:, :, : self.columns.stop], values[:, :, : self.columns.stop]
 
 
 class Cache:
-    """One `LayerCache` per layer.
+    """One `LayerCache` per layer, and the number of tokens that each row has seen."""
 
-    Texts of different lengths continue together from one column on; `starts` (B,) is the column in which each
-    begins. The columns before it are not used.
-    """
-
-    def __init__(self, layers: list[LayerCache]):
+    def __init__(self, layers: list[LayerCache], lengths: Sequence[int]):
         self.layers = layers
-        self.starts: Tensor | None = None
+        self.lengths = list(lengths)
 
     @classmethod
     def empty(cls, *, n_layer: int, shape: tuple[int, int, int, int], like: Tensor) -> "Cache":
-        """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), of `like`'s type and device."""
-        return cls([LayerCache(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(n_layer)])
+        """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), of `like`'s type and device.
+
+        All rows are in use, and have seen nothing.
+        """
+        layers = [LayerCache(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(n_layer)]
+        return cls(layers, [0] * shape[0])
+
+    @property
+    def max_tokens(self) -> int:
+        return self.layers[0].keys.shape[2]
 
     @property
     def seen_tokens(self) -> int:
-        return self.layers[0].seen_tokens
+        """Of the longest row."""
+        return max(self.lengths, default=0)
 
-    def view(self, rows: slice, begin: int) -> "Cache":
-        """Return a cache for some rows, from column `begin` on, that shares the memory of this one."""
-        return Cache([LayerCache(layer.keys[rows, :, begin:], layer.values[rows, :, begin:]) for layer in self.layers])
+    def expect(self, time: int) -> tuple[Tensor, Tensor | None]:
+        """Prepare for `time` more tokens of each row; return their positions and where they may look.
 
-    def resume_at(self, column: int, starts: Tensor) -> None:
-        """Continue all rows from `column`, their views being filled; `starts` (B,) is where each begins."""
-        self.starts = starts if starts.any() else None
+        Positions (T,) without a mask if all rows have one length; otherwise (B, T) and a mask (B, 1, T, S).
+        """
+        end = self.seen_tokens + time
+        assert end <= self.max_tokens, "the cache is full"  # torch would drop the token without an error
+        device = self.layers[0].keys.device
+        columns, places, mask = slice(self.seen_tokens, end), None, None
+        positions = torch.arange(end - time, end, device=device)  # (T,)
+        if min(self.lengths) < self.seen_tokens:
+            begins = torch.tensor(self.lengths, device=device)[:, None]  # (B, 1)
+            positions = begins + torch.arange(time, device=device)  # (B, T)
+            mask = torch.arange(end, device=device) <= positions[:, None, :, None]
+            places = torch.arange(len(begins), device=device)[:, None], positions
         for layer in self.layers:
-            layer.seen_tokens = column
+            layer.rows, layer.columns, layer.places = len(self.lengths), columns, places
+        return positions, mask
 
-    def positions_and_mask(self) -> tuple[Tensor, Tensor]:
-        """Return the position of one more token per row in its text (B, 1), and its attention mask (B, 1, 1, S)."""
-        assert self.starts is not None
-        columns = torch.arange(self.seen_tokens + 1, device=self.starts.device)  # (S,)
-        return (self.seen_tokens - self.starts)[:, None], (columns >= self.starts[:, None])[:, None, None]
+    def advance(self, time: int) -> None:
+        """Count the `time` tokens that each layer has stored."""
+        self.lengths = [length + time for length in self.lengths]
 
-    def select_rows(self, rows: Tensor) -> None:
-        """Keep only some rows (B',) of the batch."""
-        self.starts = None if self.starts is None else self.starts[rows]
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Put these rows, which may repeat, in place of those in use."""
+        chosen = torch.tensor(list(rows), device=self.layers[0].keys.device)
         for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            layer.keys, layer.values = layer.keys[chosen], layer.values[chosen]
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def drop_row(self, row: int) -> None:
+        """Take a row out of use; the last one moves to its place."""
+        last = len(self.lengths) - 1
+        if row != last:
+            seen = self.lengths[last]
+            for layer in self.layers:
+                layer.keys[row, :, :seen] = layer.keys[last, :, :seen]
+                layer.values[row, :, :seen] = layer.values[last, :, :seen]
+        self.lengths[row] = self.lengths[last]
+        del self.lengths[last]
+
+    def copy_row(self, row: int, max_tokens: int) -> "Cache":
+        """Return a cache of its own for one row, with room for `max_tokens`."""
+        assert max_tokens >= self.lengths[row]
+        found = self.empty_like(1, max_tokens)
+        found.add_row(self, row)
+        return found
+
+    def add_row(self, other: "Cache", row: int = 0) -> None:
+        """Take a row of another cache into use, behind the others; grow where there is no room."""
+        place, seen = len(self.lengths), other.lengths[row]
+        if place == len(self.layers[0].keys) or seen > self.max_tokens:
+            self.reserve(max(place + 1, 2 * place), max(seen, self.max_tokens))
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            mine.keys[place, :, :seen] = theirs.keys[row, :, :seen]
+            mine.values[place, :, :seen] = theirs.values[row, :, :seen]
+        self.lengths.append(seen)
+
+    def reserve(self, rows: int, max_tokens: int) -> None:
+        """Allocate room for so many rows and tokens; less than there is changes nothing."""
+        allocated, _, columns, _ = self.layers[0].keys.shape
+        if rows <= allocated and max_tokens <= columns:
+            return
+        grown = self.empty_like(max(rows, allocated), max(max_tokens, columns))
+        used, seen = len(self.lengths), self.seen_tokens
+        for mine, theirs in zip(self.layers, grown.layers, strict=True):
+            theirs.keys[:used, :, :seen] = mine.keys[:used, :, :seen]
+            theirs.values[:used, :, :seen] = mine.values[:used, :, :seen]
+        self.layers = grown.layers
+
+    def empty_like(self, rows: int, max_tokens: int) -> "Cache":
+        """Allocate a cache of the same layers, with no row in use."""
+        _, heads, _, size = self.layers[0].keys.shape
+        found = Cache.empty(n_layer=len(self.layers), shape=(rows, heads, max_tokens, size), like=self.layers[0].keys)
+        found.lengths = []
+        return found

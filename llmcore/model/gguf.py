@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from llmcore.base.errors import UserError
-from llmcore.base.origin import NOT_STATED, Source, read_source
 from llmcore.model.gguf_family import Place, config_of, family_of, rotary_order
 from llmcore.model.gguf_file import GgufFile, GgufTensor, read_header
-from llmcore.model.gguf_path import find_gguf
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, ModelConfig
 
@@ -41,15 +39,6 @@ def load_gguf(path: str | Path, dropout: float | None = None) -> LanguageModel:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the keys and values of a GGUF file: settings, vocabulary, chat template."""
     return read_header(path).metadata
-
-
-def source_of(path: str | Path) -> Source:
-    """Return the source of a model folder or GGUF file; a file may state its licence itself."""
-    source = read_source(path)
-    if source.licence != NOT_STATED or (file := find_gguf(path)) is None:
-        return source
-    stated = read_metadata(file).get("general.license")
-    return source._replace(licence=stated) if isinstance(stated, str) else source
 
 
 def places_of(file: GgufFile, config: ModelConfig) -> dict[str, Place]:

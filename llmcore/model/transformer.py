@@ -91,6 +91,8 @@ class Transformer(nn.Module):
         x, layout = self._enter(ids, cache, segments)
         for number, block in enumerate(self.blocks):
             x = block(x, layout, None if cache is None else cache.layers[number])
+        if cache is not None:
+            cache.advance(ids.shape[1])
         hidden: Tensor = self.final_norm(x)
         return hidden
 
@@ -117,8 +119,8 @@ class Transformer(nn.Module):
         self.config = replace(self.config, context_length=context_length)
 
     def _enter(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> tuple[Tensor, Layout]:
+        seen = 0 if cache is None else cache.seen_tokens
         layout = self.prepared(layout_of(ids, cache, segments))
-        seen = 0 if cache is None or cache.starts is not None else cache.seen_tokens
         assert seen + ids.shape[1] <= self.config.context_length, "the text is longer than the context"
         return self.embed(ids, layout.positions), layout
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from llmcore.base.files import sha256_folder
 from llmcore.model.folder import fingerprint
-from llmcore.model.gguf import source_of
-from llmcore.model.gguf_path import find_gguf
+from llmcore.model.gguf_path import find_gguf, source_of
 from llmcore.tracking.tracker import Tracker
 
 

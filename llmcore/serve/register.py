@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +86,7 @@ def save(kind: str, folder: Path, path: Path) -> None:
         artifacts={ARTIFACT: str(folder)},
         code_paths=[str(PACKAGE)],
         pip_requirements=requirements(),
-        input_example=(example, asdict(known.generation)) if known.generation else example,
+        input_example=(example, known.generation.numbers()) if known.generation else example,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Message = Mapping[str, str]  # role and content
 
-# A prompt that tells the date would train other bytes every day. This is the default of Llama 3's templates.
+# A template that writes today's date would change the training data every day. This is the default of Llama 3's.
 TODAY = datetime(2024, 7, 26)
 
 _MARK = "\ue000{}\ue001"  # stands for the content of a message while the template is rendered

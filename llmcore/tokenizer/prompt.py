@@ -4,10 +4,12 @@ A form is a chat template and the way in which an input follows the instruction 
 config.json names the form that it was fine-tuned with, under PROMPT_KEY; `template` is the tokenizer's own.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from llmcore.base.errors import UserError
-from llmcore.tokenizer.chat import ChatPiece, chat_pieces, encode_pieces, first_special, render
+from llmcore.tokenizer.chat import ChatPiece, Message, chat_pieces, encode_pieces, first_special, render
 from llmcore.tokenizer.tokenizer import Tokenizer
 
 PROMPT_KEY = "prompt_form"
@@ -71,6 +73,28 @@ def chat_template(tokenizer: Tokenizer, form: str) -> str:
     return tokenizer.chat_template
 
 
+class Frame(NamedTuple):
+    """What the template of a form writes around a user's message, and the id that ends the answer."""
+
+    before: ChatPiece
+    after: ChatPiece
+    answer_end: int
+
+
+@lru_cache(maxsize=8)
+def frame(tokenizer: Tokenizer, form: str) -> Frame:
+    """Return the frame of a form; UserError for a template that does not write a user's message once."""
+    template = chat_template(tokenizer, form)
+    question = {"role": "user", "content": ""}
+    pieces = chat_pieces(tokenizer, template, [question], add_generation_prompt=True)
+    if len(pieces) != 3:
+        raise UserError("chat_template: must write a user's message once; restore the template")
+    answer = {"role": "assistant", "content": ""}
+    answered = chat_pieces(tokenizer, template, [question, answer], add_generation_prompt=False)
+    found = first_special(tokenizer, answered[-1].text)
+    return Frame(pieces[0], pieces[-1], tokenizer.end_of_text if found is None else found)
+
+
 def encode_prompt(tokenizer: Tokenizer, form: str, instruction: str, input: str) -> Prompt:
     """Return the prompt of an instruction and its input, which may be empty.
 
@@ -78,23 +102,29 @@ def encode_prompt(tokenizer: Tokenizer, form: str, instruction: str, input: str)
     """
     instruction, input = instruction.strip(), input.strip()
     content = instruction + (FORMS[form].before_input + input if input else "")
-    template = chat_template(tokenizer, form)
-    pieces = chat_pieces(tokenizer, template, [{"role": "user", "content": ""}], add_generation_prompt=True)
-    if len(pieces) != 3:
-        raise UserError("chat_template: must write a user's message once; restore the template")
-    before, _, after = pieces
+    before, after, _ = frame(tokenizer, form)
     chat = [before, ChatPiece(content, of_template=False), after]
-    check_kept(tokenizer, template, content, chat)
+    if FORMS[form].template is None:  # ours are known to write a message as it is
+        check_kept(tokenizer, chat_template(tokenizer, form), [{"role": "user", "content": content}], chat)
     ids = encode_pieces(tokenizer, chat)
     begin = encode_pieces(tokenizer, [before, ChatPiece(instruction, of_template=False)])
     return Prompt(ids, common_length(ids, begin))
 
 
-def check_kept(tokenizer: Tokenizer, template: str, content: str, chat: list[ChatPiece]) -> None:
-    """UserError if a template writes something else for this message than it writes for any, white space apart."""
-    messages = [{"role": "user", "content": content}]
+def encode_chat(tokenizer: Tokenizer, form: str, messages: Sequence[Message]) -> list[int]:
+    """Return the prompt of a chat's next answer; UserError for a chat that the template refuses or rewrites."""
+    template = chat_template(tokenizer, form)
+    chat = chat_pieces(tokenizer, template, messages, add_generation_prompt=True)
+    if FORMS[form].template is None:
+        check_kept(tokenizer, template, messages, chat)
+    return encode_pieces(tokenizer, chat)
+
+
+def check_kept(tokenizer: Tokenizer, template: str, messages: Sequence[Message], chat: list[ChatPiece]) -> None:
+    """UserError if a template writes something else for these messages than it writes for any, white space apart."""
     text = render(template, messages, tokenizer.special_tokens_map, add_generation_prompt=True)
     if text.split() != "".join(piece.text for piece in chat).split():
+        content = messages[-1]["content"]
         shown = content if len(content) <= MAX_SHOWN else content[:MAX_SHOWN] + "..."
         rule = f"must write a user's message as it is, and rewrites {shown!r}"
         raise UserError(f"chat_template: {rule}; set instruct.prompt to alpaca or phi3, or take another base")
@@ -108,7 +138,4 @@ def common_length(first: list[int], second: list[int]) -> int:
 
 def answer_end(tokenizer: Tokenizer, form: str) -> int:
     """Return the id that ends an answer: the first special token that the template writes after it, or end-of-text."""
-    messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
-    pieces = chat_pieces(tokenizer, chat_template(tokenizer, form), messages, add_generation_prompt=False)
-    found = first_special(tokenizer, pieces[-1].text)
-    return tokenizer.end_of_text if found is None else found
+    return frame(tokenizer, form).answer_end

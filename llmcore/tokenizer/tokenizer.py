@@ -11,6 +11,8 @@ ROLES = ("bos", "eos", "unk", "pad")  # of special tokens, as `tokenizer_config.
 class Tokenizer(Protocol):
     """Encode text to ids and decode ids to text. Special tokens are never encoded from users' text."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def vocab_size(self) -> int:
         """One more than the largest id; a model may have more rows, which no text has."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,9 +35,9 @@ def generated(
     config: GenerationConfig = GREEDY,
     *,
     stop_ids: Collection[int] = (),
-    **changes: int,
+    **changes: Any,
 ) -> list[list[int]]:
-    return decode(model, prompts, replace(config, **changes), stop_ids=stop_ids)
+    return [found.ids for found in decode(model, prompts, replace(config, **changes), stop_ids=stop_ids)]
 
 
 @torch.no_grad()

@@ -86,10 +86,10 @@ def test_transformers_writes_the_tokens_that_are_written_here(folder: Path, file
     ids = tokenizer.encode(TEXT)
     [found] = decode(model, [ids], generation(max_new_tokens=12), stop_ids=[])
     written = theirs.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False, eos_token_id=None)
-    assert written[0, len(ids) :].tolist() == found
+    assert written[0, len(ids) :].tolist() == found.ids
     if file_type == "f32":
         [of_folder] = decode(open_language_model(folder)[0], [ids], generation(max_new_tokens=12), stop_ids=[])
-        assert of_folder == found
+        assert of_folder.ids == found.ids
 
 
 LLAMA_CPP = """
@@ -117,7 +117,7 @@ def test_llama_cpp_reads_the_text_and_continues_it_as_here(folder: Path, file_ty
     command = [sys.executable, "-c", LLAMA_CPP, str(out), TEXT]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     [answer] = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-    assert json.loads(answer.removeprefix("ANSWER ")) == [tokenizer.decode(found), len(ids)]
+    assert json.loads(answer.removeprefix("ANSWER ")) == [tokenizer.decode(found.ids), len(ids)]
 
 
 def test_the_file_says_where_it_comes_from(exported: Path) -> None:

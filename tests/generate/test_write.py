@@ -12,6 +12,11 @@ from llmcore.generate.write import Continuation, answer_instructions, continue_t
 from llmcore.model.registry import new_model
 from llmcore.tokenizer.prompt import encode_prompt
 
+
+def plain(written: list[Continuation]) -> list[tuple[str, str]]:
+    return [(one.text, one.finish_reason) for one in written]
+
+
 TEXTS = ["Call now!", "a", "Anna had a red ball. She gave the ball to Ben."]
 
 
@@ -22,22 +27,22 @@ def test_a_text_is_continued_as_the_beginning_of_a_document_and_not_repeated(gpt
         with torch.no_grad():
             ids.append(int(gpt(torch.tensor([ids]))[0, -1].argmax()))
     assert tokenizer.end_of_text not in ids[1:]
-    assert written == Continuation(tokenizer.decode(ids[-5:]), ended=False)
+    assert plain([written]) == [(tokenizer.decode(ids[-5:]), "length")]
 
 
 def test_a_continuation_that_ended_by_itself_differs_from_one_that_was_cut_off(gpt, tokenizer):
     always(gpt, tokenizer.end_of_text)
-    assert continue_texts(gpt, tokenizer, [""], generation(3)) == [Continuation("", True)]
+    assert plain(continue_texts(gpt, tokenizer, [""], generation(3))) == [("", "stop")]
     always(gpt, tokenizer.encode("b")[0])
     long = "x" * (gpt.config.context_length - 3)  # with end-of-text before it, it leaves room for two tokens
     written = continue_texts(gpt, tokenizer, ["", long], generation(3))
-    assert written == [Continuation("bbb", False), Continuation("bb", False)]
+    assert plain(written) == [("bbb", "length"), ("bb", "context")]
 
 
 def test_the_same_seed_gives_the_same_text(gpt, tokenizer):
     configs = [generation(8, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
     written = [continue_texts(gpt, tokenizer, TEXTS[:2], config) for config in configs]
-    assert written[0] == written[1] != written[2]
+    assert plain(written[0]) == plain(written[1]) != plain(written[2])
 
 
 def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_do(tokenizer, config, randomised):
@@ -46,7 +51,7 @@ def test_a_prompt_that_fills_the_context_gets_no_answer_and_the_others_do(tokeni
     always(model, tokenizer.encode("b")[0])
     rows = [("Name a ball. " * 9, ""), ("Name a ball.", "")]
     answers = answer_instructions(model, tokenizer, "alpaca", rows, generation(3))
-    assert answers == [Continuation("", False), Continuation("bbb", False)]
+    assert plain(answers) == [("", "context"), ("bbb", "length")]
     assert answer_instructions(model, tokenizer, "alpaca", [], generation(3)) == []
 
 

@@ -75,4 +75,4 @@ def test_an_int8_model_decodes() -> None:
     model = tiny_gpt()
     to_int8(model)
     [one, other] = decode(model, [[1, 2], [3]], generation(3), stop_ids=())
-    assert len(one) == len(other) == 3
+    assert len(one.ids) == len(other.ids) == 3

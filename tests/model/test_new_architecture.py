@@ -178,7 +178,7 @@ def test_decoding_with_a_cache_equals_that_without(tokenizer: BytePairTokenizer)
             for _ in range(8):
                 ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
         expected.append(ids[len(prompt) :])
-    assert decode(model, prompts, generation(8), stop_ids=()) == expected
+    assert [found.ids for found in decode(model, prompts, generation(8), stop_ids=())] == expected
     assert model.new_cache(2, 5).layers[0].keys.shape == (2, 1, 5, 8)
 
 

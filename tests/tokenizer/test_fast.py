@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from llmcore.base.errors import UserError
-from llmcore.generate.write import _text_behind
+from llmcore.generate.write import text_behind
 from llmcore.model.folder import fingerprint
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.fast import FastTokenizer, load_fast_tokenizer
@@ -258,4 +258,4 @@ def test_words_keep_their_spaces_behind_a_prompt(tmp_path: Path) -> None:
     change(tmp_path / "tokenizer_config.json", eos_token="</s>", bos_token=None, pad_token=None, unk_token="<unk>")
     (tmp_path / "generation_config.json").unlink(missing_ok=True)
     tokenizer = load_tokenizer(tmp_path)
-    assert _text_behind(tokenizer, tokenizer.encode("One"), [3, 4]) == " cat sat"
+    assert text_behind(tokenizer, tokenizer.encode("One"), [3, 4]) == " cat sat"
