@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +11,18 @@ from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.process import prepare
 from llmcore.base.streams import utf8_text
 from llmcore.base.text import checked_input, normalise_input
-from llmcore.config.generation import ANSWER, STORY, GenerationConfig
+from llmcore.commands import chat, generate
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-    from llmcore.model.transformer import LanguageModel
-    from llmcore.tokenizer.tokenizer import Tokenizer
-
 EXAMPLES = """examples:
   llmcore generate "Mia and Tom"
   llmcore classify "You won a red kite! Send 20 coins."
   llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
+  llmcore chat
   llmcore info models/classifier
   llmcore export models/instruct --to gguf --type q8_0
   llmcore compare before/predictions.csv reports/evaluate_classifier
@@ -70,21 +67,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_model_commands(commands: "Commands") -> None:
-    generate = commands.add_parser("generate", help="continue a text")
-    generate.add_argument("prompt", nargs="?", default="", help="how the text begins (default: nothing)")
-    _generation_options(generate, "models/pretrain", STORY)
-    generate.set_defaults(run=run_generate)
-
+    generate.add_commands(commands)
+    chat.add_command(commands)
     classify = commands.add_parser("classify", help="classify texts")
     classify.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, each line of standard input")
     classify.add_argument("--model", default="models/classifier", metavar="FOLDER", help="(default: %(default)s)")
     classify.set_defaults(run=run_classify)
-
-    ask = commands.add_parser("ask", help="answer an instruction")
-    ask.add_argument("instruction")
-    ask.add_argument("--input", default="", help="what the instruction is about")
-    _generation_options(ask, "models/instruct", ANSWER)
-    ask.set_defaults(run=run_ask)
 
 
 def _add_result_commands(commands: "Commands") -> None:
@@ -141,29 +129,6 @@ def _add_project_commands(commands: "Commands") -> None:
     verify.set_defaults(run=run_verify)
 
 
-def _generation_options(command: argparse.ArgumentParser, model: str, default: GenerationConfig) -> None:
-    shown = "(default: %(default)s)"
-    command.add_argument("--model", default=model, metavar="FOLDER", help=shown)
-    command.add_argument("--max-new-tokens", type=int, default=default.max_new_tokens, metavar="N", help=shown)
-    command.add_argument(
-        "--temperature", type=float, default=default.temperature, help=f"0 takes the likeliest {shown}"
-    )
-    command.add_argument("--top-k", type=int, default=default.top_k, metavar="K", help=f"0 keeps all {shown}")
-    command.add_argument("--top-p", type=float, default=default.top_p, metavar="P", help=f"1 keeps all {shown}")
-    command.add_argument("--seed", type=int, default=default.seed, help=shown)
-    command.add_argument("--int8", action="store_true", help="round weights to 8 bits: faster with large models")
-
-
-def run_generate(arguments: argparse.Namespace) -> None:
-    config = _checked(arguments)
-    from llmcore.generate.write import continue_texts
-
-    model, tokenizer = _open_for_generation(arguments)
-    prompt = checked_input(arguments.prompt, "prompt")
-    [continuation] = continue_texts(model, tokenizer, [prompt], config)
-    print(prompt + continuation.text)
-
-
 def run_classify(arguments: argparse.Namespace) -> None:
     from llmcore.generate.classify import classify_texts
     from llmcore.generate.open import open_classifier
@@ -180,21 +145,6 @@ def run_classify(arguments: argparse.Namespace) -> None:
     for text, chances in zip(texts, probabilities, strict=True):
         best = int(chances.argmax())
         print(f"{model.labels[best]}\t{chances[best]:.3f}\t{text}")
-
-
-def run_ask(arguments: argparse.Namespace) -> None:
-    config = _checked(arguments)
-    instruction = checked_input(arguments.instruction, "INSTRUCTION")
-    if not instruction.strip():
-        raise UserError("INSTRUCTION: must not be empty; say what is to be done")
-    from llmcore.generate.write import answer_instructions, check_room, prompt_form
-
-    model, tokenizer = _open_for_generation(arguments)
-    form = prompt_form(arguments.model)
-    asked = [(instruction, checked_input(arguments.input, "--input"))]
-    check_room(model, tokenizer, form, asked)
-    [answer] = answer_instructions(model, tokenizer, form, asked, config)
-    print(answer.text)
 
 
 def run_info(arguments: argparse.Namespace) -> None:
@@ -284,26 +234,6 @@ def run_verify(arguments: argparse.Namespace) -> int:
     from llmcore.dvc.verify import verify
 
     return 0 if verify(Path().resolve()) else 1
-
-
-def _open_for_generation(arguments: argparse.Namespace) -> "tuple[LanguageModel, Tokenizer]":
-    """Open the model that generates."""
-    from llmcore.generate.open import open_language_model
-
-    model, tokenizer = open_language_model(arguments.model)
-    if arguments.int8:
-        from llmcore.model.int8 import to_int8
-
-        to_int8(model)
-    return model, tokenizer
-
-
-def _checked(arguments: argparse.Namespace) -> GenerationConfig:
-    """Return the options of generation; UserError if one is out of range."""
-    given = [field.name for field in fields(GenerationConfig) if hasattr(arguments, field.name)]
-    config = GenerationConfig(**{name: getattr(arguments, name) for name in given})
-    config.check(spelled=lambda key: f"--{key.replace('_', '-')}")
-    return config
 
 
 if __name__ == "__main__":

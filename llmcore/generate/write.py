@@ -1,11 +1,12 @@
 """Text in, text out: what the command line, the evaluation and served models share."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from llmcore.base.errors import UserError
+from llmcore.base.seeds import derive
 from llmcore.config.generation import GenerationConfig
 from llmcore.generate.decode import decode, started, stream
 from llmcore.generate.decoder import FinishReason, NewToken
@@ -164,6 +165,15 @@ def write(model: LanguageModel, tokenizer: Tokenizer, prompts: Prompts, config: 
     for piece in stream_texts(model, tokenizer, prompts, config):
         pieces[piece.key].append(piece)
     return [collected(of_one) for of_one in pieces.values()]
+
+
+def of_part(config: GenerationConfig, number: int) -> GenerationConfig:
+    """Return the settings for part `number` of many prompts, which are written a few at a time.
+
+    The first has the seed as it is; each other has its own, so that a prompt given many times is continued in many
+    ways.
+    """
+    return replace(config, seed=derive(config.seed, "batch", number)) if number else config
 
 
 def collected(pieces: Sequence[TextPiece]) -> Continuation:

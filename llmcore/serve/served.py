@@ -6,7 +6,6 @@ with which the model was registered. What else is wrong is a UserError, and beco
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from mlflow.exceptions import MlflowException
@@ -15,12 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
-from llmcore.base.seeds import derive
 from llmcore.base.text import checked_input
 from llmcore.config.generation import GenerationConfig
 from llmcore.generate.classify import classify_texts
 from llmcore.generate.open import open_classifier, open_language_model
-from llmcore.generate.write import Continuation, answer_instructions, check_room, continue_texts, prompt_form
+from llmcore.generate.write import Continuation, answer_instructions, check_room, continue_texts, of_part, prompt_form
 
 ARTIFACT = "model"  # under which MLflow keeps the model folder
 BATCH_SIZE = 32  # texts that are classified at a time
@@ -129,15 +127,10 @@ def in_batches(
     config: GenerationConfig,
     write: Callable[[Sequence[Row], GenerationConfig], list[Continuation]],
 ) -> list[str]:
-    """Return the text that `write` makes of each row, a few rows at a time.
-
-    The first batch has the seed of the request, so its texts are those of the command line; each later one has its
-    own, so that a prompt given many times is continued in many ways.
-    """
+    """Return the text that `write` makes of each row, a few rows at a time, as the command line does."""
     texts = []
     for number, part in enumerate(chunks(rows, GENERATION_BATCH_SIZE)):
-        seed = derive(config.seed, "batch", number) if number else config.seed
-        texts += [continuation.text for continuation in write(part, replace(config, seed=seed))]
+        texts += [continuation.text for continuation in write(part, of_part(config, number))]
     return texts
 
 
