@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         "tracking",
         "train",
     },
+    "commands": {"*"},
     "cli": {"*"},
 }
 MAX_TOP_FILES = 8
