@@ -126,9 +126,9 @@ def kept_names(file: Path, columns: Sequence[str], added: Sequence[str]) -> dict
 
 def lines(model: SequenceClassifier, counts: Counts, kept: Mapping[str, str]) -> Iterator[str]:
     """Yield what a user should know about the rows, one line for each fact."""
-    shown = counts.labels.most_common(MAX_PROBABILITY_COLUMNS)
-    more = ", ..." if len(counts.labels) > len(shown) else ""
-    yield f"{counts.rows:,} rows: {', '.join(f'{label} {number:,}' for label, number in shown)}{more}"
+    shown = [f"{label!r} {number:,}" for label, number in counts.labels.most_common(MAX_PROBABILITY_COLUMNS)]
+    more = ["..."] * (len(counts.labels) > len(shown))
+    yield f"{counts.rows:,} rows: {', '.join([*shown, *more])}"
     if counts.cut:
         yield f"texts longer than the model's {model.max_tokens} tokens were cut: {counts.cut:,}"
     if counts.empty:
