@@ -43,7 +43,7 @@ def evaluate_text(model_path: Path, file: Path, out: Path, confidence: float) ->
     text_bytes = sum(len(text.encode("utf-8")) for text in texts)
     metrics = loss_metrics(np.array(nats), np.array(n_targets), text_bytes, confidence)
     write_json(out / "metrics.json", metrics)
-    size = f"{text_bytes:,} bytes, {metrics['tokens']:,} tokens in {len(nats):,} windows of at most {window_tokens}"
+    size = f"{text_bytes:,} bytes, {metrics['tokens']:,} tokens, windows of {window_tokens} tokens: {len(nats):,}"
     scores = ("nats_per_byte", "bits_per_byte", "loss", "perplexity")
     names = {"loss": "nats per token"} | {name: name.replace("_", " ") for name in scores if name != "loss"}
     lines = [f"{names[name]:<16}{_with_interval(metrics, name)}" for name in scores]
