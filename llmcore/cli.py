@@ -10,8 +10,10 @@ from llmcore.base.credentials import masked
 from llmcore.base.errors import UserError, run_entry_point
 from llmcore.base.process import prepare
 from llmcore.base.streams import utf8_text
-from llmcore.base.text import checked_input, normalise_input
-from llmcore.commands import chat, generate
+from llmcore.commands.chat import add_chat
+from llmcore.commands.classify import add_classify
+from llmcore.commands.evaluate import add_evaluate
+from llmcore.commands.generate import add_ask, add_generate
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   llmcore generate "Mia and Tom"
   llmcore classify "You won a red kite! Send 20 coins."
+  llmcore classify --file messages.csv --text-column text --out predictions.csv
+  llmcore evaluate models/classifier labelled.csv --train train.csv
   llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
   llmcore chat
   llmcore info models/classifier
@@ -67,15 +71,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_model_commands(commands: "Commands") -> None:
-    generate.add_commands(commands)
-    chat.add_command(commands)
-    classify = commands.add_parser("classify", help="classify texts")
-    classify.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, each line of standard input")
-    classify.add_argument("--model", default="models/classifier", metavar="FOLDER", help="(default: %(default)s)")
-    classify.set_defaults(run=run_classify)
+    add_generate(commands)
+    add_ask(commands)
+    add_chat(commands)
+    add_classify(commands)
 
 
 def _add_result_commands(commands: "Commands") -> None:
+    add_evaluate(commands)
+
     info = commands.add_parser("info", help="describe a model folder or GGUF file")
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
@@ -129,24 +133,6 @@ def _add_project_commands(commands: "Commands") -> None:
     verify.set_defaults(run=run_verify)
 
 
-def run_classify(arguments: argparse.Namespace) -> None:
-    from llmcore.generate.classify import classify_texts
-    from llmcore.generate.open import open_classifier
-
-    model, tokenizer = open_classifier(arguments.model)
-    try:
-        texts = arguments.texts or normalise_input(sys.stdin.read()).removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
-    texts = [checked_input(text, "TEXT") for text in texts]
-    if not all(texts):
-        raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")
-    probabilities = classify_texts(model, tokenizer, texts, batch_size=32)
-    for text, chances in zip(texts, probabilities, strict=True):
-        best = int(chances.argmax())
-        print(f"{model.labels[best]}\t{chances[best]:.3f}\t{text}")
-
-
 def run_info(arguments: argparse.Namespace) -> None:
     from llmcore.generate.info import describe
 
@@ -161,13 +147,13 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    if not 0 < arguments.confidence < 1:
-        raise UserError(f"--confidence: must be between 0 and 1, got {arguments.confidence!r}; correct it")
     import tempfile
 
+    from llmcore.evaluate.compare import check_confidence
     from llmcore.report.comparison import compare_files
     from llmcore.tracking.results import results_of
 
+    check_confidence(arguments.confidence)
     names = (arguments.first, arguments.second)
     with tempfile.TemporaryDirectory() as folder:
         first, second = (results_of(name, Path(folder)) for name in names)

@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
             probabilities = classify_texts(model, tokenizer, texts, batch_size=section.batch_size).numpy()
         parallel.leave_to_first()
         uncertainty = uncertainty_of(params, section.confidence)
-        results = evaluate_classifier(train, val, test, model.labels, probabilities, normalise_message, uncertainty)
+        folds = [(train, val)]
+        results = evaluate_classifier(train, folds, test, model.labels, probabilities, normalise_message, uncertainty)
         write_metrics(tracker, results.metrics, metrics_file, tables)
         rows = {name: getattr(results, name) for name in ("predictions", "errors", "models", "classes")}
         for name, table in rows.items():

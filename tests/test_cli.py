@@ -92,7 +92,7 @@ def test_closed_pipe_is_no_error(unbuffered: str) -> None:
     "command",
     [
         *("", "generate", "classify", "ask", "info", "compare", "show-batch", "register", "preset", "lineage"),
-        *("fsck", "verify"),
+        *("fsck", "verify", "evaluate"),
     ],
 )
 def test_every_command_has_help(llmcore: Command, command: str) -> None:
@@ -270,6 +270,7 @@ def test_info_describes_a_folder(llmcore: Command) -> None:
         "classify x --model none",
         "ask x --model none",
         "info none",
+        "evaluate none x.csv",
         "register base --model none",
     ],
 )

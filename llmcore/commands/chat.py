@@ -26,7 +26,7 @@ HELP = """/reset            forget all messages
 /help             show this"""
 
 
-def add_command(commands: "Commands") -> None:
+def add_chat(commands: "Commands") -> None:
     chat = commands.add_parser("chat", help="talk with the instruct model", epilog=HELP, formatter_class=_AsWritten)
     chat.add_argument("--system", metavar="TEXT", help="a message before all others")
     add_generation_options(chat, "models/instruct", ANSWER)

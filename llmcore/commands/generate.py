@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROMPTS_AT_A_TIME = 8  # of a file: each has a cache of keys and values
 
 
-def add_commands(commands: "Commands") -> None:
+def add_generate(commands: "Commands") -> None:
     generate = commands.add_parser("generate", help="continue a text")
     generate.add_argument(
         "prompt", nargs="?", default="", help="how the text begins; - is standard input (default: nothing)"
@@ -35,6 +35,8 @@ def add_commands(commands: "Commands") -> None:
     add_generation_options(generate, "models/pretrain", STORY)
     generate.set_defaults(run=run_generate)
 
+
+def add_ask(commands: "Commands") -> None:
     ask = commands.add_parser("ask", help="answer an instruction")
     ask.add_argument("instruction", help="what is to be done; - is standard input")
     ask.add_argument("--input", default="", help="what the instruction is about")

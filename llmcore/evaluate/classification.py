@@ -1,7 +1,7 @@
 """Evaluation of a classifier on test rows: scores with intervals, baselines, and its most confident errors."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import LabelledRow
-from llmcore.evaluate.baselines import choose_tfidf, lookup_answers, most_frequent, tfidf_predictions
+from llmcore.evaluate.baselines import Rows, choose_tfidf, lookup_answers, most_frequent, tfidf_predictions
 from llmcore.evaluate.compare import compare_correctness
 from llmcore.evaluate.metric_names import class_metric, interval_ends, is_of_class, prefixed
 from llmcore.evaluate.scores import (
@@ -43,26 +43,28 @@ class ClassifierResults:
 
 def evaluate_classifier(
     train: Sequence[LabelledRow],
-    val: Sequence[LabelledRow],
+    folds: Sequence[tuple[Rows, Rows]],
     test: Sequence[LabelledRow],
     labels: Sequence[str],
     probabilities: np.ndarray,
     key: Callable[[str], str],
     uncertainty: Uncertainty,
 ) -> ClassifierResults:
-    """Evaluate the predictions for `test`, and what simple baselines learn from `train`, TF-IDF tuned on `val`.
+    """Evaluate the predictions for `test`, and what baselines learn from `train`, TF-IDF tuned on `folds`.
 
     `probabilities` is (test rows, labels). `key` normalises a text: a test row leaks if a training text has
-    the same key. If some rows leak, the metrics `leak_free_...` are those of the others. UserError if a test row
-    has a label that is not in `labels`.
+    the same key. If some rows leak, the metrics `leak_free_...` are those of the others. Without training rows
+    leaks are unknown, and the only baseline is `own_majority`, the most frequent label of `test` itself. UserError
+    if a test row has a label that is not in `labels`.
     """
     texts = [row["text"] for row in test]
     actual = [row["label"] for row in test]
-    if unknown := sorted(set(actual) - set(labels)):
-        known = ", ".join([*map(repr, labels[:MAX_LISTED_LABELS]), *["..."] * (len(labels) > MAX_LISTED_LABELS)])
-        raise UserError(f"test rows: label must be one of {known}, got {unknown[0]!r}; train on rows with this label")
+    check_labels(actual, labels, "test rows")
     predicted = [labels[index] for index in probabilities.argmax(-1)]
-    baselines, choice = baseline_predictions(train, val, texts)
+    if train:
+        baselines, choice = baseline_predictions(train, folds, texts)
+    else:
+        baselines, choice = {"own_majority": [most_frequent(actual)] * len(test)}, {}
     train_keys = {key(row["text"]) for row in train}
     leak_free = [row for row, text in enumerate(texts) if key(text) not in train_keys]
 
@@ -76,8 +78,9 @@ def evaluate_classifier(
             **compare_with_baselines(actual_of, predicted_of, baselines_of, labels, uncertainty),
         }
 
-    metrics = metrics_of(range(len(test))) | choice | {"leaked_rows": len(test) - len(leak_free)}
-    metrics |= best_possible_accuracy(test)
+    metrics = metrics_of(range(len(test))) | choice | best_possible_accuracy(test)
+    if train:
+        metrics["leaked_rows"] = len(test) - len(leak_free)
     if 0 < len(leak_free) < len(test):
         metrics |= {prefixed("leak_free_", name): value for name, value in metrics_of(leak_free).items()}
     predictions = prediction_rows(texts, actual, predicted, labels, probabilities)
@@ -87,6 +90,13 @@ def evaluate_classifier(
     if len(labels) > MAX_MEASURED_CLASSES:
         metrics = {name: value for name, value in metrics.items() if not is_of_class(name)}
     return ClassifierResults(metrics, predictions, errors, models, classes)
+
+
+def check_labels(found: Iterable[str], labels: Sequence[str], where: str) -> None:
+    """UserError, naming `where`, if one of the labels found is not in `labels`."""
+    if unknown := sorted(set(found) - set(labels)):
+        known = ", ".join([*map(repr, labels[:MAX_LISTED_LABELS]), *["..."] * (len(labels) > MAX_LISTED_LABELS)])
+        raise UserError(f"{where}: label must be one of {known}, got {unknown[0]!r}; train on rows with this label")
 
 
 def scores_with_intervals(
@@ -122,16 +132,16 @@ def binary_ranking(
 
 
 def baseline_predictions(
-    train: Sequence[LabelledRow], val: Sequence[LabelledRow], test_texts: Sequence[str]
+    train: Rows, folds: Sequence[tuple[Rows, Rows]], test_texts: Sequence[str]
 ) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """Return the classes that each baseline predicts for the test texts, and what validation chose for TF-IDF.
+    """Return the classes that each baseline predicts for the test texts, and what the folds chose for TF-IDF.
 
     `majority` always predicts the most frequent class of training; `lookup` repeats the label of an equal
     training text, or else predicts the majority; `tfidf` is a linear classifier of word counts.
     """
     texts = [row["text"] for row in train]
     labels = [row["label"] for row in train]
-    choice = choose_tfidf([(train, val)])
+    choice = choose_tfidf(folds)
     predictions = {
         "majority": [most_frequent(labels)] * len(test_texts),
         "lookup": lookup_answers(texts, labels, test_texts),
@@ -147,20 +157,21 @@ def compare_with_baselines(
     names: Sequence[str],
     uncertainty: Uncertainty,
 ) -> dict[str, float]:
-    """Return accuracy and macro F1 of each baseline, and the model's gain in accuracy over TF-IDF.
+    """Return accuracy and macro F1 of each baseline, and the model's gain in accuracy over the last of them.
 
-    Keys: `<baseline>_accuracy`, `<baseline>_macro_f1`, `gain_over_tfidf`, all with intervals. The gain's
+    Keys: `<baseline>_accuracy`, `<baseline>_macro_f1`, `gain_over_<baseline>`, all with intervals. The gain's
     interval is that of a paired comparison; if it contains zero, the test does not show a gain.
     """
     metrics: dict[str, float] = {}
     for baseline, guesses in baselines.items():
         scores = overall_scores(actual, guesses, names, uncertainty)
         metrics |= {f"{baseline}_{score}": value for score, value in scores.items()}
+    strongest = list(baselines)[-1]
     gain = compare_correctness(
-        correctness(actual, baselines["tfidf"]), correctness(actual, predicted), uncertainty.confidence
+        correctness(actual, baselines[strongest]), correctness(actual, predicted), uncertainty.confidence
     )
-    interval = interval_ends("gain_over_tfidf", (gain.low, gain.high))
-    return metrics | {"gain_over_tfidf": gain.difference} | interval
+    name = f"gain_over_{strongest}"
+    return metrics | {name: gain.difference} | interval_ends(name, (gain.low, gain.high))
 
 
 def beats_tfidf(metrics: Mapping[str, float]) -> bool:
@@ -177,11 +188,23 @@ def _deciding(metrics: Mapping[str, float]) -> str:
 
 def against_tfidf(metrics: Mapping[str, float]) -> str:
     """Return one sentence: whether the classifier beats word counts; empty if `metrics` has no comparison."""
-    prefix = _deciding(metrics)
-    if f"{prefix}gain_over_tfidf" not in metrics:
+    return _against(metrics, "tfidf", "word counts (TF-IDF)", _deciding(metrics))
+
+
+def against_majority(metrics: Mapping[str, float], label: str) -> str:
+    """Return one sentence: whether the classifier beats `label`, the most frequent of the test rows, as answer to all.
+
+    Empty if `metrics` has no comparison.
+    """
+    return _against(metrics, "own_majority", f"always {label!r}")
+
+
+def _against(metrics: Mapping[str, float], baseline: str, words: str, prefix: str = "") -> str:
+    name = f"{prefix}gain_over_{baseline}"
+    if name not in metrics:
         return ""
-    gain, low, high = (metrics[f"{prefix}gain_over_tfidf{end}"] for end in ("", "_low", "_high"))
-    if beats_tfidf(metrics):
+    gain, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if low > 0:
         verdict = "beats"
     elif high < 0:
         verdict = "loses to"
@@ -189,7 +212,7 @@ def against_tfidf(metrics: Mapping[str, float]) -> str:
         verdict = "does not beat" if gain <= 0 else "is not shown to beat"
     where = " on the leak-free rows" if prefix else ""
     numbers = f"{gain:+.1%} of texts classified correctly [{low:+.1%}, {high:+.1%}]"
-    return f"The classifier {verdict} word counts (TF-IDF){where}: {numbers}."
+    return f"The classifier {verdict} {words}{where}: {numbers}."
 
 
 def best_possible_accuracy(test: Sequence[LabelledRow]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from llmcore.base.errors import UserError
 from llmcore.evaluate.scores import mean_interval
 
 RESULTS_FOLDER = "results"  # artifact folder of an evaluation's MLflow run that holds its rows, for comparing runs
@@ -34,6 +35,14 @@ class Comparison:
     @property
     def difference(self) -> float:
         return self.second - self.first
+
+
+def check_confidence(confidence: float) -> None:
+    """UserError for a confidence level that has no interval."""
+    if not 0 < confidence < 1:
+        raise UserError(f"--confidence: must be between 0 and 1, got {confidence!r}; correct it")
+    if confidence > MAX_CONFIDENCE:
+        raise UserError(f"--confidence: must be at most {MAX_CONFIDENCE}, got {confidence!r}; lower it")
 
 
 def compare_correctness(first: Sequence[bool], second: Sequence[bool], confidence: float) -> Comparison:

@@ -58,7 +58,7 @@ def label_numbers(names: Sequence[str], *labels: Sequence[str]) -> list[np.ndarr
 
 
 def classification_metrics(actual: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    """Return accuracy, macro F1, and precision, recall and F1 of each class.
+    """Return accuracy, macro F1, and precision, recall and F1 of each class that has rows.
 
     Keys: `rows accuracy macro_f1`, and `class_metric` of `precision`, `recall`, `f1`. A ratio with denominator
     zero (precision of a class that is never predicted) is 0. Macro F1 is the mean over the classes that occur.
@@ -71,9 +71,10 @@ def classification_metrics(actual: Sequence[str], predicted: Sequence[str], name
         "accuracy": float(accuracy_score(expected, guesses)),
         "macro_f1": float(f1_score(expected, guesses, average="macro", zero_division=0)),
     }
-    per_class = precision_recall_fscore_support(expected, guesses, labels=range(len(names)), zero_division=0)
+    present = np.unique(expected)
+    per_class = precision_recall_fscore_support(expected, guesses, labels=present, zero_division=0)
     for key, values in zip(("precision", "recall", "f1"), per_class, strict=False):  # the fourth is the support
-        metrics |= {class_metric(name, key): float(value) for name, value in zip(names, values, strict=True)}
+        metrics |= {class_metric(names[i], key): float(value) for i, value in zip(present, values, strict=True)}
     return metrics
 
 
@@ -95,7 +96,7 @@ def classification_intervals(
     n_actual = counts.sum(axis=1)
     n_predicted = counts.sum(axis=0)
     intervals = {"accuracy": wilson_interval(hits.sum(), counts.sum(), confidence)}
-    classes = list(enumerate(names)) if per_class else []
+    classes = [(i, name) for i, name in enumerate(names) if n_actual[i]] if per_class else []
     for i, name in classes:
         intervals[class_metric(name, "precision")] = wilson_interval(hits[i], n_predicted[i], confidence)
         intervals[class_metric(name, "recall")] = wilson_interval(hits[i], n_actual[i], confidence)

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_csv, read_jsonl
-from llmcore.evaluate.compare import MAX_CONFIDENCE, Comparison, compare_correctness, compare_scores, verdict
+from llmcore.evaluate.compare import Comparison, check_confidence, compare_correctness, compare_scores, verdict
 
 Row = Mapping[str, Any]
 
@@ -28,8 +28,7 @@ def compare_files(first: Path, second: Path, names: tuple[str, str], confidence:
     directly or by a folder that contains one. Rows are paired by content, so their order does not matter.
     UserError if the files are of different kinds or about different test rows, or `confidence` is too near to 1.
     """
-    if confidence > MAX_CONFIDENCE:
-        raise UserError(f"--confidence: must be at most {MAX_CONFIDENCE}, got {confidence!r}; lower it")
+    check_confidence(confidence)
     files = (result_file(first), result_file(second))
     if files[0].suffix != files[1].suffix:
         raise UserError(f"{files[0]}, {files[1]}: must be results of the same kind, got two; give files that compare")

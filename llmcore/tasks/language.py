@@ -85,12 +85,17 @@ def text_metrics(
     The end of a text counts where the token that ends texts also begins them, as GPT-2's does. A model that begins
     them with another has not learned to predict that one.
     """
+    windows = text_windows(tokenizer, texts, window_tokens)
+    text_bytes = sum(len(text.encode("utf-8")) for text in texts)
+    return language_metrics(model, windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=model.device)
+
+
+def text_windows(tokenizer: "Tokenizer", texts: Sequence[str], window_tokens: int) -> Windows:
+    """Return windows in which each token of the texts is a target once, and their ends as in `text_metrics`."""
     start = tokenizer.document_start[-1]
     tokens = join_documents(list(tokenizer.encode_stream(texts)), start)
     ignored_id = None if start == tokenizer.end_of_text else start
-    windows = Windows(tokens, document_windows(tokens, 0, len(tokens.ids), window_tokens), ignored_id)
-    text_bytes = sum(len(text.encode("utf-8")) for text in texts)
-    return language_metrics(model, windows, text_bytes=text_bytes, batch_size=BATCH_SIZE, device=model.device)
+    return Windows(tokens, document_windows(tokens, 0, len(tokens.ids), window_tokens), ignored_id)
 
 
 def collate_windows(windows: Windows, rows: Sequence[int], device: torch.device) -> TokenBatch:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from structure import ROOT
 
-from llmcore import cli
 from llmcore.base.errors import UserError
 from llmcore.base.text import checked_input, normalise_input
+from llmcore.commands.classify import classify_given_texts
 from llmcore.config.read import check_params
 from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text
 
@@ -77,7 +77,7 @@ def test_lines_of_standard_input_arguments_and_requests_are_the_texts_of_a_file(
     from llmcore.serve.served import ClassifierModel
 
     classified.clear()
-    cli.run_classify(Namespace(model="", texts=given_texts))
+    classify_given_texts(Namespace(model="", texts=given_texts))
     model: Any = ClassifierModel()
     model.model = SimpleNamespace(labels=["a"])
     model.tokenizer = None
@@ -87,7 +87,7 @@ def test_lines_of_standard_input_arguments_and_requests_are_the_texts_of_a_file(
     if not any("\n" in text for text in wanted):
         classified.clear()
         monkeypatch.setattr("sys.stdin", io.StringIO("\ufeff" + "\r\n".join(given_texts) + "\r\n", newline=""))
-        cli.run_classify(Namespace(model="", texts=[]))
+        classify_given_texts(Namespace(model="", texts=[]))
         assert classified == wanted
 
 
@@ -97,7 +97,7 @@ def test_an_empty_line_of_standard_input_is_refused(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(content, newline=""))
     with pytest.raises(UserError, match="TEXT: must not be empty"):
-        cli.run_classify(Namespace(model="", texts=[]))
+        classify_given_texts(Namespace(model="", texts=[]))
 
 
 def test_bytes_that_are_no_text_are_a_user_error() -> None:

@@ -11,6 +11,7 @@ from llmcore.evaluate.baselines import MAX_NGRAMS, REGULARISATIONS
 from llmcore.evaluate.classification import (
     MAX_LISTED_ERRORS,
     ClassifierResults,
+    against_majority,
     against_tfidf,
     baseline_predictions,
     binary_ranking,
@@ -47,7 +48,7 @@ def evaluate(test: list[LabelledRow], names: list[str] = NAMES) -> ClassifierRes
     """Evaluate a classifier that finds spam 0.75 likely in the first row and 0.25 in all others."""
     probabilities = np.full((len(test), 2), [0.75, 0.25])
     probabilities[0] = [0.25, 0.75]
-    return evaluate_classifier(TRAIN, VAL, test, names, probabilities, str.casefold, uncertainty())
+    return evaluate_classifier(TRAIN, [(TRAIN, VAL)], test, names, probabilities, str.casefold, uncertainty())
 
 
 def test_results_have_metrics_predictions_errors_and_models() -> None:
@@ -72,9 +73,32 @@ def test_the_classes_are_in_one_table_the_lowest_f1_first() -> None:
 def test_the_metrics_have_numbers_of_at_most_ten_classes(n_classes: int, are_metrics: bool) -> None:
     names = [f"class {number:02}" for number in range(n_classes)]
     test = rows(names, names)
-    results = evaluate_classifier(test, test, test, names, np.eye(n_classes), str.casefold, uncertainty())
+    results = evaluate_classifier(test, [(test, test)], test, names, np.eye(n_classes), str.casefold, uncertainty())
     assert any(name.startswith("class/") for name in results.metrics) == are_metrics
     assert len(results.classes) == n_classes
+
+
+def test_a_class_without_test_rows_has_no_metrics() -> None:
+    """Nothing is known of it; macro F1 is the mean over the classes that occur."""
+    names = [*NAMES, "other"]
+    chances = np.array([[0.2, 0.8, 0.0], [0.9, 0.1, 0.0], [0.8, 0.2, 0.0]])
+    test = rows(TEST_TEXTS, TEST_LABELS)
+    results = evaluate_classifier(TRAIN, [(TRAIN, VAL)], test, names, chances, str.casefold, uncertainty())
+    assert {name.split("/")[1] for name in results.metrics if name.startswith("class/")} == {"ham", "spam"}
+    assert [row["class"] for row in results.classes] == ["ham", "spam"]
+    assert results.metrics["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_without_training_rows_the_baseline_is_the_most_frequent_label_of_the_test() -> None:
+    test = rows([*TEST_TEXTS, "go"], [*TEST_LABELS, "spam"])
+    chances = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    results = evaluate_classifier([], [], test, NAMES, chances, str.casefold, uncertainty())
+    assert [row["model"] for row in results.models] == ["model", "own_majority"]
+    assert (results.metrics["own_majority_accuracy"], results.metrics["gain_over_own_majority"]) == (0.75, 0.25)
+    assert "leaked_rows" not in results.metrics
+    sentence = against_majority(results.metrics, "spam")
+    assert sentence.startswith("The classifier is not shown to beat always 'spam': +25.0%")
+    assert against_tfidf(results.metrics) == ""
 
 
 def test_what_validation_chose_for_tfidf_is_a_metric() -> None:
@@ -109,14 +133,14 @@ def test_a_label_that_the_classifier_does_not_know_is_an_error() -> None:
 
 
 def test_each_baseline_predicts_in_its_way() -> None:
-    baselines, _ = baseline_predictions(TRAIN, VAL, TEST_TEXTS)
+    baselines, _ = baseline_predictions(TRAIN, [(TRAIN, VAL)], TEST_TEXTS)
     assert baselines["majority"] == ["ham", "ham", "ham"]
     assert baselines["lookup"] == ["spam", "ham", "ham"]
     assert baselines["tfidf"][:2] == ["spam", "ham"]
 
 
 def test_model_and_baselines_are_in_one_table() -> None:
-    baselines, _ = baseline_predictions(TRAIN, VAL, TEST_TEXTS)
+    baselines, _ = baseline_predictions(TRAIN, [(TRAIN, VAL)], TEST_TEXTS)
     predicted = TEST_LABELS
     metrics = scores_with_intervals(TEST_LABELS, predicted, NAMES, uncertainty())
     metrics |= compare_with_baselines(TEST_LABELS, predicted, baselines, NAMES, uncertainty())

@@ -50,7 +50,13 @@ def test_700_classes_are_evaluated_in_bounded_memory(monkeypatch: pytest.MonkeyP
     tracemalloc.start()
     try:
         results = evaluate_classifier(
-            train, val, test, names, probabilities, str.casefold, scores.Uncertainty(0.95, np.random.default_rng(0))
+            train,
+            [(train, val)],
+            test,
+            names,
+            probabilities,
+            str.casefold,
+            scores.Uncertainty(0.95, np.random.default_rng(0)),
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
