@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from llmcore.base.text import is_unicode, normalise_input
+from llmcore.config.generation import MAX_NUM_BEAMS
 
 
 def _without_surrogate(text: str) -> str:
@@ -45,6 +46,10 @@ PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=LARGEST, allow_inf_
 NonNegativeFloat = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, ge=SMALLEST_FRACTION, le=1 - SMALLEST_FRACTION)]
 Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
+FiniteFloat = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Penalty = Annotated[float, Field(strict=True, ge=-2, le=2)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Beams = Annotated[int, Field(strict=True, ge=1, le=MAX_NUM_BEAMS)]
 Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from llmcore.base.credentials import holds_credentials, masked
+from llmcore.config.evaluation import EvaluateClassifierParams, EvaluateInstructParams
 from llmcore.config.fields import (
     LARGEST_DIMENSION,
     MOST_THREADS,
@@ -224,11 +224,6 @@ class ClassifierParams(TrainingParams):
     lora: LoraParams
 
 
-class EvaluateClassifierParams(Section):
-    batch_size: PositiveInt
-    confidence: Fraction
-
-
 class InstructParams(TrainingParams):
     trainable: Literal["lora", "all"]
     prompt: Literal["alpaca", "phi3", "template"]  # template is the base's own
@@ -238,39 +233,6 @@ class InstructParams(TrainingParams):
     packing: Bool
     dropout: Probability
     lora: LoraParams
-
-
-class GenerationParams(Section):
-    max_new_tokens: PositiveInt
-    temperature: NonNegativeFloat  # 0 takes the likeliest token
-    top_k: NonNegativeInt  # 0 keeps all
-    top_p: Nucleus  # 1 keeps all
-
-    def generation(self, seed: int) -> GenerationConfig:
-        return GenerationConfig(self.max_new_tokens, self.temperature, self.top_k, self.top_p, seed)
-
-
-class JudgeParams(Section):
-    kind: Literal["none", "openai"]
-    url: Name  # everything before /chat/completions
-    model: Name
-    temperature: NonNegativeFloat
-    seed: Seed
-    max_tokens: PositiveInt  # of a reply
-    timeout_seconds: PositiveFloat
-
-    @model_validator(mode="after")
-    def _keeps_no_secret(self) -> "JudgeParams":
-        """What stands in params.yaml goes into git and to the tracker."""
-        if holds_credentials(self.url):
-            rule = f"must hold no user or password, got {masked(self.url)!r}"
-            raise ValueError(f"url {rule}; take them out and set LLMCORE_JUDGE_KEY")
-        return self
-
-
-class EvaluateInstructParams(GenerationParams):
-    confidence: Fraction
-    judge: JudgeParams
 
 
 class ComputeParams(Section):

@@ -22,6 +22,7 @@ NO_OUTPUT = {  # files and folders that change no byte of an output, with the re
     "llmcore/base/process.py": "spinning of idle threads, telemetry",
     "llmcore/base/progress.py": "progress bars",
     "llmcore/base/project.py": "where scratch and runs are kept",
+    "llmcore/config/evaluation.py": "checks params, holds none",
     "llmcore/config/fields.py": "types of params, checks them, holds none",
     "llmcore/config/generation.py": "checks settings, holds none that a stage uses",
     "llmcore/config/params.py": "checks params, holds none",

@@ -130,6 +130,10 @@ RULES = [
     ("pretrain.epochs", 1e300, "must be less than or equal to 1000000000"),
     ("pretrain.warmup_steps", int("9" * 400), "must be less than or equal to 1000000000"),
     ("pretrain.sample_prompt", "\ud800", "must be valid Unicode"),
+    ("evaluate_instruct.min_p", 1.5, "must be less than or equal to 1"),
+    ("evaluate_instruct.repetition_penalty", 0.0, "must be greater than 0"),
+    ("evaluate_instruct.frequency_penalty", 2.5, "must be less than or equal to 2"),
+    ("evaluate_instruct.num_beams", 65, "must be less than or equal to 64"),
     ("evaluate_instruct.top_k", -1, "must be greater than or equal to 0"),
     ("evaluate_instruct.temperature", -0.5, "must be greater than or equal to 0"),
     ("compute.device", "gpu", "must be 'cpu', 'cuda' or 'mps'"),
@@ -168,6 +172,10 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
         (
             {"instruct__lr": 0.001, "instruct__min_lr": 1.0},
             "instruct.min_lr must be at most lr (0.001), got 1.0; lower it",
+        ),
+        (
+            {"evaluate_instruct__num_beams": 4, "evaluate_instruct__temperature": 0.5},
+            "evaluate_instruct.temperature must be 0 when num_beams is above 1, got 0.5; correct either",
         ),
         (
             {"spam__val_fraction": 0.1, "spam__test_fraction": 0.9},

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
 from llmcore.base.rows import AnswerRow
-from llmcore.config.params import JudgeParams
+from llmcore.config.evaluation import JudgeParams
 from llmcore.evaluate import judge as judging
 from llmcore.evaluate.judge import KEY_VARIABLE, Judge, judge_answers, parse_score
 
