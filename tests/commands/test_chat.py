@@ -97,6 +97,13 @@ def test_the_oldest_messages_are_left_out_where_the_context_is_full(model: Any, 
     assert len(encode_chat(tokenizer, "alpaca", kept)) <= CONTEXT - 8
 
 
+def test_an_answer_is_left_out_with_its_question(model: Any, tokenizer: Any) -> None:
+    """Though without the question alone the chat would fit."""
+    chat = [("user", "Anna had a ball. " * 80), ("assistant", "Yes."), ("user", "Why?")]
+    messages = [{"role": role, "content": content} for role, content in chat]
+    assert fit_chat(model, tokenizer, "alpaca", messages, 8) == (messages[2:], 2)
+
+
 def test_a_message_that_is_too_long_alone_is_refused_and_forgotten(model: Any, tokenizer: Any) -> None:
     chat = chat_of(model, tokenizer, generation(8))
     "".join(chat.say("Anna"))
@@ -111,7 +118,9 @@ def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_written(model: Any,
     begun = "".join(next(pieces) for _ in range(5))
     pieces.close()  # type: ignore[attr-defined]
     assert chat.messages[-1] == {"role": "assistant", "content": begun.strip()}
-    assert "".join(chat.say("Go on.")).strip() == chat.messages[-1]["content"]
+    prompt = encode_chat(tokenizer, "alpaca", [*chat.messages, {"role": "user", "content": "Go on."}])
+    [expected] = decode(model, [prompt], chat.config, stop_ids={tokenizer.end_of_text})
+    assert "".join(chat.say("Go on.")) == tokenizer.decode(expected.ids, skip_special_tokens=True)
 
 
 # ---- the command
