@@ -20,8 +20,7 @@ from llmcore.base.files import write_text
 from llmcore.base.origin import NOT_STATED
 from llmcore.generate.open import open_language_model
 from llmcore.model.folder import is_classifier, read_config
-from llmcore.model.gguf import source_of
-from llmcore.model.gguf_path import SUFFIX, find_gguf
+from llmcore.model.gguf_path import SUFFIX, find_gguf, source_of
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.tokenizer.bpe import BytePairTokenizer

@@ -39,8 +39,8 @@ LOGITS = """(async (text) => {
 })(%s)"""
 GENERATED = """(async (settings) => {
   const [abort, tokens] = [new AbortController(), []];
-  for await (const token of llmcore.source.generate("Anna", () => settings, abort.signal)) {
-    if (!token.finish_reason) tokens.push(token);
+  for await (const written of llmcore.source.generate("Anna", () => settings, abort.signal)) {
+    tokens.push(...(written.tokens ?? []));
     if (tokens.length >= Infinity) abort.abort();
   }
   return tokens;

@@ -11,6 +11,7 @@ export class AttentionView {
   constructor(source) {
     this.source = source;
     this.found = null;
+    this.turn = 0;
     [this.layer, this.head] = ["Layer", "Head"].map((label) => new Choice(label, () => this.update(this.text)));
     this.strip = new TokenStrip("Attention: choose the token that looks", (place) => this.#look(place));
     this.sentence = element("p", { role: "status" });
@@ -29,9 +30,9 @@ export class AttentionView {
 
   async update(text) {
     this.text = text;
-    const asked = [this.layer.value, this.head.value];
-    const found = await this.source.attention(text, ...asked);
-    if (text !== this.text || asked[0] !== this.layer.value || asked[1] !== this.head.value) return; // an old answer
+    const turn = ++this.turn;
+    const found = await this.source.attention(text, this.layer.value, this.head.value);
+    if (turn !== this.turn) return; // an old answer
     this.found = found;
     const chosen = this.strip.chosen;
     this.strip.clear();

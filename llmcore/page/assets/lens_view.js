@@ -5,6 +5,7 @@ import { cutNote, element, percent, visible } from "./dom.js";
 export class LensView {
   constructor(source) {
     this.source = source;
+    this.turn = 0;
     this.head = element("thead");
     this.body = element("tbody");
     this.note = element("p", { class: "hint" });
@@ -15,9 +16,9 @@ export class LensView {
   }
 
   async update(text) {
-    this.text = text;
+    const turn = ++this.turn;
     const { tokens, layers, cut_tokens } = await this.source.lens(text);
-    if (text !== this.text) return; // an old answer
+    if (turn !== this.turn) return; // an old answer
     const titles = ["token", ...layers.map((_, layer) => `block ${layer + 1}`)];
     this.head.replaceChildren(element("tr", {}, ...titles.map((title) => element("th", { scope: "col" }, title))));
     this.body.replaceChildren(

@@ -52,7 +52,7 @@ export class LocalSource {
     });
   }
 
-  // Yield {text, probability, alternatives} for each new token, then {finish_reason: "stop", "length" or "context"}.
+  // Yield {text, tokens} as they are written, then {finish_reason: "stop", "length" or "context"}.
   // settings() is asked before each token, so that a control works at once.
   async *generate(text, settings, signal) {
     const ids = this.#ids(text);
@@ -68,7 +68,8 @@ export class LocalSource {
       const id = choose(logits, settings(), random);
       if (this.tokenizer.stopIds.has(id)) return yield { finish_reason: "stop" };
       ids.push(id);
-      yield this.#token(logits, id, textOf(id));
+      const token = this.#token(logits, id, textOf(id));
+      yield { text: token.text, tokens: [token] };
     }
   }
 

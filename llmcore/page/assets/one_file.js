@@ -12,8 +12,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const tensors = readTensors(document.getElementById("weights").textContent, data.shapes);
 const source = new LocalSource(newModel(data.config, tensors), new Tokenizer(data.tokenizer));
 const explain = new ExplainView(source);
-const onchange = (text, inspected) => explain.update(text, inspected);
-const generate = new GenerateView(source, { text: "Mia and Tom", onchange });
+const generate = new GenerateView(source, "Mia and Tom", (text, inspected) => explain.update(text, inspected));
 document.querySelector("main").append(generate.element, element("h2", {}, "Inside the model"), explain.element);
-generate.inspect();
+generate.refresh();
 globalThis.llmcore = { source }; // for the console: (await llmcore.source.inspect("Mia and Tom")).tokens
