@@ -104,7 +104,7 @@ def test_greedy_text_is_decodes_and_undo_takes_it_back(folder: Path) -> None:
     model, tokenizer = open_language_model(folder)
     prompt = [*tokenizer.document_start, *tokenizer.encode("Anna")]
     greedy = {"max_new_tokens": 6, "temperature": 0, "top_k": 0, "top_p": 1, "seed": 0}
-    [expected] = decode(model, [prompt], GenerationConfig(**greedy), stop_ids=tokenizer.stop_ids)
+    [completion] = decode(model, [prompt], GenerationConfig(**greedy), stop_ids=tokenizer.stop_ids)
 
     async def body(page: Page) -> None:
         await page.value(SET % ("Anna", "textarea"))
@@ -113,7 +113,7 @@ def test_greedy_text_is_decodes_and_undo_takes_it_back(folder: Path) -> None:
         await page.value(CLICK % "Generate")
         await page.wait_for("/number of new tokens|ended the text/.test(document.querySelector('.status').textContent)")
         found = await awaited(page, GENERATED % json.dumps(greedy))
-        assert [token["id"] for token in found] == expected
+        assert [token["id"] for token in found] == completion.ids
         written = await page.value("document.querySelector('textarea').value")
         assert written == "Anna" + "".join(token["text"] for token in found)
         await page.value(CLICK % "Undo")

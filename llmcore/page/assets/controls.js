@@ -11,9 +11,10 @@ const CONTROLS = [
 ];
 
 export class Controls {
-  constructor() {
+  // values: name -> what a control has at first, where that is not the table's
+  constructor(values = {}) {
     this.inputs = {};
-    const fields = CONTROLS.map((control) => this.#field(control));
+    const fields = CONTROLS.map((control) => this.#field({ ...control, value: values[control.name] ?? control.value }));
     this.element = element("fieldset", { class: "controls" }, element("legend", {}, "Settings"), ...fields);
   }
 
