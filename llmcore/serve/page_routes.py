@@ -1,15 +1,14 @@
 """The page at `/`, and what it asks beyond OpenAI's routes: the tokens of a text, attention, logit lens.
 
-The page and its files are open to everybody; what computes is behind the dependencies that are passed in.
+The page and its files, `/` and `/page/...`, hold no secret and must be readable without a key: the page asks for it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import APIRouter, HTTPException
-from fastapi.params import Depends
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from llmcore.base.errors import UserError
 from llmcore.generate.inspect import inspect_attention, inspect_lens, inspect_tokens
@@ -50,8 +49,11 @@ class AttentionRequest(InspectRequest):
     head: int
 
 
-def router(models: Mapping[str, Opened], dependencies: Sequence[Depends] = ()) -> APIRouter:
-    """Return the routes of the page over `models` by their ids; `dependencies` guard those that compute."""
+Form = TypeVar("Form", bound=InspectRequest)
+
+
+def router(models: Mapping[str, Opened]) -> APIRouter:
+    """Return the routes of the page over `models`, by their ids."""
     routes = APIRouter()
     files = {path.name: path for path in ASSETS.iterdir() if path.suffix in MEDIA_TYPES}
 
@@ -65,22 +67,40 @@ def router(models: Mapping[str, Opened], dependencies: Sequence[Depends] = ()) -
             raise HTTPException(404, f"no file {name!r}")
         return FileResponse(files[name], media_type=MEDIA_TYPES[files[name].suffix], headers=HEADERS)
 
-    @routes.post("/inspect", dependencies=dependencies)
-    def tokens(asked: InspectRequest) -> dict[str, Any]:
+    @routes.post("/inspect")
+    def tokens(asked: Annotated[InspectRequest, Depends(_inspect_request)]) -> dict[str, Any]:
         """Return the tokens of a text with their probabilities and the likeliest alternatives."""
         return _answer(models, asked, inspect_tokens)
 
-    @routes.post("/inspect/attention", dependencies=dependencies)
-    def attention(asked: AttentionRequest) -> dict[str, Any]:
+    @routes.post("/inspect/attention")
+    def attention(asked: Annotated[AttentionRequest, Depends(_attention_request)]) -> dict[str, Any]:
         """Return where a head of a layer looks, both counted from 0."""
         return _answer(models, asked, inspect_attention, asked.layer, asked.head)
 
-    @routes.post("/inspect/lens", dependencies=dependencies)
-    def lens(asked: InspectRequest) -> dict[str, Any]:
+    @routes.post("/inspect/lens")
+    def lens(asked: Annotated[InspectRequest, Depends(_inspect_request)]) -> dict[str, Any]:
         """Return the likeliest next tokens after each block."""
         return _answer(models, asked, inspect_lens)
 
     return routes
+
+
+async def _inspect_request(request: Request) -> InspectRequest:
+    return _parsed(InspectRequest, await request.body())
+
+
+async def _attention_request(request: Request) -> AttentionRequest:
+    return _parsed(AttentionRequest, await request.body())
+
+
+def _parsed(form: type[Form], body: bytes) -> Form:
+    """Read a body; where FastAPI would repeat what is wrong with it, also half a character, this names the field."""
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise HTTPException(400, f"{where}: {first['msg']}") from None
 
 
 def _answer(

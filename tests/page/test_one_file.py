@@ -103,7 +103,7 @@ def test_logits_are_pytorchs(folder: Path) -> None:
 def test_greedy_text_is_decodes_and_undo_takes_it_back(folder: Path) -> None:
     model, tokenizer = open_language_model(folder)
     prompt = [*tokenizer.document_start, *tokenizer.encode("Anna")]
-    greedy = {"max_new_tokens": 6, "temperature": 0, "top_k": 0, "top_p": 1, "seed": 0}
+    greedy: dict[str, Any] = {"max_new_tokens": 6, "temperature": 0, "top_k": 0, "top_p": 1, "seed": 0}
     [completion] = decode(model, [prompt], GenerationConfig(**greedy), stop_ids=tokenizer.stop_ids)
 
     async def body(page: Page) -> None:

@@ -4,8 +4,8 @@ import { cutNote, element, percent, uniqueId, visible } from "./dom.js";
 import { TokenStrip } from "./strip.js";
 
 const STRONGEST = 3;
-const MAX_CELL_PIXELS = 14;
-const PICTURE_PIXELS = 340;
+const MAX_CELL_PIXELS = 20;
+const PICTURE_PIXELS = 400;
 
 export class AttentionView {
   constructor(source) {
@@ -53,7 +53,7 @@ export class AttentionView {
   // One square for each pair of tokens; rows look, columns are looked at.
   #draw() {
     const { weights } = this.found;
-    const cell = Math.max(1, Math.min(MAX_CELL_PIXELS, Math.floor((2 * PICTURE_PIXELS) / weights.length)));
+    const cell = Math.max(1, Math.min(MAX_CELL_PIXELS, Math.floor(PICTURE_PIXELS / weights.length)));
     this.picture.width = this.picture.height = weights.length * cell;
     const label = `Attention of layer ${this.layer.value + 1}, head ${this.head.value + 1}, ${weights.length} tokens`;
     this.picture.setAttribute("aria-label", label);

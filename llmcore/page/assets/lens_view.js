@@ -10,9 +10,9 @@ export class LensView {
     this.body = element("tbody");
     this.note = element("p", { class: "hint" });
     const hint = "For each token, the likeliest next ones after each block; those that did come next are marked.";
-    const table = element("table", { class: "lens" }, element("caption", {}, hint), this.head, this.body);
+    const table = element("table", { class: "lens" }, this.head, this.body);
     const frame = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Likeliest next tokens by block" };
-    this.element = element("div", {}, element("div", frame, table), this.note);
+    this.element = element("div", {}, element("p", { class: "hint" }, hint), element("div", frame, table), this.note);
   }
 
   async update(text) {

@@ -17,12 +17,13 @@ export class Server {
     return (await this.#answer(path, body)).json();
   }
 
-  // Yield the data of each event until "[DONE]". When the reader of the events stops, the request ends too.
+  // Yield the data of each event until "[DONE]", or until `signal` ends the request.
   async *events(path, body, signal) {
-    const answer = await this.#answer(path, { ...body, stream: true }, signal);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let reader;
     let rest = "";
     try {
+      const answer = await this.#answer(path, { ...body, stream: true }, signal);
+      reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();
         if (done) return;
@@ -40,7 +41,7 @@ export class Server {
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      await reader.cancel().catch(() => {});
+      await reader?.cancel().catch(() => {}); // whoever reads no further ends the request, too
     }
   }
 

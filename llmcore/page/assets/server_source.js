@@ -24,16 +24,16 @@ export class ServerSource {
   // Yield {text, tokens} as they are written, then {finish_reason}.
   // Where settings() have changed, the rest is asked for anew, so that a control works at once.
   async *generate(text, settings, signal) {
-    let left = settings().max_new_tokens;
-    while (left > 0 && !signal.aborted) {
+    let written = 0;
+    while (written < settings().max_new_tokens && !signal.aborted) {
       const asked = settings();
-      const body = { ...options(asked, left), model: this.model(), prompt: text, logprobs: ALTERNATIVES };
+      const body = { ...options(asked, asked.max_new_tokens - written), model: this.model(), prompt: text, logprobs: ALTERNATIVES };
       for await (const { choices } of this.server.events("v1/completions", body, signal)) {
         if (!choices?.length) continue; // the usage
         const [choice] = choices;
         const tokens = completionTokens(choice.logprobs);
         text += choice.text;
-        left -= tokens.length;
+        written += tokens.length;
         if (choice.text || tokens.length) yield { text: choice.text, tokens };
         if (choice.finish_reason) return yield { finish_reason: choice.finish_reason };
         if (changed(asked, settings())) break;

@@ -29,7 +29,10 @@ export class Tabs {
 
   #tab(title, content) {
     const name = title.toLowerCase();
-    const onclick = () => history.replaceState(null, "", `#${name}`) ?? this.show(tab);
+    const onclick = () => {
+      history.replaceState(null, "", `#${name}`);
+      this.show(tab);
+    };
     const ids = { id: `tab-${name}`, "aria-controls": `panel-${name}` };
     const button = element("button", { type: "button", role: "tab", ...ids, onclick }, title);
     const panel = element("section", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` }, content);

@@ -26,13 +26,13 @@ export class TokensView {
   append(token) {
     const known = token.probability !== null;
     this.tokens.push(token);
-    this.strip.append(token.text, known ? surprise(token.probability) : 0, name(token));
+    this.strip.append(token.text, known ? surprise(token.probability) : 0, spoken(token));
   }
 
   #describe(token) {
     const head = element("p", {}, element("strong", {}, visible(token.text)));
     head.append(token.id === undefined ? "" : ` (id ${token.id})`, ": ", verdict(token));
-    const rows = token.alternatives.map(({ text, probability }) => bar(text, probability, text === token.text));
+    const rows = token.alternatives.map(({ text, probability }) => bar(visible(text), probability, text === token.text));
     const list = rows.length ? [element("p", { class: "hint" }, "The likeliest at this place:")] : [];
     this.details.replaceChildren(head, ...list, element("ol", { class: "bars" }, ...rows));
   }
@@ -42,7 +42,7 @@ function surprise(probability) {
   return Math.min(1, -Math.log2(Math.max(probability, 2 ** -MAX_BITS)) / MAX_BITS);
 }
 
-function name(token) {
+function spoken(token) {
   return token.probability === null ? visible(token.text) : `${visible(token.text)}, ${percent(token.probability)}`;
 }
 
@@ -51,9 +51,9 @@ function verdict({ probability }) {
   return `the model gave it ${percent(probability)}.`;
 }
 
-// A text with its probability as a bar.
-export function bar(text, probability, marked = false) {
-  const label = element("span", { class: "bar-label" }, visible(text));
+// A name with its probability as a bar.
+export function bar(name, probability, marked = false) {
+  const label = element("span", { class: "bar-label" }, name);
   const line = element("span", { class: "bar" });
   line.style.setProperty("--share", `${(probability * 100).toFixed(2)}%`);
   const number = element("span", { class: "bar-number" }, percent(probability));
