@@ -27,6 +27,7 @@ TEXTS = [
     "   begins",
     "👩🏽‍🚀👍🏿 🇩🇪 e\u0301 n\u0303o \u1100\u1161\u11a8 한국어 각",
     "x² ½ Ⅷ 一二三 ٣٤ नमस्ते",
+    "x" + "he" * 600 + " he" * 3,  # cut within a token
     "z" * 1001 + " " * 2500 + "7" * 3001 + "é!" * 700 + "!" * 1200,
     "\ud7ff\ue000\ufffd\x00\x1c\x1d<|endoftext|></script>",
 ]
@@ -47,6 +48,15 @@ def test_text_to_ids_and_back_is_the_tokenizers(tokenizer: BytePairTokenizer) ->
     found = evaluate(f"{expression}(new Tokenizer(given.data))", given, tokenizer="Tokenizer")
     assert [ids for ids, _ in found] == [tokenizer.encode(text) for text in texts]
     assert [text for _, text in found] == texts
+
+
+def test_white_space_is_unicodes() -> None:
+    """JavaScript's own has U+FEFF and lacks U+0085: these merges show on which side of a piece they are."""
+    tokenizer = BytePairTokenizer([(b" ", b"\xef"), (b"!", b"\xc2")])
+    texts = [" \ufeff", "!\x85", "!\xa1"]
+    given = {"texts": texts, "data": tokenizer_data(tokenizer)}
+    code = "((it) => given.texts.map((text) => it.encode(text)))(new Tokenizer(given.data))"
+    assert evaluate(code, given, tokenizer="Tokenizer") == [tokenizer.encode(text) for text in texts]
 
 
 def test_broken_characters_are_decoded_alike(tokenizer: BytePairTokenizer) -> None:
