@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"config", "dvc"},
     "lineage": {"dvc", "tracking"},
     "page": {"config", "generate", "model", "tokenizer"},
-    "serve": {"config", "generate", "page", "tracking"},
+    "serve": {"config", "generate", "model", "page", "tokenizer", "tracking"},
     "run": {
         "config",
         "data",

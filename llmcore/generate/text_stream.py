@@ -85,9 +85,9 @@ def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 
 
 def next_text(tokenizer: Tokenizer, before: Sequence[int], token: int) -> str:
-    """Return the text that `token` adds behind `before`."""
+    """Return the text that `token` adds behind `before`; of one that is the middle of a character U+FFFD."""
     stream = TextStream(tokenizer, before, skip_special_tokens=False)
-    return stream.push(token) + stream.flush()
+    return stream.push(token) + stream.flush() or tokenizer.decode([token])
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -18,9 +18,9 @@ from torch import Tensor
 from llmcore.base.errors import UserError
 from llmcore.base.files import write_text
 from llmcore.base.origin import NOT_STATED
+from llmcore.generate.kind import opens_as_classifier
 from llmcore.generate.open import open_language_model
-from llmcore.model.folder import is_classifier, read_config
-from llmcore.model.gguf_path import SUFFIX, find_gguf, source_of
+from llmcore.model.gguf_path import SUFFIX, source_of
 from llmcore.model.registry import architecture
 from llmcore.model.transformer import LanguageModel, parameter_counts
 from llmcore.tokenizer.bpe import BytePairTokenizer
@@ -47,10 +47,8 @@ def export_html(folder: Path, out: Path | None = None) -> str:
     out = out or Path("exports") / f"{name}.html"
     if out.suffix != ".html":
         raise UserError(f"--out: must end in .html, got {str(out)!r}; correct it")
-    if find_gguf(folder) is None:
-        entry, _, values = read_config(folder)
-        if is_classifier(entry, values):
-            raise UserError(f"{folder}: is a classifier, and the page writes text; export a language model")
+    if opens_as_classifier(folder):
+        raise UserError(f"{folder}: is a classifier, and the page writes text; export a language model")
     model, tokenizer = open_language_model(folder)
     check_fits(folder, model, tokenizer)
     licence = source_of(folder).licence
