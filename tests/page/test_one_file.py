@@ -112,6 +112,8 @@ def test_greedy_text_is_decodes_and_undo_takes_it_back(folder: Path) -> None:
         await page.value(SET % ("6", "[id^=max_new_tokens]"))
         await page.value(CLICK % "Generate")
         await page.wait_for("/number of new tokens|ended the text/.test(document.querySelector('.status').textContent)")
+        await asyncio.sleep(0.5)  # what was typed before is not looked at any more
+        assert "number of new tokens" in await page.value("document.querySelector('.status').textContent")
         found = await awaited(page, GENERATED % json.dumps(greedy))
         assert [token["id"] for token in found] == completion.ids
         written = await page.value("document.querySelector('textarea').value")
