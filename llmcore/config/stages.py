@@ -49,7 +49,7 @@ STAGES = {
         "token, {val/nats_per_byte:.4f} nats per byte.",
     ),
     "export_html": Stage(
-        "pretrain",
+        "export",
         (),
         (),
         "A page of {bytes:,} bytes that runs the pretrained model in the browser.",

@@ -2,12 +2,14 @@
 
 import { element, uniqueId } from "./dom.js";
 
+const SHARE = { range: true, step: 0.05 };
+const COUNT = { range: false, step: 1 };
 const CONTROLS = [
-  { name: "temperature", label: "Temperature", value: 0.8, min: 0, max: 2, step: 0.05, range: true, help: "0 takes the likeliest" },
-  { name: "top_p", label: "Top-p", value: 0.95, min: 0.05, max: 1, step: 0.05, range: true, help: "1 keeps all" },
-  { name: "top_k", label: "Top-k", value: 0, min: 0, max: 1000, step: 1, help: "0 keeps all" },
-  { name: "seed", label: "Seed", value: 0, min: 0, max: 2 ** 31 - 1, step: 1, help: "same seed, same text" },
-  { name: "max_new_tokens", label: "New tokens", value: 80, min: 1, max: 2000, step: 1, help: "at most" },
+  { name: "temperature", label: "Temperature", help: "0 takes the likeliest", value: 0.8, min: 0, max: 2, ...SHARE },
+  { name: "top_p", label: "Top-p", help: "1 keeps all", value: 0.95, min: 0.05, max: 1, ...SHARE },
+  { name: "top_k", label: "Top-k", help: "0 keeps all", value: 0, min: 0, max: 1000, ...COUNT },
+  { name: "seed", label: "Seed", help: "same seed, same text", value: 0, min: 0, max: 2 ** 31 - 1, ...COUNT },
+  { name: "max_new_tokens", label: "New tokens", help: "at most", value: 80, min: 1, max: 2000, ...COUNT },
 ];
 
 export class Controls {
@@ -25,7 +27,8 @@ export class Controls {
   #field({ name, label, value, range, help, ...limits }) {
     const id = uniqueId(name);
     const type = range ? "range" : "number";
-    const input = element("input", { id, type, "aria-describedby": `${id}-help`, ...limits, value }); // limits come first
+    const described = { "aria-describedby": `${id}-help` };
+    const input = element("input", { id, type, ...described, ...limits, value }); // a value is cut to limits set before
     const shown = element("output", { for: id }, range ? String(value) : "");
     input.addEventListener("input", () => range && shown.replaceChildren(input.value));
     this.inputs[name] = input;
@@ -34,8 +37,9 @@ export class Controls {
   }
 }
 
-// The number in a field, brought within its limits; what is no number counts as the smallest.
+// The number in a field, brought within its limits, a count made whole; what is no number counts as the smallest.
 function within(input) {
-  const number = Number.isFinite(input.valueAsNumber) ? input.valueAsNumber : Number(input.min);
+  const typed = Number.isFinite(input.valueAsNumber) ? input.valueAsNumber : Number(input.min);
+  const number = input.step === "1" ? Math.round(typed) : typed;
   return Math.min(Number(input.max), Math.max(Number(input.min), number));
 }

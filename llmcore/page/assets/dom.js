@@ -20,7 +20,8 @@ export function percent(share) {
 
 // A token's text with its white space visible.
 export function visible(text) {
-  return text === "" ? "(part of a character)" : text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
+  if (text === "") return "(part of a character)";
+  return text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
 }
 
 // Call `work` once the calls have stopped for `milliseconds`.

@@ -27,7 +27,8 @@ export class ServerSource {
     let written = 0;
     while (written < settings().max_new_tokens && !signal.aborted) {
       const asked = settings();
-      const body = { ...options(asked, asked.max_new_tokens - written), model: this.model(), prompt: text, logprobs: ALTERNATIVES };
+      const wanted = { model: this.model(), prompt: text, logprobs: ALTERNATIVES };
+      const body = { ...options(asked, asked.max_new_tokens - written), ...wanted };
       for await (const { choices } of this.server.events("v1/completions", body, signal)) {
         if (!choices?.length) continue; // the usage
         const [choice] = choices;

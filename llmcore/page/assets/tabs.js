@@ -11,7 +11,8 @@ export class Tabs {
     this.tabs = Object.entries(panels).map(([title, content]) => this.#tab(title, content));
     const keys = (event) => this.#key(event);
     const buttons = this.tabs.map(({ button }) => button);
-    const list = element("div", { class: "tabs", role: "tablist", "aria-label": "What to do", onkeydown: keys }, ...buttons);
+    const roles = { role: "tablist", "aria-label": "What to do" };
+    const list = element("div", { class: "tabs", ...roles, onkeydown: keys }, ...buttons);
     this.element = element("div", {}, list, ...this.tabs.map(({ panel }) => panel));
     addEventListener("hashchange", () => this.show(this.#ofAddress()));
     this.show(this.#ofAddress());
@@ -35,7 +36,8 @@ export class Tabs {
     };
     const ids = { id: `tab-${name}`, "aria-controls": `panel-${name}` };
     const button = element("button", { type: "button", role: "tab", ...ids, onclick }, title);
-    const panel = element("section", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` }, content);
+    const roles = { role: "tabpanel", "aria-labelledby": `tab-${name}` };
+    const panel = element("section", { id: `panel-${name}`, ...roles }, content);
     const tab = { title, button, panel };
     return tab;
   }

@@ -13,8 +13,8 @@ export class TextView {
     this.turn = 0;
     this.tokens = new TokensView();
     this.status = element("p", { class: "status", role: "status" });
-    this.shown = null; // the text whose tokens are shown
-    const oninput = debounced(() => this.area.readOnly || this.text === this.shown || this.refresh(), TYPING_MS);
+    this.asked = null; // the text whose tokens are shown, or will be
+    const oninput = debounced(() => this.area.readOnly || this.text === this.asked || this.refresh(), TYPING_MS);
     this.area = element("textarea", { id: uniqueId("text"), rows: "4", spellcheck: "false", oninput });
     this.area.value = text;
     this.element = element("div", {}, element("label", { for: this.area.id }, "Text"), this.area);
@@ -28,10 +28,9 @@ export class TextView {
   async refresh() {
     const turn = ++this.turn;
     await this.guarded(async () => {
-      const text = this.text;
+      const text = (this.asked = this.text);
       const found = await this.source.inspect(text);
       if (turn !== this.turn) return;
-      this.shown = text;
       this.tokens.show(found.tokens);
       this.status.textContent = cutNote(found.cut_tokens, found.tokens.length);
       this.onchange(text, found);

@@ -2,8 +2,17 @@
 
 // GPT-2's pattern. Letters and numbers are those of the browser's version of Unicode. White space is Unicode's:
 // JavaScript's \s has U+FEFF, which is none, and lacks U+0085.
-const PATTERN =
-  /'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}/gu;
+const PATTERN = new RegExp(
+  [
+    "'(?:[sdmt]|ll|ve|re)",
+    " ?\\p{L}+",
+    " ?\\p{N}+",
+    " ?[^\\p{White_Space}\\p{L}\\p{N}]+",
+    "\\p{White_Space}+(?!\\P{White_Space})",
+    "\\p{White_Space}",
+  ].join("|"),
+  "gu",
+);
 const KINDS = [/^\p{L}/u, /^\p{N}/u, /^\p{White_Space}/u];
 const MAX_RUN = 1000; // as llmcore/tokenizer/long_runs.py
 

@@ -32,7 +32,8 @@ export class TokensView {
   #describe(token) {
     const head = element("p", {}, element("strong", {}, visible(token.text)));
     head.append(token.id === undefined ? "" : ` (id ${token.id})`, ": ", verdict(token));
-    const rows = token.alternatives.map(({ text, probability }) => bar(visible(text), probability, text === token.text));
+    const others = token.alternatives;
+    const rows = others.map(({ text, probability }) => bar(visible(text), probability, text === token.text));
     const list = rows.length ? [element("p", { class: "hint" }, "The likeliest at this place:")] : [];
     this.details.replaceChildren(head, ...list, element("ol", { class: "bars" }, ...rows));
   }
@@ -43,7 +44,8 @@ function surprise(probability) {
 }
 
 function spoken(token) {
-  return token.probability === null ? visible(token.text) : `${visible(token.text)}, ${percent(token.probability)}`;
+  const text = visible(token.text);
+  return token.probability === null ? text : `${text}, ${percent(token.probability)}`;
 }
 
 function verdict({ probability }) {
