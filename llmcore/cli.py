@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   llmcore chat
   llmcore info models/classifier
   llmcore export models/instruct --to gguf --type q8_0
+  llmcore export models/pretrain --to html
   llmcore compare before/predictions.csv reports/evaluate_classifier
   llmcore show-batch instruct
   llmcore register classifier
@@ -84,12 +85,12 @@ def _add_result_commands(commands: "Commands") -> None:
     info.add_argument("folder", metavar="FOLDER")
     info.set_defaults(run=run_info)
 
-    export = commands.add_parser("export", help="write a language model for llama.cpp and Ollama")
+    export = commands.add_parser("export", help="write a language model for llama.cpp and Ollama, or as a page")
     export.add_argument("folder", metavar="FOLDER")
-    export.add_argument("--to", choices=["gguf"], default="gguf", help="(default: %(default)s)")
+    export.add_argument("--to", choices=["gguf", "html"], default="gguf", help="(default: %(default)s)")
     types = ["f32", "f16", "bf16", "q8_0"]
-    export.add_argument("--type", choices=types, default="f16", help="of the weights (default: %(default)s)")
-    export.add_argument("--out", metavar="FILE", help="(default: exports/NAME/NAME-TYPE.gguf)")
+    export.add_argument("--type", choices=types, default="f16", help="of GGUF's weights (default: %(default)s)")
+    export.add_argument("--out", metavar="FILE", help="(default: exports/NAME/NAME-TYPE.gguf or exports/NAME.html)")
     export.set_defaults(run=run_export)
 
     compare = commands.add_parser("compare", help="say which of two evaluated models is better")
@@ -140,10 +141,15 @@ def run_info(arguments: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from llmcore.generate.export import export_gguf
+    folder, out = Path(arguments.folder), Path(arguments.out) if arguments.out else None
+    if arguments.to == "html":
+        from llmcore.page.one_file import export_html
 
-    out = Path(arguments.out) if arguments.out else None
-    print(export_gguf(Path(arguments.folder), arguments.type, out))
+        print(export_html(folder, out))
+    else:
+        from llmcore.generate.export import export_gguf
+
+        print(export_gguf(folder, arguments.type, out))
 
 
 def run_compare(arguments: argparse.Namespace) -> None:

@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "dvc": set(),
     "tracking": {"config", "dvc"},
     "lineage": {"dvc", "tracking"},
-    "serve": {"config", "generate", "tracking"},
+    "page": {"config", "generate", "model", "tokenizer"},
+    "serve": {"config", "generate", "model", "page", "tokenizer", "tracking"},
     "run": {
         "config",
         "data",

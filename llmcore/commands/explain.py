@@ -5,7 +5,7 @@ from math import exp
 from typing import NamedTuple
 
 from llmcore.generate.decoder import NewToken
-from llmcore.generate.write import text_behind
+from llmcore.generate.text_stream import next_text
 from llmcore.tokenizer.tokenizer import Tokenizer
 
 
@@ -25,16 +25,10 @@ def explain(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[NewTok
     before, found = list(prompt), []
     for new in tokens:
         assert new.logprob is not None
-        likeliest = [Alternative(shown(tokenizer, before, one.token), exp(one.logprob)) for one in new.alternatives]
-        found.append(Explanation(shown(tokenizer, before, new.token), exp(new.logprob), likeliest))
+        likeliest = [Alternative(next_text(tokenizer, before, one.token), exp(one.logprob)) for one in new.alternatives]
+        found.append(Explanation(next_text(tokenizer, before, new.token), exp(new.logprob), likeliest))
         before.append(new.token)
     return found
-
-
-def shown(tokenizer: Tokenizer, before: Sequence[int], token: int) -> str:
-    """Return the text that a token adds; the name of a special one, which adds none."""
-    text = text_behind(tokenizer, before[-4:], [token])
-    return text or tokenizer.decode([token])
 
 
 def table(rows: Sequence[Explanation]) -> str:

@@ -48,6 +48,12 @@ STAGES = {
         "A model of {parameters:,} parameters after {best_step:,} steps: a validation loss of {val/loss:.4f} nats per "
         "token, {val/nats_per_byte:.4f} nats per byte.",
     ),
+    "export_html": Stage(
+        "export",
+        (),
+        (),
+        "A page of {bytes:,} bytes that runs the pretrained model in the browser.",
+    ),
     "load_gpt2": Stage(
         "load-gpt2",
         ("weights", "compute"),

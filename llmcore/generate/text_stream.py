@@ -14,10 +14,18 @@ class TextStream:
     `stopped` is true as soon as one of the `stop` strings is complete; the text ends before it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str] = ()):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        stop: Sequence[str] = (),
+        *,
+        skip_special_tokens: bool = True,
+    ):
         self.stopped = False
         self._tokenizer = tokenizer
         self._stop = stop
+        self._skip_special_tokens = skip_special_tokens
         self._ids = list(prompt[-CONTEXT_TOKENS:])
         self._begin = 0  # of the tokens that are decoded with the next ones
         self._read = len(self._ids)  # tokens whose text is known
@@ -50,7 +58,7 @@ class TextStream:
         return new
 
     def _text(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self._tokenizer.decode(ids, skip_special_tokens=self._skip_special_tokens)
 
     def _released(self, text: str) -> str:
         """Return the part of held and new text that lies before any stop string, also one that may be beginning."""
@@ -64,6 +72,22 @@ class TextStream:
         held = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
+
+
+def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """Return the text that each token adds to those before it: put together, the text of all.
+
+    A character of several tokens comes with the last of them. Decoded alone, a token may lose its space.
+    """
+    stream = TextStream(tokenizer, [], skip_special_tokens=False)
+    texts = [stream.push(token) for token in ids]
+    return texts and [*texts[:-1], texts[-1] + stream.flush()]
+
+
+def next_text(tokenizer: Tokenizer, before: Sequence[int], token: int) -> str:
+    """Return the text that `token` adds behind `before`; of one that is the middle of a character U+FFFD."""
+    stream = TextStream(tokenizer, before, skip_special_tokens=False)
+    return stream.push(token) + stream.flush() or tokenizer.decode([token])
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizer_files import learned, save
 from tokenizers import decoders, pre_tokenizers
 
-from llmcore.generate.text_stream import TextStream
+from llmcore.generate.text_stream import TextStream, next_text, token_texts
 from llmcore.generate.write import text_behind
 from llmcore.tokenizer.load import load_tokenizer
 from llmcore.tokenizer.tokenizer import Tokenizer
@@ -27,8 +27,7 @@ def any_tokenizer(
 ) -> Tokenizer:
     if request.param == "bytes":
         return tokenizer
-    made = learned(alphabet=False)
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made = learned(pre_tokenizers.Metaspace(), alphabet=False)
     made.decoder = decoders.Metaspace()
     return load_tokenizer(save(tmp_path_factory.mktemp("fast"), made))
 
@@ -95,3 +94,21 @@ def test_nothing_is_held_back_longer_than_needed(tokenizer: Tokenizer) -> None:
     stream = TextStream(tokenizer, tokenizer.encode("x"), ("aab",))
     pieces = [stream.push(token) for character in "caac" for token in tokenizer.encode(character)]
     assert pieces == ["c", "", "", "aac"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_of_tokens_are_together_the_text(any_tokenizer: Tokenizer, text: str) -> None:
+    ids = [*any_tokenizer.document_start, *any_tokenizer.encode(text)]
+    texts = token_texts(any_tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts) == any_tokenizer.decode(ids)
+    assert not any(character in "".join(texts) for character in "\ufffd")
+
+
+def test_a_token_has_the_space_that_it_has_behind_others(any_tokenizer: Tokenizer) -> None:
+    first, *others = any_tokenizer.encode("Anna had a ball")
+    for count, token in enumerate(others):
+        before = [first, *others[:count]]
+        whole = any_tokenizer.decode([*before, token])
+        assert any_tokenizer.decode(before) + next_text(any_tokenizer, before, token) == whole
+    assert any(text.startswith(" ") for text in token_texts(any_tokenizer, [first, *others]))

@@ -62,6 +62,7 @@ def test_every_stage_logged_a_finished_run(built: Workspace) -> None:
     assert {name: len(statuses) for name, statuses in found.items() if name != "Default"} == {
         "data": 8,
         "pretrain": 1,
+        "export": 1,
         "load-gpt2": 1,
         "finetune-classifier": 1,
         "evaluate-classifier": 1,
@@ -85,6 +86,7 @@ def test_every_run_is_linked_to_the_stages_that_made_its_inputs(built: Workspace
         "tokenize": {"download@text", "download@tokenizer"},
         "sample": {"tokenize"},
         "pretrain": {"tokenize", "sample"},
+        "export_html": {"pretrain"},
         "load_gpt2": {"pretrain", "download@text", "tokenize", "sample"},
         "prepare_spam": {"download@spam"},
         "prepare_instructions": {"download@instructions"},

@@ -1,0 +1,80 @@
+// The models of a server as the views ask for them. local_source.js answers the same questions without one.
+
+const ALTERNATIVES = 5;
+
+export class ServerSource {
+  // model() is the id of the chosen model
+  constructor(server, model) {
+    this.server = server;
+    this.model = model;
+  }
+
+  inspect(text) {
+    return this.server.post("inspect", { model: this.model(), text });
+  }
+
+  attention(text, layer, head) {
+    return this.server.post("inspect/attention", { model: this.model(), text, layer, head });
+  }
+
+  lens(text) {
+    return this.server.post("inspect/lens", { model: this.model(), text });
+  }
+
+  // Yield {text, tokens} as they are written, then {finish_reason}.
+  // Where settings() have changed, the rest is asked for anew, so that a control works at once.
+  async *generate(text, settings, signal) {
+    let written = 0;
+    while (written < settings().max_new_tokens && !signal.aborted) {
+      const asked = settings();
+      const wanted = { model: this.model(), prompt: text, logprobs: ALTERNATIVES };
+      const body = { ...options(asked, asked.max_new_tokens - written), ...wanted };
+      for await (const { choices } of this.server.events("v1/completions", body, signal)) {
+        if (!choices?.length) continue; // the usage
+        const [choice] = choices;
+        const tokens = completionTokens(choice.logprobs);
+        text += choice.text;
+        written += tokens.length;
+        if (choice.text || tokens.length) yield { text: choice.text, tokens };
+        if (choice.finish_reason) return yield { finish_reason: choice.finish_reason };
+        if (changed(asked, settings())) break;
+      }
+      if (!changed(asked, settings())) return;
+    }
+    if (!signal.aborted) yield { finish_reason: "length" };
+  }
+
+  // Yield {text} of the answer to `messages`, then {finish_reason}.
+  async *chat(messages, settings, signal) {
+    const body = { ...options(settings, settings.max_new_tokens), model: this.model(), messages };
+    for await (const { choices } of this.server.events("v1/chat/completions", body, signal)) {
+      if (!choices?.length) continue;
+      const [{ delta, finish_reason }] = choices;
+      if (delta?.content) yield { text: delta.content };
+      if (finish_reason) return yield { finish_reason };
+    }
+  }
+
+  // The `top_k` likeliest classes: [{label, probability}]
+  async classify(text, top_k) {
+    const answer = await this.server.post("classify", { model: this.model(), input: [text], top_k });
+    return answer.data[0].probabilities;
+  }
+}
+
+function options({ temperature, top_p, top_k, seed }, max_tokens) {
+  return { temperature, top_p, top_k, seed, max_tokens };
+}
+
+const changed = (before, now) => Object.keys(now).some((name) => now[name] !== before[name]);
+
+// OpenAI's older form of log-probabilities as tokens.
+function completionTokens(logprobs) {
+  return (logprobs?.tokens ?? []).map((text, place) => ({
+    text,
+    probability: Math.exp(logprobs.token_logprobs[place]),
+    alternatives: Object.entries(logprobs.top_logprobs?.[place] ?? {})
+      .map(([alternative, logprob]) => ({ text: alternative, probability: Math.exp(logprob) }))
+      .sort((a, b) => b.probability - a.probability),
+  }));
+}
