@@ -16,6 +16,7 @@ from llmcore.commands.evaluate import add_evaluate
 from llmcore.commands.generate import add_ask, add_generate
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
+from llmcore.serve.command import add_serve
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   llmcore evaluate models/classifier labelled.csv --train train.csv
   llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
   llmcore chat
+  llmcore serve
   llmcore info models/classifier
   llmcore export models/instruct --to gguf --type q8_0
   llmcore compare before/predictions.csv reports/evaluate_classifier
@@ -75,6 +77,7 @@ def _add_model_commands(commands: "Commands") -> None:
     add_ask(commands)
     add_chat(commands)
     add_classify(commands)
+    add_serve(commands)
 
 
 def _add_result_commands(commands: "Commands") -> None:

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "dvc": set(),
     "tracking": {"config", "dvc"},
     "lineage": {"dvc", "tracking"},
-    "serve": {"config", "generate", "tracking"},
+    "serve": {"config", "generate", "model", "page", "tokenizer", "tracking"},
     "run": {
         "config",
         "data",
