@@ -14,9 +14,9 @@ from llmcore.commands.chat import add_chat
 from llmcore.commands.classify import add_classify
 from llmcore.commands.evaluate import add_evaluate
 from llmcore.commands.generate import add_ask, add_generate
+from llmcore.commands.serve import add_serve
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
-from llmcore.serve.command import add_serve
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
