@@ -44,8 +44,9 @@ class ApiError(Exception):
 
 def of_user_error(error: UserError) -> ApiError:
     """Return the error of a request that asks for something impossible."""
-    found = _FIELD.match(str(error))
-    return ApiError(400, str(error), param=found[1] if found else None)
+    message = str(error).replace("suppress_tokens", "logit_bias")  # as it was written
+    found = _FIELD.match(message)
+    return ApiError(400, message, param=found[1] if found else None)
 
 
 def of_failure(error: Exception) -> ApiError:
