@@ -225,7 +225,7 @@ def completion_prompts(asked: CompletionFields, served: ServedModel, limits: Lim
     vocab_size = served.language_model.config.vocab_size
     if len(asked.prompt) * asked.n > limits.max_rows:
         rule = f"prompts times n must be at most {limits.max_rows}, got {len(asked.prompt)} times {asked.n}"
-        raise UserError(f"prompt: {rule}; send them in several requests")
+        raise UserError(f"{'prompt' if asked.n == 1 else 'n'}: {rule}; send them in several requests")
     check_characters("prompt", asked.prompt, limits)
     for number in (number for prompt in asked.prompt if not isinstance(prompt, str) for number in prompt):
         if not 0 <= number < vocab_size:
