@@ -20,7 +20,8 @@ def test_key_is_required_where_there_is_one(served_models: dict[str, ServedModel
     with running(served_models, api_key=KEY, hosts=()) as endpoint:
         assert [model.id for model in endpoint.client(api_key=KEY).models.list()] == list(served_models)
         for wrong in ("none", KEY[:-1], KEY + "0", "é"):
-            found = httpx2.get(f"{endpoint.url}/v1/models", headers={"Authorization": f"Bearer {wrong}".encode()})
+            sent = {b"Authorization": f"Bearer {wrong}".encode()}
+            found = httpx2.get(f"{endpoint.url}/v1/models", headers=sent)
             assert found.status_code == 401
             assert found.json()["error"]["code"] == "invalid_api_key"
             assert KEY not in found.text

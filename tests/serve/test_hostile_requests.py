@@ -13,7 +13,7 @@ from serve.endpoint import LIMITS, Endpoint
 COMPLETION = {"model": "story", "prompt": "The brown fox", "temperature": 0, "max_tokens": 3}
 CHAT = {"model": "helper", "messages": [{"role": "user", "content": "Where is the fox?"}], "max_tokens": 3}
 CLASSIFY = {"model": "sorter", "input": "The brown fox"}
-VALID = {"/v1/completions": COMPLETION, "/v1/chat/completions": CHAT, "/classify": CLASSIFY}
+VALID: dict[str, Any] = {"/v1/completions": COMPLETION, "/v1/chat/completions": CHAT, "/classify": CLASSIFY}
 
 
 def error(found: httpx2.Response, status: int) -> dict[str, Any]:

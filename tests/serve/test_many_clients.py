@@ -203,7 +203,7 @@ def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[st
 # ---- memory
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_a_thousand_requests_leave_no_memory_behind(endpoint: Endpoint, never: Any) -> None:
     process = psutil.Process()
 

@@ -36,7 +36,7 @@ def answered(served: ServedModel, messages: Any, **changes: Any) -> list[Continu
 
 def test_models_are_listed_with_their_kinds(client: openai.OpenAI) -> None:
     found = client.models.list().data
-    assert [(model.id, model.kind) for model in found] == [  # type: ignore[attr-defined]
+    assert [(model.id, model.kind) for model in found] == [
         ("story", "text"),
         ("helper", "chat"),
         ("sorter", "classifier"),
@@ -78,7 +78,7 @@ def test_answer_of_a_chat_is_the_model_s_own(client: openai.OpenAI, endpoint: En
     [expected] = answered(endpoint.models["helper"], QUESTION)
     assert answer.choices[0].message.content == expected.text
     assert answer.choices[0].message.role == "assistant"
-    assert answer.dropped_messages == 0  # type: ignore[attr-defined]
+    assert answer.dropped_messages == 0
 
 
 def test_content_in_parts_and_a_developer_are_understood(client: openai.OpenAI) -> None:
@@ -105,7 +105,7 @@ def test_message_of_an_answer_can_be_sent_back(client: openai.OpenAI) -> None:
 def test_old_messages_are_dropped_and_the_answer_says_so(client: openai.OpenAI, endpoint: Endpoint) -> None:
     old: Any = [{"role": "user", "content": "The dog sleeps. " * 40}, {"role": "assistant", "content": "Yes."}]
     answer = client.chat.completions.create(model="helper", messages=[*old, *QUESTION], **DRAWN)
-    assert answer.dropped_messages == 2  # type: ignore[attr-defined]
+    assert answer.dropped_messages == 2
     [expected] = answered(endpoint.models["helper"], QUESTION)
     assert answer.choices[0].message.content == expected.text
 

@@ -15,6 +15,7 @@ import pytest
 
 from llmcore.base.errors import UserError
 from llmcore.model.folder import save_classifier, save_language_model
+from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel, default_folders, open_models
 
 
@@ -85,4 +86,4 @@ def test_missing_fastapi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(server, "find_spec", without_fastapi)
     with pytest.raises(UserError, match=r"pip install 'llmcore\[serve\]'"):
-        server.serve([], host="127.0.0.1", port=0, limits=server.Limits(), needs_key=False)
+        server.serve([], host="127.0.0.1", port=0, limits=Limits(), needs_key=False)
