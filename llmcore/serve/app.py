@@ -65,6 +65,7 @@ def create_app(
         yield
         for worker in workers.values():
             worker.close()
+            worker.join()
 
     app = FastAPI(title="llmcore", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.workers = workers

@@ -18,9 +18,6 @@ Result = TypeVar("Result")
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """Return the body of a request; ApiError as soon as it is too long, or where it does not come."""
     too_long = ApiError(413, f"body: must have at most {max_bytes} bytes; send several requests")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise too_long
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from llmcore.generate.classify import class_probabilities
-from llmcore.serve.errors import ApiError
+from llmcore.serve.errors import ApiError, shutting_down
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 
@@ -21,6 +21,7 @@ class ClassifierWorker:
     def __init__(self, served: ServedModel, limits: Limits):
         self.served = served
         self.limits = limits
+        self._closed = False
         self._open: set[Future[Any]] = set()
         self._executor = ThreadPoolExecutor(1, f"model {served.id}")
 
@@ -28,7 +29,12 @@ class ClassifierWorker:
         """Its thread starts with the first request."""
 
     def close(self) -> None:
+        """Let what is being computed end, and refuse what waits."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def join(self) -> None:
+        """Its thread ends with what it computes."""
 
     @property
     def n_open(self) -> int:
@@ -44,11 +50,17 @@ class ClassifierWorker:
             raise ApiError(
                 429, "too many requests are waiting; try again later", code="busy", headers={"Retry-After": "1"}
             )
+        if self._closed:
+            raise shutting_down()
         future = self._executor.submit(self._classify, texts)
         self._open.add(future)
         future.add_done_callback(self._open.discard)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.max_seconds)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise shutting_down() from None
+            raise  # the client has gone
         except TimeoutError:
             rule = f"the request took longer than {self.limits.max_seconds:g} seconds"
             raise ApiError(503, f"{rule}; send fewer texts, or later", code="timeout") from None

@@ -55,6 +55,10 @@ def of_failure(error: Exception) -> ApiError:
     return ApiError(500, what, code="model_failed")
 
 
+def shutting_down() -> ApiError:
+    return ApiError(503, "the server is shutting down", code="shutting_down")
+
+
 def of_validation(error: ValidationError) -> ApiError:
     """Return the error of the first field that is wrong."""
     first = error.errors(include_url=False, include_context=False)[0]

@@ -14,7 +14,7 @@ from llmcore.base.errors import UserError
 from llmcore.generate.decoder import Decoder
 from llmcore.generate.text_stream import TextStream
 from llmcore.generate.write import text_piece
-from llmcore.serve.errors import ApiError, of_failure, of_user_error
+from llmcore.serve.errors import ApiError, of_failure, of_user_error, shutting_down
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
@@ -64,10 +64,13 @@ class Scheduler:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread after the step that it computes, and what is open with an error."""
+        """Let the thread end after the step that it computes, and what is open with an error."""
         with self._lock:
             self._closed = True
             self._inbox.put(None)
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
         self._thread.join(JOIN_SECONDS)
 
     @property
@@ -79,7 +82,7 @@ class Scheduler:
         """Let a request wait; ApiError with status 429 if too many do."""
         with self._lock:
             if self._closed:
-                raise _shutting_down()
+                raise shutting_down()
             waiting = sum(not other.begun for other in self._numbers)
             if waiting >= self.limits.max_waiting:
                 rule = f"{waiting} requests are waiting for {self.served.id}, as many as may"
@@ -106,7 +109,7 @@ class Scheduler:
                     self._recover(error)
                 self._expire()
         for number in list(self._open):
-            self._end(number, _shutting_down())
+            self._end(number, shutting_down())
 
     def _read_inbox(self) -> bool:
         """Do what was asked for meanwhile, or wait for it where nothing else is due; False when it is the end."""
@@ -195,7 +198,3 @@ class Scheduler:
 
     def _new_decoder(self) -> Decoder:
         return Decoder(self.served.language_model, self.limits.max_rows, self.limits.kept_prefixes)
-
-
-def _shutting_down() -> ApiError:
-    return ApiError(503, "the server is shutting down", code="shutting_down")

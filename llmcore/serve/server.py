@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from llmcore.serve.limits import Limits
 
 KEY_VARIABLE = "LLMCORE_API_KEY"
 MIN_KEY_CHARACTERS = 16
-SHUTDOWN_SECONDS = 1  # for answers that are being sent
-MAX_CONNECTIONS = 1000
 
 
 def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs_key: bool) -> None:
@@ -24,11 +21,10 @@ def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs
     """
     if not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("llmcore serve: needs FastAPI and uvicorn; pip install 'llmcore[serve]'")
-    import uvicorn
-
     from llmcore.serve.access import is_loopback, loopback_hosts
     from llmcore.serve.app import create_app
     from llmcore.serve.models import default_folders, open_models
+    from llmcore.serve.uvicorn_server import run_until_interrupted
 
     limits.check()
     key = api_key(os.environ.get(KEY_VARIABLE, "")) if needs_key or not is_loopback(host) else None
@@ -36,22 +32,10 @@ def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs
         port = listener.getsockname()[1]
         models = open_models(folders or default_folders(Path()))
         app = create_app(models, limits, key, None if key else loopback_hosts(host, port))
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            loop="asyncio",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
         names = ", ".join(f"{served.id} ({served.kind})" for served in models.values())
         shown = f"[{host}]" if ":" in host else host
         print(f"{names} at http://{shown}:{port}/v1; Ctrl-C ends it", flush=True)
-        with suppress(KeyboardInterrupt):  # how it is meant to end
-            uvicorn.Server(config).run(sockets=[listener])
+        run_until_interrupted(app, listener)
 
 
 def listening(host: str, port: int) -> socket.socket:

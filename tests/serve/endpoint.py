@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx2
 import openai
-import uvicorn
 
 from llmcore.serve.access import loopback_hosts
 from llmcore.serve.app import create_app
@@ -17,6 +16,7 @@ from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 from llmcore.serve.scheduler import Scheduler
 from llmcore.serve.server import listening
+from llmcore.serve.uvicorn_server import server_of
 
 LIMITS = Limits(max_tokens=64, max_characters=4000, max_body_bytes=2**16, max_seconds=30)
 
@@ -64,8 +64,7 @@ def running(
     with listening("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         app = create_app(models, limits, api_key, loopback_hosts("127.0.0.1", port) if hosts is None else hosts)
-        config = uvicorn.Config(app, http="h11", ws="none", log_level="critical", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = server_of(app, log_level="critical")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

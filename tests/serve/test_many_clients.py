@@ -79,6 +79,16 @@ def test_a_request_joins_while_another_is_written(endpoint: Endpoint, never: Any
     assert ended == [2, 60]
 
 
+def test_a_text_that_a_stop_string_ends_leaves_its_place_at_once(
+    endpoint: Endpoint, never: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = endpoint.post("/v1/completions", LONG | {"logit_bias": never}).json()["choices"][0]["text"]
+    with slowed(endpoint.models["story"], 0.05):  # the whole text would take three seconds
+        assert endpoint.post("/v1/completions", LONG | {"logit_bias": never, "stop": text[2:4]}).is_success
+        assert endpoint.wait_until_idle("story", seconds=0.5)
+    assert caplog.records == []
+
+
 # ---- clients that go away
 
 
@@ -186,7 +196,7 @@ def test_stream_that_breaks_ends_with_an_error(endpoint: Endpoint, never: Any) -
 
 def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[str, ServedModel]) -> None:
     limits = replace(LIMITS, max_rows=1)
-    failing = iter([False, True])
+    failing = iter([False] * 5 + [True])  # in the fourth step, when all have come
 
     def once() -> None:
         if next(failing, False):
@@ -194,7 +204,8 @@ def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[st
 
     with running(served_models, limits) as endpoint, ThreadPoolExecutor(4) as pool:
         expected = endpoint.post("/v1/completions", LONG).json()["choices"]
-        with broken(served_models["story"].language_model, once):
+        story = served_models["story"]
+        with slowed(story, 0.05), broken(story.language_model, once):
             found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG), range(4)))
     assert sorted(answer.status_code for answer in found) == [200, 200, 200, 500]
     assert all(answer.json()["choices"] == expected for answer in found if answer.is_success)
