@@ -178,7 +178,7 @@ def generation_config(asked: CompletionFields | ChatFields, limits: Limits) -> G
     """
     default = asked.defaults
     longest = default.max_new_tokens if isinstance(asked, CompletionFields) else limits.max_tokens
-    max_tokens = longest if asked.asked_tokens is None else asked.asked_tokens
+    max_tokens = min(longest, limits.max_tokens) if asked.asked_tokens is None else asked.asked_tokens
     config = GenerationConfig(
         max_new_tokens=max_tokens,
         temperature=default.temperature if asked.temperature is None else asked.temperature,
