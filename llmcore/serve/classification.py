@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from llmcore.generate.classify import class_probabilities
+from llmcore.generate.classify import class_probabilities, text_ids
 from llmcore.serve.errors import ApiError, shutting_down
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
@@ -67,10 +67,8 @@ class ClassifierWorker:
 
     def _classify(self, texts: Sequence[str]) -> tuple[Tensor, list[bool]]:
         model, tokenizer = self.served.classifier, self.served.tokenizer
-        encoded = [[*tokenizer.text_start, *ids] for ids in tokenizer.encode_stream(texts)]
-        rows = [ids[: model.max_tokens] for ids in encoded]
-        probabilities = class_probabilities(model, rows, batch_size=BATCH_SIZE, pad_id=tokenizer.pad_id)
-        return probabilities, [len(ids) > model.max_tokens for ids in encoded]
+        rows, truncated = text_ids(model, tokenizer, texts)
+        return class_probabilities(model, rows, batch_size=BATCH_SIZE, pad_id=tokenizer.pad_id), truncated
 
 
 def answer(served: ServedModel, probabilities: Tensor, truncated: list[bool], top_k: int | None) -> dict[str, Any]:
