@@ -20,6 +20,7 @@ import torch
 from serve.endpoint import LIMITS, Endpoint, running
 
 from llmcore.model.transformer import LanguageModel
+from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 
 LONG = {"model": "story", "prompt": "The brown fox", "temperature": 1.0, "seed": 1, "max_tokens": 60}
@@ -59,6 +60,23 @@ def test_fifty_requests_at_once_get_what_each_gets_alone(endpoint: Endpoint) -> 
     alone = [ask(number) for number in range(50)]
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(ask, range(50))) == alone
+
+
+def test_hostile_requests_change_nothing_for_those_beside_them(served_models: dict[str, ServedModel]) -> None:
+    hostile = [
+        json.dumps(LONG | {"prompt": "a" * 10**6}).encode(),
+        json.dumps(LONG | {"prompt": "a" * 10**7}).encode(),
+        json.dumps(LONG | {"prompt": "fox " * 40_000}).encode(),
+        json.dumps(LONG | {"n": 10**9, "max_tokens": -1, "temperature": 1e300}).encode(),
+        b'{"model": "story", "prompt": "\xff\xfe"}',
+        b"[" * 10**6,
+    ]
+    with running(served_models, Limits()) as endpoint, ThreadPoolExecutor(16) as pool:
+        expected = [endpoint.post("/v1/completions", LONG | {"seed": seed}).json()["choices"] for seed in range(12)]
+        refused = [pool.submit(endpoint.post, "/v1/completions", body) for body in hostile * 4]
+        answers = pool.map(lambda seed: endpoint.post("/v1/completions", LONG | {"seed": seed}), range(12))
+        assert [answer.json()["choices"] for answer in answers] == expected
+        assert {found.result().status_code for found in refused} == {400, 413}
 
 
 def test_a_request_joins_while_another_is_written(endpoint: Endpoint, never: Any) -> None:
