@@ -52,7 +52,7 @@ def main() -> None:
     for what, asked in ASKED.items():
         prompts = [instruction_prompts(tokenizer, form, [one]) for one in asked]
 
-        def answers(config, prompts=prompts) -> Callable[[], list[str]]:  # type: ignore[no-untyped-def]
+        def answers(config, prompts=prompts) -> Callable[[], list[str]]:
             return lambda: [write(model, tokenizer, prompt, config)[0].text for prompt in prompts]
 
         assert answers(plain)() == answers(guessing)(), "guesses changed a text"

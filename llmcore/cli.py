@@ -14,6 +14,7 @@ from llmcore.commands.chat import add_chat
 from llmcore.commands.classify import add_classify
 from llmcore.commands.evaluate import add_evaluate
 from llmcore.commands.generate import add_ask, add_generate
+from llmcore.commands.serve import add_serve
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
 
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   llmcore evaluate models/classifier labelled.csv --train train.csv
   llmcore ask "Who has the kite?" --input "Anna gave the red kite to Tom."
   llmcore chat
+  llmcore serve
   llmcore info models/classifier
   llmcore export models/instruct --to gguf --type q8_0
   llmcore export models/pretrain --to html
@@ -76,6 +78,7 @@ def _add_model_commands(commands: "Commands") -> None:
     add_ask(commands)
     add_chat(commands)
     add_classify(commands)
+    add_serve(commands)
 
 
 def _add_result_commands(commands: "Commands") -> None:

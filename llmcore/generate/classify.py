@@ -20,11 +20,13 @@ def classify_texts(model: SequenceClassifier, tokenizer: Tokenizer, texts: Seque
     return class_probabilities(model, rows, batch_size=batch_size, pad_id=tokenizer.pad_id)
 
 
-def text_ids(model: SequenceClassifier, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-    """Return what the model reads of each text, as ids, and how many texts were cut to its `max_tokens`."""
+def text_ids(
+    model: SequenceClassifier, tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[list[list[int]], list[bool]]:
+    """Return what the model reads of each text, as ids, and whether the text was cut to its `max_tokens`."""
     encoded = [[*tokenizer.text_start, *ids] for ids in tokenizer.encode_stream(texts)]
     rows = [ids[: model.max_tokens] or [tokenizer.end_of_text] for ids in encoded]
-    return rows, sum(len(ids) > model.max_tokens for ids in encoded)
+    return rows, [len(ids) > model.max_tokens for ids in encoded]
 
 
 @torch.no_grad()

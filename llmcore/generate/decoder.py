@@ -132,6 +132,7 @@ class Decoder:
         ]
         self.waiting.append(rows)
 
+    @torch.inference_mode()
     def remove(self, key: Hashable) -> None:
         """Forget a row, wherever it is; a key that is not there is no error."""
         for group in [*self.waiting, *(self.prefill.rows if self.prefill else [])]:

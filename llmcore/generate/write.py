@@ -1,5 +1,6 @@
 """Text in, text out: what the command line, the evaluation and served models share."""
 
+from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,14 +98,18 @@ def fit_chat(
     room = model.config.context_length - min(max_new_tokens, model.config.context_length // 4)
     system = [message for message in messages[:1] if message["role"] == "system"]
     turns = list(messages[len(system) :])
-    for dropped in range(len(turns)):
-        if dropped and turns[dropped]["role"] == "assistant":
-            continue  # its question is gone
-        kept = [*system, *turns[dropped:]]
-        tokens = len(encode_chat(tokenizer, form, kept))
-        if tokens <= room:
-            return kept, dropped
-    raise UserError(f"message: the chat must have at most {room} tokens, and its last message has {tokens}; shorten it")
+    # an answer whose question is gone goes, too
+    begins = [place for place, turn in enumerate(turns) if place == 0 or turn["role"] != "assistant"]
+
+    def tokens(begin: int) -> int:
+        return len(encode_chat(tokenizer, form, [*system, *turns[begin:]]))
+
+    # by halving, as a long chat is encoded anew for each try: fewer messages have fewer tokens
+    tried = 0 if tokens(0) <= room else bisect_left(begins, True, lo=1, key=lambda begin: tokens(begin) <= room)
+    if tried < len(begins):
+        return [*system, *turns[begins[tried] :]], begins[tried]
+    rule = f"the chat must have at most {room} tokens, and its last message has {tokens(begins[-1])}"
+    raise UserError(f"message: {rule}; shorten it")
 
 
 def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructions: Sequence[tuple[str, str]]) -> None:

@@ -106,7 +106,7 @@ def classified(
     chances = class_probabilities(model, ids, batch_size=BATCH_SIZE, pad_id=tokenizer.pad_id).numpy()
     found = (class_cells(model.labels, row, top_k) for row in chances)
     counts.rows += len(texts)
-    counts.cut += cut
+    counts.cut += sum(cut)
     counts.empty += len(texts) - len(full)
     for text in texts:
         cells = next(found) if text.strip() else None

@@ -116,7 +116,7 @@ def classify_rows(model: SequenceClassifier, tokenizer: Tokenizer, rows: list[La
         for part in chunks(rows, CHUNK_ROWS):
             ids, cut = text_ids(model, tokenizer, [row["text"] for row in part])
             found.append(class_probabilities(model, ids, batch_size=BATCH_SIZE, pad_id=tokenizer.pad_id).numpy())
-            cut_rows += cut
+            cut_rows += sum(cut)
             bar.advance(len(part))
     return np.concatenate(found), cut_rows
 

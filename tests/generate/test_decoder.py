@@ -95,6 +95,16 @@ def test_a_removed_row_leaves_the_others_as_they_are(model: LanguageModel) -> No
     assert len(rows.get(7, [])) == 0
 
 
+def test_last_row_moves_to_the_place_of_a_removed_one(model: LanguageModel) -> None:
+    decoder = Decoder(model, 3)
+    decoder.add(range(3), PROMPTS[1], SAMPLED, stop_ids=())
+    found = decoder.step()
+    decoder.remove(0)
+    rows = by_key(found + drained(decoder))
+    for number in (1, 2):
+        assert rows[number] == alone(model, PROMPTS[1], SAMPLED, place=number)
+
+
 def test_a_row_removed_while_its_prompt_is_read_never_begins(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,259 @@
+"""Requests share a model's thread: each gets its own answer, whatever the others send, cut off or break."""
+
+import asyncio
+import gc
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import openai
+import psutil
+import pytest
+import torch
+from serve.endpoint import LIMITS, Endpoint, running
+
+from llmcore.model.transformer import LanguageModel
+from llmcore.serve.limits import Limits
+from llmcore.serve.models import ServedModel
+
+LONG = {"model": "story", "prompt": "The brown fox", "temperature": 1.0, "seed": 1, "max_tokens": 60}
+
+
+@pytest.fixture
+def never(endpoint: Endpoint) -> dict[str, float]:
+    """The bias with which a text does not end by itself."""
+    return {str(endpoint.models["story"].tokenizer.end_of_text): -100}
+
+
+@contextmanager
+def slowed(served: ServedModel, seconds: float) -> Iterator[None]:
+    """Let each pass through a model take longer."""
+    hook = served.language_model.body.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def test_fifty_requests_at_once_get_what_each_gets_alone(endpoint: Endpoint) -> None:
+    client = endpoint.client()
+    words = "The brown fox sees a dog. A bird sings in the tree and sleeps.".split()
+
+    def ask(number: int) -> Any:
+        prompt = " ".join(words[: number % 11 + 1])
+        options: dict[str, Any] = {"temperature": 0.9, "seed": number, "max_tokens": 5 + number % 20}
+        if number % 3 == 0:
+            messages: Any = [{"role": "user", "content": prompt}]
+            return client.chat.completions.create(model="helper", messages=messages, **options).choices
+        if number % 3 == 1:
+            return client.completions.create(model="story", prompt=prompt, n=2, **options).choices
+        chunks = client.completions.create(model="story", prompt=prompt, stream=True, **options)
+        return "".join(choice.text for chunk in chunks for choice in chunk.choices)
+
+    alone = [ask(number) for number in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(ask, range(50))) == alone
+
+
+def test_hostile_requests_change_nothing_for_those_beside_them(served_models: dict[str, ServedModel]) -> None:
+    hostile = [
+        json.dumps(LONG | {"prompt": "a" * 10**6}).encode(),
+        json.dumps(LONG | {"prompt": "a" * 10**7}).encode(),
+        json.dumps(LONG | {"prompt": "fox " * 40_000}).encode(),
+        json.dumps(LONG | {"n": 10**9, "max_tokens": -1, "temperature": 1e300}).encode(),
+        b'{"model": "story", "prompt": "\xff\xfe"}',
+        b"[" * 10**6,
+    ]
+    with running(served_models, Limits()) as endpoint, ThreadPoolExecutor(16) as pool:
+        expected = [endpoint.post("/v1/completions", LONG | {"seed": seed}).json()["choices"] for seed in range(12)]
+        refused = [pool.submit(endpoint.post, "/v1/completions", body) for body in hostile * 4]
+        answers = pool.map(lambda seed: endpoint.post("/v1/completions", LONG | {"seed": seed}), range(12))
+        assert [answer.json()["choices"] for answer in answers] == expected
+        assert {found.result().status_code for found in refused} == {400, 413}
+
+
+def test_a_request_joins_while_another_is_written(endpoint: Endpoint, never: Any) -> None:
+    """The short text is there long before the long one, which began first."""
+    ended = []
+    with slowed(endpoint.models["story"], 0.005):
+
+        def ask(tokens: int) -> None:
+            assert endpoint.post("/v1/completions", LONG | {"max_tokens": tokens, "logit_bias": never}).is_success
+            ended.append(tokens)
+
+        threads = [threading.Thread(target=ask, args=(tokens,)) for tokens in (60, 2)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+    assert ended == [2, 60]
+
+
+def test_a_text_that_a_stop_string_ends_leaves_its_place_at_once(
+    endpoint: Endpoint, never: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = endpoint.post("/v1/completions", LONG | {"logit_bias": never}).json()["choices"][0]["text"]
+    with slowed(endpoint.models["story"], 0.05):  # the whole text would take three seconds
+        assert endpoint.post("/v1/completions", LONG | {"logit_bias": never, "stop": text[2:4]}).is_success
+        assert endpoint.wait_until_idle("story", seconds=0.5)
+    assert caplog.records == []
+
+
+# ---- clients that go away
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_of_a_client_that_has_gone_are_removed(endpoint: Endpoint, never: Any, stream: bool) -> None:
+    body = json.dumps(LONG | {"stream": stream, "n": 3, "logit_bias": never}).encode()
+    host, _, port = endpoint.url.removeprefix("http://").partition(":")
+    scheduler = endpoint.scheduler("story")
+    with slowed(endpoint.models["story"], 0.05):  # the texts would take three seconds
+        for _ in range(3):
+            connection = socket.create_connection((host, int(port)))
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            while not scheduler._decoder.rows:
+                time.sleep(0.005)
+            if stream:
+                connection.recv(100)
+            connection.close()
+        assert endpoint.wait_until_idle("story", seconds=1.0)
+
+
+def test_body_that_is_cut_off_leaves_nothing(endpoint: Endpoint) -> None:
+    host, _, port = endpoint.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"POST /classify HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 99\r\n\r\n{{".encode())
+    assert endpoint.post("/v1/completions", LONG).is_success
+
+
+# ---- limits
+
+
+def test_requests_beyond_those_that_may_wait_are_told_to_try_again(served_models: dict[str, ServedModel]) -> None:
+    limits = replace(LIMITS, max_rows=1, max_waiting=2)
+    with running(served_models, limits) as endpoint, slowed(served_models["story"], 0.02):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG | {"max_tokens": 20}), range(8)))
+        refused = [answer for answer in found if answer.status_code == 429]
+        assert 4 <= len(refused) <= 6  # two wait, and perhaps one is written already
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert all(answer.json()["error"]["code"] == "busy" for answer in refused)
+        assert all(answer.is_success for answer in found if answer not in refused)
+
+
+def test_text_is_cut_when_time_is_up_and_says_so(served_models: dict[str, ServedModel], never: Any) -> None:
+    limits = replace(LIMITS, max_rows=1, max_seconds=0.4)
+    with running(served_models, limits) as endpoint, slowed(served_models["story"], 0.05):
+        with ThreadPoolExecutor(2) as pool:
+            body = LONG | {"logit_bias": never}
+            found = list(pool.map(lambda _: endpoint.post("/v1/completions", body), range(2)))
+        cut = next(answer for answer in found if answer.is_success).json()
+        assert 0 < cut["usage"]["completion_tokens"] < 12
+        assert cut["choices"][0]["finish_reason"] == "length"
+        assert cut["choices"][0]["llmcore_finish_reason"] == "timeout"
+        waited = next(answer for answer in found if not answer.is_success)  # for the row of the other
+        assert waited.status_code == 503
+        assert waited.json()["error"]["code"] == "timeout"
+        assert endpoint.wait_until_idle("story")
+
+
+# ---- models that fail
+
+
+@contextmanager
+def broken(model: LanguageModel, error: Callable[[], Any]) -> Iterator[None]:
+    hook = model.lm_head.register_forward_hook(lambda *_: error())
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def fail() -> None:
+    raise RuntimeError("a secret of the code")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(fail, "the model failed with RuntimeError"), (lambda: torch.full((1, 290), torch.nan), "must be finite")],
+)
+def test_failing_model_ends_the_request_and_the_next_is_answered(
+    endpoint: Endpoint, error: Callable[[], Any], said: str
+) -> None:
+    with broken(endpoint.models["story"].language_model, error):
+        for stream in (False, True):
+            found = endpoint.post("/v1/completions", LONG | {"stream": stream})
+            assert found.status_code == 500
+            assert said in found.json()["error"]["message"]
+            assert "secret" not in found.text
+    assert endpoint.post("/v1/completions", LONG).is_success
+    assert endpoint.wait_until_idle("story")
+
+
+def test_stream_that_breaks_ends_with_an_error(endpoint: Endpoint, never: Any) -> None:
+    client = endpoint.client()
+    with slowed(endpoint.models["story"], 0.02):
+        chunks = client.completions.create(**LONG, logit_bias=never, stream=True)
+        next(iter(chunks))
+        with (
+            broken(endpoint.models["story"].language_model, fail),
+            pytest.raises(openai.APIError, match="RuntimeError"),
+        ):
+            list(chunks)
+    assert endpoint.post("/v1/completions", LONG).is_success
+
+
+def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[str, ServedModel]) -> None:
+    limits = replace(LIMITS, max_rows=1)
+    failing = iter([False] * 5 + [True])  # in the fourth step, when all have come
+
+    def once() -> None:
+        if next(failing, False):
+            fail()
+
+    with running(served_models, limits) as endpoint, ThreadPoolExecutor(4) as pool:
+        expected = endpoint.post("/v1/completions", LONG).json()["choices"]
+        story = served_models["story"]
+        with slowed(story, 0.05), broken(story.language_model, once):
+            found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG), range(4)))
+    assert sorted(answer.status_code for answer in found) == [200, 200, 200, 500]
+    assert all(answer.json()["choices"] == expected for answer in found if answer.is_success)
+
+
+# ---- memory
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_leave_no_memory_behind(endpoint: Endpoint, never: Any) -> None:
+    process = psutil.Process()
+
+    async def ask(client: httpx2.AsyncClient, number: int) -> None:
+        body = LONG | {"prompt": f"The fox {number}", "max_tokens": 8, "stream": number % 2 == 0}
+        if number % 5 == 0:  # goes away
+            long = {"max_tokens": 60, "n": 8, "logit_bias": never}
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.post("/v1/completions", json=body | long), 0.02)
+        else:
+            assert (await client.post("/v1/completions", json=body)).is_success
+
+    async def ask_many(numbers: range) -> None:
+        async with httpx2.AsyncClient(base_url=endpoint.url, timeout=30) as client:
+            for begin in numbers[::20]:
+                await asyncio.gather(*(ask(client, number) for number in range(begin, begin + 20)))
+
+    asyncio.run(ask_many(range(200)))
+    gc.collect()
+    before = process.memory_info().rss
+    asyncio.run(ask_many(range(200, 1200)))
+    gc.collect()
+    assert endpoint.wait_until_idle("story")
+    assert process.memory_info().rss - before < 20 * 2**20
