@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmcore.serve.errors import ApiError
 
-OPEN_PATHS = ("/health",)  # for which no key is needed
+OPEN_PATHS = ("/", "/health")  # for which no key is needed, as for the files of the page
 
 
 def is_loopback(host: str) -> bool:
@@ -49,7 +49,7 @@ class Access:
     def refused(self, path: str, headers: Headers) -> ApiError | None:
         """Return why a request is refused, None if it is not."""
         if self.api_key is not None:
-            return None if path in OPEN_PATHS or self.has_key(headers) else _NO_KEY
+            return None if path in OPEN_PATHS or path.startswith("/page/") or self.has_key(headers) else _NO_KEY
         if self.hosts is None:
             return None
         host, origin = headers.get("host", ""), headers.get("origin")

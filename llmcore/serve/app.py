@@ -1,7 +1,5 @@
 """The endpoint: OpenAI's routes, /classify and /health. Which models there are and what they may do is passed in."""
 
-import importlib
-import importlib.util
 import json
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -35,6 +33,7 @@ from llmcore.serve.openai_requests import (
     generation_config,
     parse,
 )
+from llmcore.serve.page_routes import router
 from llmcore.serve.scheduler import Scheduler
 
 Workers = Mapping[str, Scheduler | ClassifierWorker]
@@ -72,8 +71,7 @@ def create_app(
     app.add_middleware(Access, api_key=api_key, hosts=hosts)
     _handle_errors(app)
     _add_routes(app, workers, limits)
-    if importlib.util.find_spec("llmcore.serve.page_routes"):
-        app.include_router(importlib.import_module("llmcore.serve.page_routes").router(models))
+    app.include_router(router(models))
     return app
 
 

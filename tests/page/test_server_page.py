@@ -15,12 +15,14 @@ import pytest
 import requests
 from browser import Page, browsing, chromium
 from looks import assert_readable, prefer, resize
-from small_server import Small, serving
+from serve.endpoint import running
 from tiny import classifier_of, generation
 
 from llmcore.generate.decode import decode
 from llmcore.generate.write import text_prompts
-from llmcore.tokenizer.prompt import chat_template
+from llmcore.model.registry import new_model
+from llmcore.serve.limits import Limits
+from llmcore.serve.models import ServedModel
 
 PANEL = "document.querySelector('section:not([hidden])')"
 CLICK = f"[...{PANEL}.querySelectorAll('button')].find((each) => each.textContent === %r).click()"
@@ -35,18 +37,20 @@ addEventListener("securitypolicyviolation", (event) => problems.push(event.viola
 
 
 @pytest.fixture
-def models(gpt: Any, config: Any, randomised: Any, tokenizer: Any) -> dict[str, Small]:
-    chat = tokenizer.with_chat(chat_template(tokenizer, "alpaca"), [])
-    longer = randomised(type(gpt)(type(gpt.body)(config.__class__(**vars(config) | {"context_length": 400}))))
+def models(config: Any, randomised: Any, tokenizer: Any) -> dict[str, ServedModel]:
+    """One of each kind; texts may get so long that they can be stopped."""
+    model = randomised(new_model(replace(config, context_length=4000)))
     classifier = randomised(classifier_of(config, labels=["ham", "not  ham", "spam"]))
     return {
-        "story": Small("text", longer, tokenizer),
-        "helper": Small("chat", longer, chat),
-        "sorter": Small("classifier", classifier, tokenizer),
+        "story": ServedModel("story", "text", model, tokenizer, None, "models/story"),
+        "helper": ServedModel("helper", "chat", model, tokenizer, "alpaca", "models/helper"),
+        "sorter": ServedModel("sorter", "classifier", classifier, tokenizer, None, "models/sorter"),
     }
 
 
-def visit(models: dict[str, Small], tab: str, body: Callable[[Page], Awaitable[None]], key: str | None = None) -> None:
+def visit(
+    models: dict[str, ServedModel], tab: str, body: Callable[[Page], Awaitable[None]], key: str | None = None
+) -> None:
     """Open a tab of the page and await `body`; nothing may go wrong in the page meanwhile."""
 
     async def look(address: str) -> None:
@@ -62,8 +66,8 @@ def visit(models: dict[str, Small], tab: str, body: Callable[[Page], Awaitable[N
             assert await page.value("problems") == []
             await take_pictures(page, tab)
 
-    with serving(models, key) as address:
-        asyncio.run(look(address))
+    with running(models, Limits(), key) as endpoint:
+        asyncio.run(look(f"{endpoint.url}/"))
 
 
 async def take_pictures(page: Page, name: str) -> None:
@@ -81,13 +85,11 @@ async def fill(page: Page, text: str, field: str = "textarea") -> None:
 @pytest.mark.ui
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 class TestInTheBrowser:
-    def test_text_is_generated_as_decode_does(self, models: dict[str, Small]) -> None:
+    def test_text_is_generated_as_decode_does(self, models: dict[str, ServedModel]) -> None:
         story = models["story"]
         prompt = text_prompts(story.tokenizer, ["Anna"]).ids
-        settings = replace(
-            generation(max_new_tokens=8, temperature=0.0), suppress_tokens=(story.tokenizer.end_of_text,)
-        )
-        [expected] = decode(story.model, prompt, settings, stop_ids=[])
+        settings = generation(max_new_tokens=8, temperature=0.0)
+        [expected] = decode(story.language_model, prompt, settings, stop_ids=story.tokenizer.stop_ids)
 
         async def body(page: Page) -> None:
             await fill(page, "Anna")
@@ -103,19 +105,19 @@ class TestInTheBrowser:
 
         visit(models, "generate", body)
 
-    def test_stop_stops_and_controls_work_at_once(self, models: dict[str, Small]) -> None:
+    def test_stop_stops_and_controls_work_at_once(self, models: dict[str, ServedModel]) -> None:
         n_chips = f"{PANEL}.querySelectorAll('.chip').length"
 
         async def body(page: Page) -> None:
-            await fill(page, "1", "[id^=temperature]")
-            await fill(page, "200", "[id^=max_new_tokens]")
+            await fill(page, "0", "[id^=temperature]")
+            await fill(page, "2000", "[id^=max_new_tokens]")
             before = await page.wait_for(n_chips)
             await page.value(CLICK % "Generate")
             await page.wait_for(f"{n_chips} > {before} + 3")
             await fill(page, "5", "[id^=max_new_tokens]")
             await page.wait_for(f"/was reached/.test({STATUS})")
-            assert await page.value(n_chips) < 200
-            await fill(page, "200", "[id^=max_new_tokens]")
+            assert await page.value(n_chips) < 2000
+            await fill(page, "2000", "[id^=max_new_tokens]")
             await page.value(CLICK % "Generate")
             await page.wait_for(f"!{PANEL}.querySelectorAll('button')[1].disabled")
             await page.value(CLICK % "Stop")
@@ -123,7 +125,7 @@ class TestInTheBrowser:
 
         visit(models, "generate", body)
 
-    def test_a_chat_of_several_turns_is_begun_anew(self, models: dict[str, Small]) -> None:
+    def test_a_chat_of_several_turns_is_begun_anew(self, models: dict[str, ServedModel]) -> None:
         async def body(page: Page) -> None:
             for turn, words in enumerate(["Say 12.", "And <b>then</b>?"], start=1):
                 await fill(page, "6", "[id^=max_new_tokens]")
@@ -140,7 +142,7 @@ class TestInTheBrowser:
 
         visit(models, "chat", body)
 
-    def test_classes_come_with_their_probabilities(self, models: dict[str, Small]) -> None:
+    def test_classes_come_with_their_probabilities(self, models: dict[str, ServedModel]) -> None:
         async def body(page: Page) -> None:
             await fill(page, "You won a kite")
             await page.value(CLICK % "Classify")
@@ -151,7 +153,7 @@ class TestInTheBrowser:
 
         visit(models, "classify", body)
 
-    def test_attention_and_lens_explain_a_text(self, models: dict[str, Small]) -> None:
+    def test_attention_and_lens_explain_a_text(self, models: dict[str, ServedModel]) -> None:
         async def body(page: Page) -> None:
             await page.value(f"{PANEL}.querySelectorAll('details').forEach((each) => {{ each.open = true; }})")
             await fill(page, "Anna had a red ball")
@@ -165,7 +167,7 @@ class TestInTheBrowser:
 
         visit(models, "explain", body)
 
-    def test_arrow_keys_change_the_tab(self, models: dict[str, Small]) -> None:
+    def test_arrow_keys_change_the_tab(self, models: dict[str, ServedModel]) -> None:
         async def body(page: Page) -> None:
             await page.value("document.querySelector('[role=tab]').focus()")
             await page.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft", code="ArrowLeft")
@@ -174,7 +176,7 @@ class TestInTheBrowser:
 
         visit(models, "generate", body)
 
-    def test_a_key_is_asked_for_until_it_is_right(self, models: dict[str, Small]) -> None:
+    def test_a_key_is_asked_for_until_it_is_right(self, models: dict[str, ServedModel]) -> None:
         async def body(page: Page) -> None:
             for words, key in [("asks for its API key", "wrong"), ("refused this key", "secret")]:
                 await page.wait_for_text(words)
@@ -186,27 +188,32 @@ class TestInTheBrowser:
         visit(models, "generate", body, key="secret")
 
 
-def test_requests_that_mean_nothing_are_refused_in_a_line(models: dict[str, Small]) -> None:
-    with serving(models) as address:
+def test_requests_that_mean_nothing_are_refused_in_a_line(models: dict[str, ServedModel]) -> None:
+    with running(models) as endpoint:
         for path, body, words in [
             ("inspect", b'{"model": "story", "text": "a\\ud800"}', "JSON"),
             ("inspect", b"\xff", "JSON"),
             ("inspect", json.dumps({"model": "story", "text": "x" * 100_001}).encode(), "text: "),
-            ("inspect/lens", b'{"model": "other", "text": ""}', "no model 'other'"),
-            ("inspect/lens", b'{"model": "sorter", "text": ""}', "is a classifier"),
+            ("inspect/lens", b'{"model": "other", "text": ""}', "got 'other'"),
+            (
+                "inspect/lens",
+                b'{"model": "sorter", "text": ""}',
+                "must be a language model, one of story, helper, got 'sorter'",
+            ),
             (
                 "inspect/attention",
                 b'{"model": "story", "text": "", "layer": 2, "head": 0}',
                 "layer: must be from 0 to 1",
             ),
         ]:
-            answer = requests.post(address + path, data=body, timeout=20)
-            assert answer.status_code in (400, 404)
-            assert words in answer.json()["detail"]
+            answer = requests.post(f"{endpoint.url}/{path}", data=body, timeout=20)
+            assert answer.status_code in (400, 404, 413)
+            assert words in answer.json()["error"]["message"]
 
 
-def test_only_the_pages_files_are_given_and_none_may_load_from_elsewhere(models: dict[str, Small]) -> None:
-    with serving(models) as address:
+def test_only_the_pages_files_are_given_and_none_may_load_from_elsewhere(models: dict[str, ServedModel]) -> None:
+    with running(models) as endpoint:
+        address = f"{endpoint.url}/"
         assert requests.get(address + "page/..%2Fone_file.py", timeout=20).status_code == 404
         for path in ("", "page/server_page.js", "page/style.css"):
             answer = requests.get(address + path, timeout=20)

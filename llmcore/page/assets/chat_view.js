@@ -2,8 +2,7 @@
 
 import { Controls } from "./controls.js";
 import { element, uniqueId } from "./dom.js";
-
-const ENDS = { length: "The answer was cut: the number of new tokens was reached, or the context is full." };
+import { ENDS } from "./ends.js";
 
 export class ChatView {
   constructor(source) {
@@ -58,7 +57,7 @@ export class ChatView {
 
   async #write(line, signal) {
     for await (const written of this.source.chat(this.messages, this.controls.values, signal)) {
-      if (written.finish_reason) return ENDS[written.finish_reason] ?? "";
+      if (written.finish_reason) return ended(written);
       line.textContent += written.text;
       this.log.scrollTop = this.log.scrollHeight;
     }
@@ -93,4 +92,10 @@ export class ChatView {
     this.stop.disabled = this.running === null;
     this.reset.disabled = this.running !== null || !this.messages.length;
   }
+}
+
+// What is to be said of an answer; of a complete one to the whole conversation nothing.
+function ended({ finish_reason, dropped }) {
+  const cut = finish_reason === "stop" ? "" : ENDS[finish_reason];
+  return dropped ? `${cut} The ${dropped} oldest messages no longer fit and were left out.`.trim() : cut;
 }

@@ -33,9 +33,10 @@ export class ClassifyView {
     const turn = ++this.turn;
     this.status.textContent = "";
     try {
-      const classes = await this.source.classify(text, Number(this.count.value));
+      const { classes, truncated } = await this.source.classify(text, Number(this.count.value));
       if (turn !== this.turn) return; // an old answer
       this.result.replaceChildren(...classes.map(({ label, probability }, place) => bar(label, probability, !place)));
+      this.status.textContent = truncated ? "The text is longer than the model reads: its end was left out." : "";
     } catch (error) {
       this.status.textContent = `Error: ${error.message}`;
     }

@@ -2,13 +2,8 @@
 
 import { Controls } from "./controls.js";
 import { element } from "./dom.js";
+import { ENDS } from "./ends.js";
 import { TextView } from "./text_view.js";
-
-const ENDS = {
-  stop: "The model ended the text.",
-  length: "The number of new tokens was reached, or the context is full.",
-  context: "The context is full: no more tokens fit.",
-};
 
 export class GenerateView {
   constructor(source, text, onchange) {

@@ -57,7 +57,7 @@ export class Server {
       await this.#newKey(used);
       return this.#answer(path, body, signal);
     }
-    if (!answer.ok) throw new Error(await reason(answer));
+    if (!answer.ok) throw new Error(await problem(answer));
     return answer;
   }
 
@@ -69,10 +69,8 @@ export class Server {
   }
 }
 
-// What an answer says is wrong, in OpenAI's form or FastAPI's.
-async function reason(answer) {
+// What an answer says is wrong.
+async function problem(answer) {
   const body = await answer.json().catch(() => null);
-  const detail = body?.error?.message ?? body?.detail;
-  if (typeof detail === "string") return detail;
-  return detail?.[0]?.msg ?? `the server answered with status ${answer.status}`;
+  return body?.error?.message ?? `the server answered with status ${answer.status}`;
 }

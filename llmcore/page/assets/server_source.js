@@ -36,7 +36,7 @@ export class ServerSource {
         text += choice.text;
         written += tokens.length;
         if (choice.text || tokens.length) yield { text: choice.text, tokens };
-        if (choice.finish_reason) return yield { finish_reason: choice.finish_reason };
+        if (choice.finish_reason) return yield { finish_reason: reason(choice) };
         if (changed(asked, settings())) break;
       }
       if (!changed(asked, settings())) return;
@@ -44,27 +44,30 @@ export class ServerSource {
     if (!signal.aborted) yield { finish_reason: "length" };
   }
 
-  // Yield {text} of the answer to `messages`, then {finish_reason}.
+  // Yield {text} of the answer to `messages`, then {finish_reason, dropped}: how many messages no longer fitted.
   async *chat(messages, settings, signal) {
     const body = { ...options(settings, settings.max_new_tokens), model: this.model(), messages };
-    for await (const { choices } of this.server.events("v1/chat/completions", body, signal)) {
+    for await (const { choices, dropped_messages } of this.server.events("v1/chat/completions", body, signal)) {
       if (!choices?.length) continue;
-      const [{ delta, finish_reason }] = choices;
-      if (delta?.content) yield { text: delta.content };
-      if (finish_reason) return yield { finish_reason };
+      const [choice] = choices;
+      if (choice.delta?.content) yield { text: choice.delta.content };
+      if (choice.finish_reason) return yield { finish_reason: reason(choice), dropped: dropped_messages ?? 0 };
     }
   }
 
-  // The `top_k` likeliest classes: [{label, probability}]
+  // {classes: [{label, probability}], truncated}: the `top_k` likeliest, and whether the text was cut
   async classify(text, top_k) {
     const answer = await this.server.post("classify", { model: this.model(), input: [text], top_k });
-    return answer.data[0].probabilities;
+    return { classes: answer.data[0].probabilities, truncated: answer.truncated[0] };
   }
 }
 
 function options({ temperature, top_p, top_k, seed }, max_tokens) {
   return { temperature, top_p, top_k, seed, max_tokens };
 }
+
+// Why a text ended; the server's own word where OpenAI's `length` does not say it.
+const reason = (choice) => choice.llmcore_finish_reason ?? choice.finish_reason;
 
 const changed = (before, now) => Object.keys(now).some((name) => now[name] !== before[name]);
 
