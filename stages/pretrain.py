@@ -12,7 +12,7 @@ from llmcore.config.read import read_params
 from llmcore.data.samples import Samples, read_samples
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import Windows
-from llmcore.generate.inspect import attention_rows, token_rows
+from llmcore.generate.token_tables import attention_rows, token_rows
 from llmcore.generate.write import continue_texts
 from llmcore.model.folder import save_language_model
 from llmcore.model.registry import architecture

@@ -15,7 +15,7 @@ from tiny import classifier_of, generation, tiny_gpt
 from llmcore.base.errors import UserError
 from llmcore.generate.classify import class_probabilities
 from llmcore.generate.decode import decode
-from llmcore.generate.inspect import attention_rows, token_rows
+from llmcore.generate.token_tables import attention_rows, token_rows
 from llmcore.model.folder import load_classifier, load_language_model, save_classifier, save_language_model
 from llmcore.model.int8 import to_int8
 

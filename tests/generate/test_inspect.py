@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from llmcore.base.errors import UserError
-from llmcore.generate.inspect import attention_rows, inspect_attention, inspect_lens, inspect_tokens, token_rows
+from llmcore.generate.inspect import inspect_attention, inspect_lens, inspect_tokens
+from llmcore.generate.token_tables import attention_rows, token_rows
 
 TEXT = "Anna had a"
 
