@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
+from llmcore.base.matmul import native_bf16
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
 from llmcore.config.read import read_params
 from llmcore.generate.decode import decode
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.int8 import to_int8
+from llmcore.model.packed import prepare_for_decoding
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.train.compute import native_bf16
 
 NEW_TOKENS, ROUNDS = 64, 3
 ONE = [4]
@@ -71,7 +71,7 @@ def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
     work = {"ours": ours(model, prompts)}
     if lengths == ONE and dtype == torch.float32:
         rounded = our_model(dtype)
-        to_int8(rounded)
+        prepare_for_decoding(rounded, "int8")
         work["ours, int8"] = ours(rounded, prompts)
     if title := named("transformers"):
         work[title] = theirs(with_transformers(dtype), prompts)

@@ -23,7 +23,7 @@ from llmcore.data.windows import IGNORE_INDEX, Windows
 from llmcore.generate.decode import decode
 from llmcore.generate.open import open_language_model
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.int8 import to_int8
+from llmcore.model.packed import prepare_for_decoding
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 
@@ -70,7 +70,7 @@ def kept_tokens(seed: int) -> tuple[list[int], float, float]:
     prompts = [torch.randint(0, 50000, (length,), generator=draw).tolist() for length in PROMPT_LENGTHS]
     model = random_gpt2(seed)
     exact, before = greedy_texts(model, prompts)
-    to_int8(model)
+    prepare_for_decoding(model, "int8")
     rounded, after = greedy_texts(model, prompts)
     kept = [
         next((place for place, (a, b) in enumerate(zip(*pair, strict=True)) if a != b), NEW_TOKENS)
@@ -101,7 +101,7 @@ def main() -> None:
     windows = Windows(open_tokens(Path("data/tokens")), read_samples(Path("data/samples")).val)
     model, _ = open_language_model("models/pretrain")
     before = loss(model.eval(), windows)
-    to_int8(model)
+    prepare_for_decoding(model, "int8")
     after = loss(model, windows)
     print(f"fp32 {before:.4f} nats per token, int8 {after:.4f}: perplexity {np.exp(after - before) - 1:+.2%}")
 
