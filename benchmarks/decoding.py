@@ -63,7 +63,7 @@ def engines(precision: str, threads: int, folder: Path) -> dict[str, Generate]:
         found[title] = peers.transformers(model, dtype)
     if (title := named("ctranslate2")) and precision in CTRANSLATE2:
         found[title] = peers.ctranslate2(model, CTRANSLATE2[precision], threads, folder)
-    if title := named("llama-cpp-python"):
+    if title := named("llama-cpp-python", "llama_cpp"):
         found[title] = peers.llama_cpp(model, LLAMA_CPP[precision], threads, folder)
     return found
 

@@ -73,10 +73,10 @@ def read_gigabytes_per_second(dtype: torch.dtype = torch.float32) -> float:
     return weight.numel() * weight.element_size() / seconds / 1e9
 
 
-def named(package: str) -> str:
+def named(package: str, module: str = "") -> str:
     """Return a package's name with its version; an empty string if it is not installed."""
     try:
-        import_module(package.replace("-", "_"))
+        import_module(module or package.replace("-", "_"))
         return f"{package} {version(package)}"
     except (ImportError, PackageNotFoundError):
         return ""

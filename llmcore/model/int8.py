@@ -1,8 +1,8 @@
 """Linear layers in int8, for decoding on a CPU: a quarter of the memory to read, which is what a token costs.
 
-Each row and each column of a weight has its own scale, so that the largest entry of a row is 127. The inputs are not rounded to 8 bits, which
-costs more than all the rest: each is a sum of two digits of 7 bits, and both go through the same integer matmul, so
-the weights are read once. torch's kernels do the work.
+Each row and each column of a weight has its own scale, so that the largest entry of a row is 127. The inputs are not
+rounded to 8 bits, which costs more than all the rest: each is a sum of two digits of 7 bits, and both go through the
+same integer matmul, so the weights are read once. torch's kernels do the work.
 """
 
 import warnings

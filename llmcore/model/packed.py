@@ -48,7 +48,7 @@ class PackedLinear(nn.Module):
 
 
 class Fp16Linear(nn.Module):
-    """A linear layer with weights in fp16 and results in fp32: oneDNN's bf16 would round logits to 8 bits."""
+    """A linear layer with weights in fp16 and results in fp32, for the head: oneDNN would round logits to bf16."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
@@ -128,26 +128,24 @@ def prepare_for_decoding(model: LanguageModel, precision: str) -> None:
     `fp32` computes what the model does, up to the order of sums; where that cannot be faster (on another device, in
     portable numerics), the model stays as it is. UserError where this machine does not compute in `precision`.
     """
-    assert precision in PRECISIONS
     on_cpu = model.device.type == "cpu"
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     has_fbgemm = "fbgemm" in torch.backends.quantized.supported_engines
-    head: nn.Module
     if precision == "int8":
         if not (on_cpu and has_fbgemm):
             raise UserError("--precision: int8 works on an x86 CPU only; use fp32")
         pack: Pack = Int8Linear
-        head = Int8Linear(model.lm_head)
     elif precision == "bf16":
         if not (on_cpu and has_fbgemm and native_bf16("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             raise UserError("--precision: bf16 needs an x86 CPU with avx512_bf16 or amx_bf16; use fp32 or int8")
         pack = partial(PackedLinear, dtype=torch.bfloat16)
-        head = Fp16Linear(model.lm_head)
     elif on_cpu and has_onednn and not uses_openblas(model.lm_head.weight):
         pack = partial(PackedLinear, dtype=torch.float32)
-        head = pack(model.lm_head)
     else:
         return
+    # the head alone would make a quarter of int8's errors
+    in_fp16 = precision != "fp32" and bool(model.lm_head.weight.abs().max() <= torch.finfo(torch.float16).max)
+    head = Fp16Linear(model.lm_head) if in_fp16 else pack(model.lm_head)
     _replace_layers(model.body, pack)
     model.add_module("lm_head", head)
 
