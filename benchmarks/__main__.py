@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.side_by_side import Row
+from llmcore.base.matmul import native_bf16
 from llmcore.base.numerics import cpu_name
-from llmcore.train.compute import native_bf16
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "peft", "litgpt", "llms-from-scratch", "tiktoken")

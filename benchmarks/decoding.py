@@ -1,62 +1,71 @@
-"""Decoding with a GPT-2 of 124M beside transformers: one prompt, fp32 and int8, and eight of different lengths.
+"""Decoding with a GPT-2 of 124M beside transformers, CTranslate2 and llama.cpp: one prompt and eight, by precision.
 
-    python -m benchmarks.decoding
+    python -m benchmarks.decoding [fp32 | bf16 | int8 ...]
 
-Random weights, greedy, 64 new tokens, none of which ends a text. A token of one text reads every weight once, so the
-bound is the time to read them.
+Random weights, the same for all, greedy. Tokens per second: 64 new tokens, the prompts' time included; none ends a
+text. Time to first token: a prompt of 128 tokens. A token of one text reads every weight once, so the bound is the
+time to read them. Of the rounds, in which all take turns, the fastest counts: what other programs take from the
+machine is not measured.
 """
 
 import argparse
-from collections.abc import Callable
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import torch
-from torch import nn
 
+from benchmarks import decoding_peers as peers
+from benchmarks.decoding_peers import Generate
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
+from llmcore.base.matmul import native_bf16
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
 from llmcore.config.read import read_params
 from llmcore.generate.decode import decode
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.int8 import to_int8
+from llmcore.model.packed import PRECISIONS, prepare_for_decoding
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.train.compute import native_bf16
 
-NEW_TOKENS, ROUNDS = 64, 3
+NEW_TOKENS, ROUNDS, FIRST_TOKEN_ROUNDS = 64, 5, 15
 ONE = [4]
 EIGHT = [16, 24, 37, 48, 64, 80, 96, 128]
-GREEDY = GenerationConfig(NEW_TOKENS, temperature=0.0, top_k=0, top_p=1.0)
+LONG = [128]
+WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+CTRANSLATE2 = {"fp32": "float32", "int8": "int8"}
+LLAMA_CPP = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0"}
+GOALS = {"one prompt": "1 x", "eight prompts": "1 x", "first token": "0.83 x"}
 
 
-def our_model(dtype: torch.dtype) -> LanguageModel:
-    config = GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True)
-    model = new_model(config)
+def our_model() -> LanguageModel:
+    model = new_model(GPT2Config(50257, 1024, 12, 12, 768, dropout=0.0, tied_head=True, qkv_bias=True))
     model.initialise(torch_generator(0, "initialise"))
-    return model.eval().to(dtype)
+    return model.eval()
 
 
-def ours(model: LanguageModel, prompts: list[list[int]]) -> Callable[[], object]:
-    return lambda: decode(model, prompts, GREEDY, stop_ids=())
+def ours(precision: str) -> Generate:
+    model = our_model()
+    prepare_for_decoding(model, precision)
 
-
-def with_transformers(dtype: torch.dtype) -> nn.Module:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    return GPT2LMHeadModel(GPT2Config()).eval().to(dtype)
-
-
-def theirs(model: nn.Module, prompts: list[list[int]]) -> Callable[[], object]:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[50256] * (width - len(prompt)) + prompt for prompt in prompts])  # padded on the left
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    exactly = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 50256}
-
-    @torch.inference_mode()
-    def generate() -> None:
-        model.generate(input_ids=ids, attention_mask=mask, **exactly)  # type: ignore[operator]
+    def generate(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+        greedy = GenerationConfig(new_tokens, temperature=0.0, top_k=0, top_p=1.0)
+        return [found.ids for found in decode(model, prompts, greedy, stop_ids=())]
 
     return generate
+
+
+def engines(precision: str, threads: int, folder: Path) -> dict[str, Generate]:
+    """Return ours and the peers that are installed and have this precision, by name."""
+    found, model = {"ours": ours(precision)}, our_model()
+    if (title := named("transformers")) and precision != "int8":
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        found[title] = peers.transformers(model, dtype)
+    if (title := named("ctranslate2")) and precision in CTRANSLATE2:
+        found[title] = peers.ctranslate2(model, CTRANSLATE2[precision], threads, folder)
+    if title := named("llama-cpp-python", "llama_cpp"):
+        found[title] = peers.llama_cpp(model, LLAMA_CPP[precision], threads, folder)
+    return found
 
 
 def prompts_of(lengths: list[int]) -> list[list[int]]:
@@ -64,55 +73,36 @@ def prompts_of(lengths: list[int]) -> list[list[int]]:
     return [torch.randint(0, 50000, (length,), generator=draw).tolist() for length in lengths]
 
 
-def compare(lengths: list[int], dtype: torch.dtype, goal: str) -> list[Row]:
-    """Return the row of ours in `dtype`; of one prompt in fp32, that of int8 too, measured in the same rounds."""
-    prompts = prompts_of(lengths)
-    model = our_model(dtype)
-    work = {"ours": ours(model, prompts)}
-    if lengths == ONE and dtype == torch.float32:
-        rounded = our_model(dtype)
-        to_int8(rounded)
-        work["ours, int8"] = ours(rounded, prompts)
-    if title := named("transformers"):
-        work[title] = theirs(with_transformers(dtype), prompts)
-    seconds = take_turns(work, rounds=ROUNDS)
-    rates = {name: len(prompts) * NEW_TOKENS / each for name, each in seconds.items()}
-    peers = {name: each for name, each in rates.items() if not name.startswith("ours")}
-    what = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts of different lengths"
-    precision = str(dtype).removeprefix("torch.")
-    title = f"decoding, GPT-2 124M, {what}, {precision}"
-    rows = [row(title, rates["ours"], peers, goal, len(prompts), model)]
-    if "ours, int8" in rates:
-        title = f"decoding, GPT-2 124M, {what}, int8 beside {precision}"
-        rows.append(row(title, rates["ours, int8"], peers, "5 x", len(prompts), model, 1))
-    return rows
-
-
-def row(
-    title: str,
-    rate: float,
-    peers: dict[str, float],
-    goal: str,
-    prompts: int,
-    model: LanguageModel,
-    weight_bytes: int = 0,
-) -> Row:
-    """Return a row with its share of the bound: reading all weights, but the positions, once for each token."""
-    weights = [p for name, p in model.named_parameters() if "wpe" not in name]
-    gigabytes = sum(p.numel() * (weight_bytes or p.element_size()) for p in weights) / 1e9
-    read = read_gigabytes_per_second(weights[0].dtype)
-    share = rate / (prompts * read / gigabytes)
-    limit = f"{share:.0%} of what reading {gigabytes:.2f} GB of weights per token at {read:.1f} GB/s allows"
-    return Row(title, "tokens/s", rate, peers, goal=goal, limit=f"{limit}, the prompts' time included")
+def compare(precision: str, threads: int, folder: Path) -> list[Row]:
+    """Return the rows of one precision: one prompt, eight, and the time to the first token."""
+    found, rows = engines(precision, threads, folder), []
+    parameters = sum(p.numel() for name, p in our_model().named_parameters() if "wpe" not in name)
+    gigabytes = parameters * WEIGHT_BYTES[precision] / 1e9
+    for what, lengths in {"one prompt": ONE, "eight prompts": EIGHT}.items():
+        prompts = prompts_of(lengths)
+        work = {name: partial(generate, prompts, NEW_TOKENS) for name, generate in found.items()}
+        seconds = take_turns(work, rounds=ROUNDS, summary=min)
+        rates = {name: len(prompts) * NEW_TOKENS / each for name, each in seconds.items()}
+        read = read_gigabytes_per_second(torch.float32)
+        share = rates["ours"] / (len(prompts) * read / gigabytes)
+        limit = f"{share:.0%} of what reading {gigabytes:.2f} GB of weights per token at {read:.1f} GB/s allows"
+        title = f"decoding, GPT-2 124M, {precision}, {what}"
+        rows.append(Row(title, "tokens/s", rates.pop("ours"), rates, goal=GOALS[what], limit=limit))
+    work = {name: partial(generate, prompts_of(LONG), 1) for name, generate in found.items()}
+    times = {name: 1e3 * each for name, each in take_turns(work, rounds=FIRST_TOKEN_ROUNDS, summary=min).items()}
+    title = f"time to first token of {LONG[0]}, GPT-2 124M, {precision}"
+    return [*rows, Row(title, "ms", times.pop("ours"), times, more_is_better=False, goal=GOALS["first token"])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
-    torch.set_num_threads(read_params().compute.threads)
-    dtypes = [torch.float32, *([torch.bfloat16] if native_bf16("cpu") else [])]
-    rows = [row for dtype in dtypes for row in compare(ONE, dtype, "1.5 x")]
-    tell([*rows, *compare(EIGHT, torch.float32, "2 x")])
+    computed = [each for each in PRECISIONS if each != "bf16" or native_bf16("cpu")]
+    parser.add_argument("precisions", nargs="*", default=computed, help="(default: all that this CPU computes)")
+    precisions = parser.parse_args().precisions
+    threads = read_params().compute.threads
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        tell([row for precision in precisions for row in compare(precision, threads, Path(folder))])
 
 
 if __name__ == "__main__":

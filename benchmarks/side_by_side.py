@@ -38,7 +38,12 @@ class Row:
         return self.ours / self.peers[best] if self.more_is_better else self.peers[best] / self.ours
 
 
-def take_turns(work: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+def take_turns(
+    work: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    summary: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
     """Return the median seconds of each piece of work: all once to warm up, then `rounds` rounds of all in turn.
 
     In turn, so that whatever else the machine does slows all alike.
@@ -51,7 +56,7 @@ def take_turns(work: Mapping[str, Callable[[], object]], *, rounds: int) -> dict
             begin = time.perf_counter()
             do()
             seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: summary(values) for name, values in seconds.items()}
 
 
 def product_gflops(m: int, k: int, n: int, dtype: torch.dtype = torch.float32) -> float:
@@ -68,10 +73,10 @@ def read_gigabytes_per_second(dtype: torch.dtype = torch.float32) -> float:
     return weight.numel() * weight.element_size() / seconds / 1e9
 
 
-def named(package: str) -> str:
+def named(package: str, module: str = "") -> str:
     """Return a package's name with its version; an empty string if it is not installed."""
     try:
-        import_module(package.replace("-", "_"))
+        import_module(module or package.replace("-", "_"))
         return f"{package} {version(package)}"
     except (ImportError, PackageNotFoundError):
         return ""

@@ -153,7 +153,7 @@ def test_generate_repeats_itself_under_the_same_seed(llmcore: Command) -> None:
 
 @pytest.mark.parametrize("command", [["generate", "Anna"], ["ask", "Say yes."]])
 def test_generation_with_int8_weights(llmcore: Command, command: list[str]) -> None:
-    code, out, errors = llmcore(*command, "--int8", "--max-new-tokens", "5", "--temperature", "0")
+    code, out, errors = llmcore(*command, "--precision", "int8", "--max-new-tokens", "5", "--temperature", "0")
     assert (code, errors) == (0, "")
     assert out.strip()
 

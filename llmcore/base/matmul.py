@@ -13,6 +13,8 @@ from torch import Tensor
 
 from llmcore.base.numerics import is_portable
 
+BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them, the last on ARM
+
 _PORTABLE = is_portable()  # settled while the libraries load
 
 
@@ -20,6 +22,13 @@ def uses_openblas(*tensors: Tensor) -> bool:
     """Return whether a product of these is computed portably: in fp32 on a CPU, where numerics are portable."""
     is_fp32_on_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
     return _PORTABLE and is_fp32_on_cpu and not torch.is_autocast_enabled("cpu")
+
+
+def native_bf16(device: str) -> bool:
+    """Return whether a device computes matmuls in bf16; a CPU that does not takes a hundred times as long."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

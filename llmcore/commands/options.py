@@ -16,7 +16,8 @@ SHOWN = "(default: %(default)s)"
 def add_generation_options(command: argparse.ArgumentParser, model: str, default: GenerationConfig) -> None:
     """Add the model and how its tokens are chosen; `generation_config` reads them."""
     command.add_argument("--model", default=model, metavar="FOLDER", help=SHOWN)
-    command.add_argument("--int8", action="store_true", help="round weights to 8 bits: faster with large models")
+    precisions = ("fp32", "bf16", "int8")
+    command.add_argument("--precision", choices=precisions, default="fp32", help=f"of the weights, on a CPU {SHOWN}")
     choice = command.add_argument_group("choice of tokens, in the order in which the settings work")
 
     def add(name: str, kind: type, metavar: str, help: str) -> None:
@@ -84,10 +85,8 @@ def option(name: str) -> str:
 def open_for_generation(arguments: argparse.Namespace) -> "tuple[LanguageModel, Tokenizer]":
     """Open the model that generates."""
     from llmcore.generate.open import open_language_model
+    from llmcore.model.packed import prepare_for_decoding
 
     model, tokenizer = open_language_model(arguments.model)
-    if arguments.int8:
-        from llmcore.model.int8 import to_int8
-
-        to_int8(model)
+    prepare_for_decoding(model, arguments.precision)
     return model, tokenizer

@@ -82,11 +82,14 @@ class GroupedQueryAttention(nn.Module):
         out: Tensor = self.o_proj(gathered.transpose(1, 2).flatten(2))  # (B, T, C)
         return out
 
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """Return query (B, T, H D), key and value (B, T, G D)."""
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
     def heads(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Project (B, T, C) to query (B, H, T, D), key and value (B, G, T, D), the first two normed and turned."""
         query, key, value = (
-            projected.view(*x.shape[:2], -1, self.config.head_size)
-            for projected in (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+            projected.view(*x.shape[:2], -1, self.config.head_size) for projected in self.project(x)
         )  # (B, T, H or G, D)
         query, key = self.q_norm(query).transpose(1, 2), self.k_norm(key).transpose(1, 2)  # (B, H or G, T, D)
         assert layout.rotation is not None

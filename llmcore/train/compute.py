@@ -12,14 +12,12 @@ import torch
 
 from llmcore.base import parallel
 from llmcore.base.errors import UserError
+from llmcore.base.matmul import native_bf16
 from llmcore.base.numerics import cpu_name, is_portable
 from llmcore.base.openmp import gives_threads
 
 if TYPE_CHECKING:
     from llmcore.config.params import ComputeParams
-
-
-BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them, the last on ARM
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,3 @@ def setup_compute(params: "ComputeParams") -> Compute:
         device = torch.device("cuda", parallel.rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
     return Compute(device, precision)
-
-
-def native_bf16(device: str) -> bool:
-    """Return whether a device computes matmuls in bf16; a CPU that does not takes a hundred times as long."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in BF16_CAPABILITIES)

@@ -29,6 +29,7 @@ import sys, torch
 import torch.nn.functional as F
 from llmcore.config.params import ComputeParams
 from llmcore.model.layers import Linear
+from llmcore.model.packed import PackedLinear
 from llmcore.train.compute import setup_compute
 
 def linear_is_right(rows, columns):
@@ -37,8 +38,9 @@ def linear_is_right(rows, columns):
     waste = [torch.full((rows, columns), torch.nan) for _ in range(9)]  # what unwritten memory shows
     del waste
     with torch.no_grad():
-        found = layer(x)
-    return torch.allclose(found, F.linear(x, layer.weight, layer.bias), atol=1e-3)
+        found = [layer(x), PackedLinear(layer, torch.float32)(x)]
+    expected = F.linear(x, layer.weight, layer.bias)
+    return all(torch.allclose(each, expected, atol=1e-3) for each in found)
 
 def bf16_is_right():
     x, y = torch.randn(96, 192), torch.randn(192, 288)

@@ -17,7 +17,7 @@ from llmcore.generate.classify import class_probabilities
 from llmcore.generate.decode import decode
 from llmcore.generate.token_tables import attention_rows, token_rows
 from llmcore.model.folder import load_classifier, load_language_model, save_classifier, save_language_model
-from llmcore.model.int8 import to_int8
+from llmcore.model.packed import prepare_for_decoding
 
 FACTORS = [1e20, 1e30, 3e38, -1e38]
 PARTS = ["wte.weight", "wpe.weight", "ln_f.weight", "c_attn.weight", "c_fc.weight", "score.weight", "lm_head.weight"]
@@ -55,13 +55,13 @@ def test_probabilities_are_finite_or_refused(part, factor, config, tokenizer):
     assert_finite_or_refused(lambda: class_probabilities(classifier, rows, batch_size=2, pad_id=0).flatten().tolist())
 
 
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("precision", [None, "fp32", "int8"])
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("part", PARTS)
-def test_generated_text_comes_from_finite_logits_or_is_refused(part, factor, int8):
+def test_generated_text_comes_from_finite_logits_or_is_refused(part, factor, precision):
     model = spoilt(tiny_gpt(tied_head=False), part, factor)
-    if int8:
-        to_int8(model)
+    if precision:
+        prepare_for_decoding(model, precision)
     assert_finite_or_refused(lambda: decode(model, [[1, 2], [3]], generation(4), stop_ids=())[0].ids)
 
 
@@ -84,7 +84,8 @@ def folders(gpt, config, randomised, tokenizer, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("model", "arguments"), [("classifier", ["classify"]), ("lm", ["generate"]), ("lm", ["generate", "--int8"])]
+    ("model", "arguments"),
+    [("classifier", ["classify"]), ("lm", ["generate"]), ("lm", ["generate", "--precision", "int8"])],
 )
 def test_a_command_names_the_model(folders, model, arguments):
     command = [sys.executable, "-m", "llmcore.cli", *arguments, "hi", "--model", str(folders / model)]
