@@ -16,8 +16,7 @@ SHOWN = "(default: %(default)s)"
 def add_generation_options(command: argparse.ArgumentParser, model: str, default: GenerationConfig) -> None:
     """Add the model and how its tokens are chosen; `generation_config` reads them."""
     command.add_argument("--model", default=model, metavar="FOLDER", help=SHOWN)
-    precisions = ("fp32", "bf16", "int8")
-    command.add_argument("--precision", choices=precisions, default="fp32", help=f"of the weights, on a CPU {SHOWN}")
+    add_precision(command)
     choice = command.add_argument_group("choice of tokens, in the order in which the settings work")
 
     def add(name: str, kind: type, metavar: str, help: str) -> None:
@@ -62,6 +61,12 @@ def add_generation_options(command: argparse.ArgumentParser, model: str, default
         dest="top_logprobs",
         help="show each token's probability and the K likeliest instead (5 without a number)",
     )
+
+
+def add_precision(command: argparse.ArgumentParser) -> None:
+    """Add how exact weights are; fewer bits are read sooner."""
+    precisions = ("fp32", "bf16", "int8")
+    command.add_argument("--precision", choices=precisions, default="fp32", help=f"of the weights, on a CPU {SHOWN}")
 
 
 def ids(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from llmcore.commands.options import add_precision
 from llmcore.serve.limits import Limits
 from llmcore.serve.server import serve
 
@@ -14,6 +15,7 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command.add_argument("--host", default="127.0.0.1", help=f"another address than loopback needs a key {shown}")
     command.add_argument("--port", type=int, default=8000, help=f"0 takes a free one {shown}")
     command.add_argument("--api-key", action="store_true", help="ask for the key of LLMCORE_API_KEY on loopback, too")
+    add_precision(command)
     command.add_argument(
         "--max-rows", type=int, default=default.max_rows, metavar="N", help=f"texts a model writes at a time {shown}"
     )
@@ -36,4 +38,11 @@ def run_serve(arguments: argparse.Namespace) -> None:
         max_tokens=arguments.max_tokens,
         max_seconds=arguments.max_seconds,
     )
-    serve(arguments.folders, host=arguments.host, port=arguments.port, limits=limits, needs_key=arguments.api_key)
+    serve(
+        arguments.folders,
+        host=arguments.host,
+        port=arguments.port,
+        limits=limits,
+        needs_key=arguments.api_key,
+        precision=arguments.precision,
+    )

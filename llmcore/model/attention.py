@@ -15,6 +15,7 @@ from llmcore.base.matmul import matmul, uses_openblas
 from llmcore.model.cache import Cache
 from llmcore.model.layers import matmul_dtype
 
+COPY_GAIN = 5.0  # of the initial value and output projections over GPT-2's: smaller ones copy too weakly to be noticed
 BLOCK_QUERIES = 64  # of the portable attention; with more, more of the causal half is computed in vain
 
 

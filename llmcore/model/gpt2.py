@@ -18,13 +18,11 @@ from torch import Tensor, nn
 
 from llmcore.base.errors import UserError
 from llmcore.model.architecture import Architecture, StoredTensor
-from llmcore.model.attention import Layout, attention_weights, fused_attention
+from llmcore.model.attention import COPY_GAIN, Layout, attention_weights, fused_attention
 from llmcore.model.cache import LayerCache
 from llmcore.model.config_json import check_computed, flag, positive_integer
 from llmcore.model.layers import Embedding, Linear
 from llmcore.model.transformer import ModelConfig, Transformer
-
-COPY_GAIN = 5.0  # of the initial value and output projections over GPT-2's: smaller ones copy too weakly to be noticed
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmcore.model.attention import Layout, attention_weights, fused_attention
+from llmcore.model.attention import COPY_GAIN, Layout, attention_weights, fused_attention
 from llmcore.model.cache import LayerCache
 from llmcore.model.layers import Embedding, Linear, matmul_dtype
 from llmcore.model.rotary import Rotary, rotate, rotation
 from llmcore.model.transformer import ModelConfig, Transformer
-
-COPY_GAIN = 5.0  # as in gpt2.py
 
 
 @dataclass(frozen=True)

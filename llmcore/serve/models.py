@@ -11,6 +11,7 @@ from llmcore.generate.write import prompt_form
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import is_classifier, read_config
 from llmcore.model.gguf_path import find_gguf
+from llmcore.model.packed import prepare_for_decoding
 from llmcore.model.transformer import LanguageModel
 from llmcore.tokenizer.prompt import PROMPT_KEY
 from llmcore.tokenizer.tokenizer import Tokenizer
@@ -53,11 +54,11 @@ def default_folders(root: Path) -> list[str]:
     raise UserError("models/: holds no model; run `dvc repro` to build them, or name a FOLDER")
 
 
-def open_models(folders: Sequence[str]) -> dict[str, ServedModel]:
+def open_models(folders: Sequence[str], precision: str = "fp32") -> dict[str, ServedModel]:
     """Open each folder or GGUF file; its name becomes the model's id. UserError if two have one name."""
     models: dict[str, ServedModel] = {}
     for folder in folders:
-        served = open_served(folder)
+        served = open_served(folder, precision)
         if served.id in models:
             rule = f"has the name of {models[served.id].folder}, and a model's name must be its own"
             raise UserError(f"{folder}: {rule}; rename one of the folders")
@@ -65,8 +66,11 @@ def open_models(folders: Sequence[str]) -> dict[str, ServedModel]:
     return models
 
 
-def open_served(folder: str) -> ServedModel:
-    """Open a model; one that names the form of its prompts, or brings a chat template, is served for chats."""
+def open_served(folder: str, precision: str = "fp32") -> ServedModel:
+    """Open a model, a language model with weights in `precision`.
+
+    One that names the form of its prompts, or brings a chat template, is served for chats.
+    """
     path = Path(folder).resolve()
     values: dict[str, Any] = {}
     if not find_gguf(folder):
@@ -74,6 +78,7 @@ def open_served(folder: str) -> ServedModel:
         if is_classifier(entry, values):
             return ServedModel(path.name, "classifier", *open_classifier(folder), form=None, folder=folder)
     model, tokenizer = open_language_model(folder)
+    prepare_for_decoding(model, precision)
     chats = PROMPT_KEY in values or tokenizer.chat_template is not None
     kind: Kind = "chat" if chats else "text"
     return ServedModel(path.name, kind, model, tokenizer, prompt_form(folder) if chats else None, folder)

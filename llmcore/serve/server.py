@@ -13,7 +13,7 @@ KEY_VARIABLE = "LLMCORE_API_KEY"
 MIN_KEY_CHARACTERS = 16
 
 
-def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs_key: bool) -> None:
+def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs_key: bool, precision: str) -> None:
     """Open the models of `folders`, or those that the pipeline made, and answer requests until Ctrl-C.
 
     UserError where FastAPI or uvicorn are not installed, the address cannot be used, or a key is needed and missing:
@@ -30,7 +30,7 @@ def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs
     key = api_key(os.environ.get(KEY_VARIABLE, "")) if needs_key or not is_loopback(host) else None
     with listening(host, port) as listener:
         port = listener.getsockname()[1]
-        models = open_models(folders or default_folders(Path()))
+        models = open_models(folders or default_folders(Path()), precision)
         app = create_app(models, limits, key, None if key else loopback_hosts(host, port))
         names = ", ".join(f"{served.id} ({served.kind})" for served in models.values())
         shown = f"[{host}]" if ":" in host else host

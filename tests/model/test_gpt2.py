@@ -10,7 +10,8 @@ import torch.nn.functional as F
 import transformers
 from tiny import classifier_of
 
-from llmcore.model.gpt2 import ARCHITECTURE, COPY_GAIN, TENSORS, CausalSelfAttention, GPT2Config
+from llmcore.model.attention import COPY_GAIN
+from llmcore.model.gpt2 import ARCHITECTURE, TENSORS, CausalSelfAttention, GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import parameter_counts
 
