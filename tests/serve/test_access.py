@@ -70,7 +70,13 @@ def test_loopback_is_what_only_this_machine_reaches() -> None:
 
 
 def start(**changes: Any) -> None:
-    options: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "limits": Limits(), "needs_key": False}
+    options: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "limits": Limits(),
+        "needs_key": False,
+        "precision": "fp32",
+    }
     serve([], **(options | changes))
 
 
