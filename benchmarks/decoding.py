@@ -20,11 +20,11 @@ from benchmarks.decoding_peers import Generate
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
 from llmcore.base.matmul import native_bf16
 from llmcore.base.seeds import torch_generator
-from llmcore.config.generation import GenerationConfig
+from llmcore.config.generation import PRECISIONS, GenerationConfig
 from llmcore.config.read import read_params
 from llmcore.generate.decode import decode
 from llmcore.model.gpt2 import GPT2Config
-from llmcore.model.packed import PRECISIONS, prepare_for_decoding
+from llmcore.model.packed import prepare_for_decoding
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 

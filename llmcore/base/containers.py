@@ -19,3 +19,9 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def chunks(rows: Rows, size: int) -> list[Rows]:
     """Cut rows into parts of `size`; the last may be smaller: `chunks([1, 2, 3], 2) -> [[1, 2], [3]]`."""
     return [cast(Rows, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
+
+
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Return the number of items with which both begin: `common_length("abc", "abd") -> 2`."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))

@@ -17,7 +17,7 @@ def add_evaluate(commands: "Commands") -> None:
         evaluate.add_argument(f"--{kind}-column", default=kind, metavar="NAME", help="(default: %(default)s)")
     learned = "the table that the classifier has learned from, for baselines and leaks"
     evaluate.add_argument("--train", metavar="FILE", help=learned)
-    evaluate.add_argument("--out", metavar="FOLDER", help="(default: reports/evaluate/NAME, that of FILE)")
+    evaluate.add_argument("--out", metavar="FOLDER", help="(default: reports/evaluate/MODEL-FILE, their names)")
     evaluate.add_argument("--confidence", type=float, default=0.95, metavar="C", help="(default: %(default)s)")
     evaluate.set_defaults(run=run_evaluate)
 
@@ -28,7 +28,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     check_confidence(arguments.confidence)
     file = Path(arguments.file)
-    out = Path(arguments.out or f"reports/evaluate/{file.stem}")
+    out = Path(arguments.out or f"reports/evaluate/{Path(arguments.model).resolve().name}-{file.stem}")
     columns = (arguments.text_column, arguments.label_column)
     train = Path(arguments.train) if arguments.train else None
     print(evaluate_file(Path(arguments.model), file, columns, train, out, arguments.confidence))

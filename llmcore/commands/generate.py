@@ -87,14 +87,16 @@ def _read_prompts(arguments: argparse.Namespace) -> list[str]:
     from llmcore.base.files import read_bytes, read_jsonl
 
     path = Path(arguments.file)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         rows = list(read_jsonl(path))
+        if not rows:
+            raise UserError(f"{path}: must have at least one row, got none; add one")
         for number, row in enumerate(rows, 1):
             if not isinstance(row.get("prompt"), str):
                 raise UserError(f"{path}: line {number} must have a text `prompt`, got {row.get('prompt')!r}; add it")
         return [checked_input(row["prompt"], f"{path}: line {number}") for number, row in enumerate(rows, 1)]
     try:
-        return [normalise_input(read_bytes(path).decode("utf-8"))]
+        return [normalise_input(read_bytes(path).decode("utf-8")).removesuffix("\n")]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: must be UTF-8 text ({error}); convert it") from None
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from llmcore.config.generation import GenerationConfig
+from llmcore.config.generation import PRECISIONS, GenerationConfig
 
 if TYPE_CHECKING:
     from llmcore.model.transformer import LanguageModel
@@ -65,8 +65,7 @@ def add_generation_options(command: argparse.ArgumentParser, model: str, default
 
 def add_precision(command: argparse.ArgumentParser) -> None:
     """Add how exact weights are; fewer bits are read sooner."""
-    precisions = ("fp32", "bf16", "int8")
-    command.add_argument("--precision", choices=precisions, default="fp32", help=f"of the weights, on a CPU {SHOWN}")
+    command.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"of the weights, on a CPU {SHOWN}")
 
 
 def ids(text: str) -> tuple[int, ...]:

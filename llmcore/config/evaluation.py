@@ -7,8 +7,8 @@ from pydantic import model_validator
 from llmcore.base.credentials import holds_credentials, masked
 from llmcore.config.fields import (
     Beams,
-    FiniteFloat,
     Fraction,
+    LengthPenalty,
     Name,
     NonNegativeFloat,
     NonNegativeInt,
@@ -16,6 +16,7 @@ from llmcore.config.fields import (
     Penalty,
     PositiveFloat,
     PositiveInt,
+    RepetitionPenalty,
     Section,
     Seed,
     Share,
@@ -34,11 +35,11 @@ class GenerationParams(Section):
     top_k: NonNegativeInt  # 0 keeps all
     top_p: Nucleus  # 1 keeps all
     min_p: Share  # 0 keeps all
-    repetition_penalty: PositiveFloat  # 1 is none
+    repetition_penalty: RepetitionPenalty  # 1 is none
     frequency_penalty: Penalty
     presence_penalty: Penalty
     num_beams: Beams  # 1 is no beam search
-    length_penalty: FiniteFloat
+    length_penalty: LengthPenalty
 
     def generation(self, seed: int) -> GenerationConfig:
         return GenerationConfig(**{key: getattr(self, key) for key in GenerationParams.model_fields}, seed=seed)

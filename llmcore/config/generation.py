@@ -13,6 +13,7 @@ MAX_TOP_LOGPROBS = 20  # OpenAI's limit
 MAX_NUM_BEAMS = 64
 MAX_N = 128  # OpenAI's limit
 MAX_STOP_STRINGS = 16
+PRECISIONS = ("fp32", "bf16", "int8")  # of the weights of a model that generates
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,14 @@ class GenerationConfig:
     prompt_lookup_num_tokens: int = 0  # tokens guessed ahead from an earlier place with the same words; 0 is off
 
     @property
-    def reads_history(self) -> bool:
-        """Whether the choice of a token depends on those before it otherwise than through the model."""
-        penalties = self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
-        return penalties or bool(self.forced_tokens)
-
-    @property
     def takes_argmax(self) -> bool:
-        """Whether each token is the one with the largest logit, and nothing is reported of it."""
-        changed = self.reads_history or bool(self.suppress_tokens)
-        return self.temperature == 0 and self.top_logprobs is None and not changed
+        """Whether each token is the one with the largest logit, as the model computed it."""
+        penalties = self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+        return self.temperature == 0 and not (penalties or self.suppress_tokens or self.forced_tokens)
 
     def numbers(self) -> dict[str, Any]:
-        """Return the settings that are one number each."""
-        return {key: value for key, value in asdict(self).items() if isinstance(value, int | float)}
+        """Return the settings of one continuation that are one number each."""
+        return {key: value for key, value in asdict(self).items() if isinstance(value, int | float) and key != "n"}
 
     def check(self, spelled: Callable[[str], str] = str) -> None:
         """UserError with a line for each setting out of range; `spelled` gives its name as the user wrote it."""
@@ -65,11 +60,11 @@ class GenerationConfig:
             "top_k": (self.top_k >= 0, "must be 0 or more"),
             "top_p": (0 < self.top_p <= 1, "must be above 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "must be from 0 to 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "must be above 0"),
+            "repetition_penalty": (0.1 <= self.repetition_penalty <= 10, "must be from 0.1 to 10"),
             "frequency_penalty": (-2 <= self.frequency_penalty <= 2, at_most_2),
             "presence_penalty": (-2 <= self.presence_penalty <= 2, at_most_2),
             "num_beams": (1 <= self.num_beams <= MAX_NUM_BEAMS, f"must be from 1 to {MAX_NUM_BEAMS}"),
-            "length_penalty": (abs(self.length_penalty) < float("inf"), "must be a number"),
+            "length_penalty": (-10 <= self.length_penalty <= 10, "must be from -10 to 10"),
             "n": (1 <= self.n <= MAX_N, f"must be from 1 to {MAX_N}"),
             "stop": (
                 all(self.stop) and len(self.stop) <= MAX_STOP_STRINGS,

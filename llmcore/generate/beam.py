@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmcore.base.errors import UserError
 from llmcore.config.generation import GenerationConfig
-from llmcore.generate.decoder import FinishReason, NewToken
+from llmcore.generate.decoder import FinishReason, NewToken, check_ids, n_new_tokens, next_logits
 from llmcore.generate.sampling import logprobs, penalised
 from llmcore.model.transformer import LanguageModel
 
@@ -40,15 +40,13 @@ def beam_search(
 ) -> list[list[NewToken]]:
     """Return the best `config.n` continuations, the best first, each with its last token.
 
-    UserError for a prompt that is empty or leaves no room in the context, and for logits that are not finite.
+    UserError as `Decoder.add`, for logits that are not finite, and where fewer than `config.n` texts are possible.
     """
-    context = model.config.context_length
-    if not 0 < len(prompt) < context:
-        raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(prompt)}; shorten it")
-    limit = min(config.max_new_tokens, context - len(prompt))
+    check_ids(model, config)
+    limit = n_new_tokens(model, prompt, config)
     at_limit: FinishReason = "length" if limit == config.max_new_tokens else "context"
     cache = model.eval().new_cache(1, len(prompt) + limit)
-    logits = _logits(model, model.body(torch.tensor([list(prompt)], device=model.device), cache)[:, -1])  # (1, V)
+    logits = next_logits(model, model.body(torch.tensor([list(prompt)], device=model.device), cache)[:, -1])  # (1, V)
     running, ended = [Beam([], 0.0)], list[Beam]()
     for length in range(1, limit + 1):
         candidates = _extended(running, logits, prompt, config, stop_ids)  # (beam it extends, beam), the best first
@@ -65,14 +63,12 @@ def beam_search(
         cache.select_rows([parent for parent, _ in going_on])
         running = [beam for _, beam in going_on]
         inputs = torch.tensor([beam.ids[-1:] for beam in running], device=model.device)  # (K, 1)
-        logits = _logits(model, model.body(inputs, cache)[:, -1])  # (K, V)
+        logits = next_logits(model, model.body(inputs, cache)[:, -1])  # (K, V)
+    if len(ended) < config.n:
+        raise UserError(f"n: must be at most the number of possible texts, here {len(ended)}, got {config.n}; lower it")
     return [
         [new._replace(key=first_key + place) for new in beam.tokens] for place, beam in enumerate(ended[: config.n])
     ]
-
-
-def _logits(model: LanguageModel, hidden: Tensor) -> Tensor:
-    return model.check_finite(model.lm_head(hidden), "logits").float().cpu()
 
 
 def _extended(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from llmcore.base.errors import UserError
 from llmcore.config.generation import GenerationConfig
-from llmcore.generate.decoder import Decoder, FinishReason
+from llmcore.generate.decoder import Decoder, FinishReason, check_ids
 from llmcore.generate.text_stream import TextStream
 from llmcore.generate.write import chat_prompt, fit_chat, text_piece
 from llmcore.model.transformer import LanguageModel
@@ -16,10 +16,11 @@ class Chat:
     """The messages so far, and the keys and values of what the model has read of them.
 
     `dropped` is the number of messages that the last answer was written without, `finish_reason` why it ended; None
-    where it was interrupted.
+    where it was interrupted. UserError for settings with ids that are not in the vocabulary.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, form: str, config: GenerationConfig):
+        check_ids(model, config)
         self.config = config
         self.messages: list[Message] = []
         self.dropped = 0
@@ -33,15 +34,15 @@ class Chat:
         """Yield the answer to a message as it is written.
 
         The oldest messages are left out where the chat does not fit into the context. UserError, the message being
-        forgotten, if it is empty or too long alone. What an iteration that ends early has yielded counts as the
-        answer.
+        forgotten, if it is empty or too long alone, or the model fails. What an iteration that ends early has yielded
+        counts as the answer; a message without any answer is forgotten, too.
         """
         if not content.strip():
             raise UserError("message: must not be empty; say something")
         asked: list[Message] = [*self.messages, {"role": "user", "content": content}]
         model, tokenizer, form = self._model, self._tokenizer, self._form
         kept, self.dropped = fit_chat(model, tokenizer, form, asked, self.config.max_new_tokens)
-        self.messages, self.finish_reason = asked, None
+        self.finish_reason = None
         [prompt], stop_ids = chat_prompt(tokenizer, form, kept)
         text, answer = TextStream(tokenizer, prompt, self.config.stop), ""
         self._decoder.add(["answer"], prompt, self.config, stop_ids=stop_ids)
@@ -56,9 +57,13 @@ class Chat:
                     yield piece.text
                 if text.stopped:
                     self._decoder.remove("answer")
+        except UserError:
+            answer = ""
+            raise
         finally:
             self._decoder.remove("answer")
-            self.messages.append({"role": "assistant", "content": answer.strip()})
+            if answer.strip() or self.finish_reason:
+                self.messages = [*asked, {"role": "assistant", "content": answer.strip()}]
 
     def reset(self) -> None:
         """Forget all messages."""

@@ -115,17 +115,10 @@ class Decoder:
 
         The draws of continuation i come from a generator of (seed, place + i) alone, so a text depends neither on its
         neighbours nor on when it joins. UserError for a prompt that is empty or leaves no room in the context, and
-        for ids that the model has not.
+        for ids that are not in the model's vocabulary.
         """
-        context, vocab_size = self.model.config.context_length, self.model.config.vocab_size
-        if not 0 < len(prompt) < context:
-            raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(prompt)}; shorten it")
-        for name in ("suppress_tokens", "forced_tokens"):
-            if strange := [token for token in getattr(config, name) if not 0 <= token < vocab_size]:
-                raise UserError(f"{name}: must be ids from 0 to {vocab_size - 1}, got {strange[0]}; correct it")
-        if len(set(config.suppress_tokens)) == vocab_size:
-            raise UserError("suppress_tokens: must leave a token that may come, got all of them; leave some out")
-        limit = min(config.max_new_tokens, context - len(prompt))
+        check_ids(self.model, config)
+        limit = n_new_tokens(self.model, prompt, config)
         rows = [
             Row(key, list(prompt), config, stop_ids, torch_generator(config.seed, "decode", place + sample), limit)
             for sample, key in enumerate(keys)
@@ -201,7 +194,7 @@ class Decoder:
         """Choose the first token of each row that was read, and let it join the others."""
         prefill.cache.lengths = [len(prompt) for prompt in prefill.prompts]  # without the padding
         hidden = torch.stack([prefill.hidden[number] for number in range(len(prefill.prompts))])  # (B, C)
-        logits = self._logits(hidden)  # (B, V)
+        logits = next_logits(self.model, hidden)  # (B, V)
         begun = [(number, row) for number, samples in enumerate(prefill.rows) for row in samples]
         if not self.rows and all(len(samples) == 1 for samples in prefill.rows):
             self.cache = prefill.cache
@@ -233,18 +226,19 @@ class Decoder:
         inputs = [(row.written[-1:] + row.draft + [0] * time)[:time] for row in self.rows]
         lengths = self.cache.lengths
         hidden = self.model.body(torch.tensor(inputs, device=self.model.device), self.cache)  # (B, T, C)
+        self.cache.lengths = [length + 1 for length in lengths]  # without guesses, whatever interrupts what follows
         found: list[NewToken] = []
         if time == 1:
-            logits = self._logits(hidden[:, 0])  # (B, V)
+            logits = next_logits(self.model, hidden[:, 0])  # (B, V)
             tokens = self._choose(self.rows, logits)
             found = [row.take(scores, token) for row, scores, token in zip(self.rows, logits, tokens, strict=True)]
         else:
             accepted = []
             for row, of_row in zip(self.rows, hidden, strict=True):
-                new = self._verify(row, self._logits(of_row[: len(row.draft) + 1]))
+                new = self._verify(row, next_logits(self.model, of_row[: len(row.draft) + 1]))
                 accepted.append(len(new))
                 found += new
-            # what was computed behind the first wrong guess is forgotten
+            # with the right guesses; what was computed behind the first wrong one is forgotten
             self.cache.lengths = [length + count for length, count in zip(lengths, accepted, strict=True)]
         self._end_finished(found)
         return found
@@ -258,10 +252,6 @@ class Decoder:
             if token != guess or found[-1].finish_reason:
                 break
         return found
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Return the logits (B, V) of hidden states (B, C), on the CPU: draws are made there, so devices agree."""
-        return self.model.check_finite(self.model.lm_head(hidden), "logits").float().cpu()
 
     def _choose(self, rows: Sequence[Row], logits: Tensor) -> list[int]:
         if all(row.config.takes_argmax for row in rows):
@@ -288,6 +278,29 @@ class Decoder:
         self.cache.drop_row(place)
         self.rows[place] = self.rows[-1]
         del self.rows[-1]
+
+
+def next_logits(model: LanguageModel, hidden: Tensor) -> Tensor:
+    """Return the logits (B, V) of hidden states (B, C), on the CPU: draws are made there, so devices agree."""
+    return model.check_finite(model.lm_head(hidden), "logits").float().cpu()
+
+
+def check_ids(model: LanguageModel, config: GenerationConfig) -> None:
+    """UserError for suppressed or forced tokens that are not in the model's vocabulary, or are all of it."""
+    vocab_size = model.config.vocab_size
+    for name in ("suppress_tokens", "forced_tokens"):
+        if strange := [token for token in getattr(config, name) if not 0 <= token < vocab_size]:
+            raise UserError(f"{name}: must be ids from 0 to {vocab_size - 1}, got {strange[0]}; correct it")
+    if len(set(config.suppress_tokens)) == vocab_size:
+        raise UserError("suppress_tokens: must leave a token that may come, got all of them; leave some out")
+
+
+def n_new_tokens(model: LanguageModel, prompt: Sequence[int], config: GenerationConfig) -> int:
+    """Return how many tokens settings and context allow; UserError for a prompt that is empty or leaves no room."""
+    context = model.config.context_length
+    if not 0 < len(prompt) < context:
+        raise UserError(f"prompt: must have 1 to {context - 1} tokens, got {len(prompt)}; shorten it")
+    return min(config.max_new_tokens, context - len(prompt))
 
 
 def _at_least(cache: Cache, time: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llmcore.base.containers import common_length
 from llmcore.model.cache import Cache
 
 MIN_TOKENS = 8  # of a common beginning; reading fewer again costs nothing
@@ -28,7 +29,7 @@ class Prefixes:
 
     def knows(self, prompt: Sequence[int]) -> bool:
         """Return whether a text is kept that begins as `prompt` does."""
-        return any(_common(prefix.ids, prompt) >= MIN_TOKENS for prefix in self._kept)
+        return any(common_length(prefix.ids, prompt) >= MIN_TOKENS for prefix in self._kept)
 
     def take(self, prompt: Sequence[int]) -> Cache | None:
         """Give away the text with the longest beginning of `prompt`, cut to it; its last token is always read again.
@@ -37,16 +38,10 @@ class Prefixes:
         """
         if not self._kept:
             return None
-        best = max(self._kept, key=lambda prefix: _common(prefix.ids, prompt))
-        common = min(_common(best.ids, prompt), len(prompt) - 1)
+        best = max(self._kept, key=lambda prefix: common_length(prefix.ids, prompt))
+        common = min(common_length(best.ids, prompt), len(prompt) - 1)
         if common < MIN_TOKENS:
             return None
         self._kept.remove(best)
         best.cache.lengths = [common]
         return best.cache
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the number of ids with which both begin."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))

@@ -1,6 +1,6 @@
 """From logits to the next token. Book: chapter 5.3.
 
-The order is transformers': penalty for repetition, (penalties for frequency and presence, which it has not),
+The order is transformers': penalty for repetition, penalties for frequency and presence (OpenAI's),
 suppressed and forced tokens, temperature, top-k, top-p, min-p, draw. At temperature 0 the largest logit after the
 penalties is taken, and the filters, which keep it, do nothing.
 """
@@ -58,7 +58,7 @@ def penalised(logits: Tensor, config: GenerationConfig, prompt: Sequence[int], w
     if config.suppress_tokens:
         scores = scores.index_fill(-1, torch.tensor(config.suppress_tokens), -torch.inf)
         if not (scores > -torch.inf).any():
-            raise UserError("suppress_tokens: must leave a token that may come, and are all; leave some out")
+            raise UserError("suppress_tokens: must leave a token that may come, got all of them; leave some out")
     if len(written) < len(config.forced_tokens):
         forced = config.forced_tokens[len(written)]
         scores = torch.full_like(scores, -torch.inf).index_fill(-1, torch.tensor([forced]), 0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from llmcore.base.containers import common_length
 from llmcore.tokenizer.tokenizer import Tokenizer
 
 CONTEXT_TOKENS = 4  # before the new ones: some decoders write a word otherwise at the beginning of a text
@@ -49,10 +50,9 @@ class TextStream:
             return None
         before = self._text(self._ids[self._begin : self._read])
         whole = self._text(self._ids[self._begin :])
-        fits = whole.startswith(before)
-        if not at_end and (whole.endswith(INCOMPLETE) or not fits):
+        if not at_end and whole.endswith(INCOMPLETE):
             return None
-        new = whole.removeprefix(before) if fits else self._text(self._ids[self._read :])
+        new = whole[common_length(before, whole) :]  # not all of `before` where a prompt ends within a character
         self._begin = max(self._begin, self._read - CONTEXT_TOKENS) if new else self._begin
         self._read = len(self._ids)
         return new

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from llmcore.base.containers import common_length
 from llmcore.base.errors import UserError
 from llmcore.base.seeds import derive
 from llmcore.config.generation import GenerationConfig
@@ -108,8 +109,8 @@ def fit_chat(
     tried = 0 if tokens(0) <= room else bisect_left(begins, True, lo=1, key=lambda begin: tokens(begin) <= room)
     if tried < len(begins):
         return [*system, *turns[begins[tried] :]], begins[tried]
-    rule = f"the chat must have at most {room} tokens, and its last message has {tokens(begins[-1])}"
-    raise UserError(f"message: {rule}; shorten it")
+    rule = f"must have at most {room} tokens, got {tokens(begins[-1])} with the last one"
+    raise UserError(f"messages: {rule}{' and the system message' if system else ''}; shorten them")
 
 
 def check_room(model: LanguageModel, tokenizer: Tokenizer, form: str, instructions: Sequence[tuple[str, str]]) -> None:
@@ -218,6 +219,4 @@ def answer_instructions(
 def text_behind(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int]) -> str:
     """Return the text of `ids` as it continues the prompt: some decoders drop the space before a text's first word."""
     before, whole = (tokenizer.decode(part, skip_special_tokens=True) for part in (prompt, [*prompt, *ids]))
-    if whole.startswith(before):
-        return whole.removeprefix(before)
-    return tokenizer.decode(ids, skip_special_tokens=True)
+    return whole[common_length(before, whole) :]  # not all of `before` where a prompt ends within a character

@@ -20,8 +20,6 @@ from llmcore.model.int8 import Int8Linear
 from llmcore.model.llama import GatedMLP, GroupedQueryAttention
 from llmcore.model.transformer import LanguageModel
 
-PRECISIONS = ("fp32", "bf16", "int8")
-
 Pack = Callable[..., nn.Module]  # of a linear layer, with gelu=True also of the GELU behind it
 
 

@@ -65,7 +65,7 @@ def check_out(file: Path, out: Path) -> None:
     """UserError if the result cannot stand at `out`: found now, not when everything is classified."""
     if out.is_dir():
         raise UserError(f"--out: must be a file, got the folder {str(out)!r}; add a file's name")
-    if out.exists() and out.samefile(file):
+    if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"--out: must be another file than --file, got {str(out)!r} as both; choose another")
 
 

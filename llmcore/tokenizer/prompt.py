@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from llmcore.base.containers import common_length
 from llmcore.base.errors import UserError
 from llmcore.tokenizer.chat import ChatPiece, Message, chat_pieces, encode_pieces, first_special, render
 from llmcore.tokenizer.tokenizer import Tokenizer
@@ -128,12 +129,6 @@ def check_kept(tokenizer: Tokenizer, template: str, messages: Sequence[Message],
         shown = content if len(content) <= MAX_SHOWN else content[:MAX_SHOWN] + "..."
         rule = f"must write a user's message as it is, and rewrites {shown!r}"
         raise UserError(f"chat_template: {rule}; set instruct.prompt to alpaca or phi3, or take another base")
-
-
-def common_length(first: list[int], second: list[int]) -> int:
-    """Return the number of ids with which both begin."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def answer_end(tokenizer: Tokenizer, form: str) -> int:

@@ -1,6 +1,7 @@
 """The decoding loop: rows that join and leave, chunks of prompts, kept prefixes, guesses from the prompt."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -222,13 +223,44 @@ def test_speculation_changes_no_token_of_hundreds_of_prompts(
     assert steps[4] < steps[0]  # and some guesses were right
 
 
+SETTINGS = [
+    {"repetition_penalty": 1.3, "temperature": 0.7, "min_p": 0.05},
+    {"frequency_penalty": 0.6, "presence_penalty": 0.3},
+    {"n": 3, "temperature": 0.8, "top_logprobs": 3},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_speculation_changes_nothing_whatever_the_settings(model: LanguageModel, settings: dict[str, Any]) -> None:
+    draw = torch.Generator().manual_seed(5)
+    prompts = [torch.randint(0, 5, (length,), generator=draw).tolist() for length in range(4, 24)]
+    plain, guessed = (
+        [
+            [(new.token, new.finish_reason) for new in found.tokens]
+            for found in decode(
+                model, prompts, generation(10, prompt_lookup_num_tokens=guesses, **settings), stop_ids=()
+            )
+        ]
+        for guesses in (0, 5)
+    )
+    assert plain == guessed
+
+
 # ---- what a request may not ask
 
 
+@pytest.mark.parametrize("num_beams", [1, 2])
 @pytest.mark.parametrize("name", ["suppress_tokens", "forced_tokens"])
-def test_ids_that_the_model_has_not_are_refused(name: str) -> None:
+def test_ids_that_are_not_in_the_vocabulary_are_refused(name: str, num_beams: int) -> None:
+    config = replace(generation(3, num_beams=num_beams), **{name: (3, 16)})  # type: ignore[arg-type]
     with pytest.raises(UserError, match=f"^{name}: must be ids from 0 to 15, got 16; "):
-        decode(tiny_gpt(), [[1]], replace(generation(3), **{name: (3, 16)}), stop_ids=())  # type: ignore[arg-type]
+        decode(tiny_gpt(), [[1]], config, stop_ids=())
+
+
+def test_more_beams_than_possible_texts_are_refused() -> None:
+    config = generation(1, num_beams=2, n=2, forced_tokens=(5,))
+    with pytest.raises(UserError, match=r"^n: must be at most the number of possible texts, here 1, got 2; "):
+        decode(tiny_gpt(), [[1]], config, stop_ids=())
 
 
 def test_suppressing_all_tokens_is_refused() -> None:

@@ -112,3 +112,11 @@ def test_a_token_has_the_space_that_it_has_behind_others(any_tokenizer: Tokenize
         whole = any_tokenizer.decode([*before, token])
         assert any_tokenizer.decode(before) + next_text(any_tokenizer, before, token) == whole
     assert any(text.startswith(" ") for text in token_texts(any_tokenizer, [first, *others]))
+
+
+def test_a_prompt_that_ends_within_a_character_holds_nothing_back(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("\U0001f600 a b")
+    stream = TextStream(tokenizer, ids[:2], (" b",))
+    pieces = [stream.push(token) for token in ids[2:]]
+    assert "".join(pieces) == "\U0001f600 a"
+    assert stream.stopped

@@ -16,9 +16,10 @@ from llmcore.base.errors import UserError
 from llmcore.base.matmul import native_bf16
 from llmcore.base.numerics import PORTABLE, has_avx2
 from llmcore.base.seeds import torch_generator
+from llmcore.config.generation import PRECISIONS
 from llmcore.generate.decode import decode
 from llmcore.model.layers import Linear
-from llmcore.model.packed import PRECISIONS, PackedLinear, prepare_for_decoding
+from llmcore.model.packed import PackedLinear, prepare_for_decoding
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 

@@ -72,7 +72,7 @@ def test_without_training_rows_the_model_stands_beside_the_most_frequent_label(
     write_rows("mine.jsonl", rows)
     code, out, errors = evaluate("classifier", "mine.jsonl", "--confidence", "0.9")
     assert (code, errors) == (0, [])
-    metrics = read_json("reports/evaluate/mine/metrics.json")
+    metrics = read_json("reports/evaluate/classifier-mine/metrics.json")
     right = [row["label"] == guess for row, guess in zip(rows, predicted_by(folder, rows), strict=True)]
     majority = [row["label"] == "spam" for row in rows]
     assert metrics["accuracy"] == sum(right) / 150
@@ -126,7 +126,7 @@ def test_tables_and_pictures_are_written(evaluate: Command, classifier: Classifi
     Path("reports").mkdir()
     arguments = ("classifier", "in.csv", "--text-column", "body", "--label-column", "class")
     assert evaluate(*arguments)[0] == 0
-    folder = Path("reports/evaluate/in")
+    folder = Path("reports/evaluate/classifier-in")
     assert [row["label"] for row in read_csv(folder / "predictions.csv")] == ["ham"] * 3 + ["spam"] * 2
     assert {row["class"]: row["rows"] for row in read_csv(folder / "classes.csv")} == {"ham": "3", "spam": "2"}
     assert not any(name.startswith("class/other/") for name in read_json(folder / "metrics.json"))
@@ -166,7 +166,7 @@ def test_empty_and_long_texts_are_counted(evaluate: Command, classifier: Classif
     assert code == 0
     assert "rows without text were left out: 1" in out
     assert "texts longer than the model's 12 tokens were cut: 1" in out
-    metrics = read_json("reports/evaluate/in/metrics.json")
+    metrics = read_json("reports/evaluate/classifier-in/metrics.json")
     assert (metrics["rows"], metrics["empty_rows"], metrics["cut_rows"]) == (2, 1, 1)
 
 
@@ -210,7 +210,7 @@ def test_a_language_model_gets_nats_per_byte_and_perplexity(evaluate: Command, l
     Path("mine.txt").write_text(TEXT, encoding="utf-8")
     code, out, errors = evaluate("language-model", "mine.txt")
     assert (code, errors) == (0, [])
-    metrics = read_json("reports/evaluate/mine/metrics.json")
+    metrics = read_json("reports/evaluate/language-model-mine/metrics.json")
     model, tokenizer = open_language_model(language_model)
     with torch.no_grad():
         expected = text_metrics(model.eval(), tokenizer, [TEXT], window_tokens=model.config.context_length)
@@ -220,7 +220,7 @@ def test_a_language_model_gets_nats_per_byte_and_perplexity(evaluate: Command, l
     for name in expected:
         assert metrics[f"{name}_low"] < metrics[name] < metrics[f"{name}_high"]
     assert out[2].split()[:4] == ["nats", "per", "byte", f"{metrics['nats_per_byte']:.4g}"]
-    assert os.listdir("reports/evaluate/mine") == ["metrics.json"]
+    assert os.listdir("reports/evaluate/language-model-mine") == ["metrics.json"]
 
 
 def test_the_documents_of_a_jsonl_file_are_evaluated_each_from_its_start(
@@ -239,7 +239,7 @@ def test_a_single_window_has_no_interval(evaluate: Command, language_model: Path
     code, out, _ = evaluate("language-model", "short.txt")
     assert code == 0
     assert out[2].endswith(", without interval: a single window")
-    assert not any(name.endswith("_low") for name in read_json("reports/evaluate/short/metrics.json"))
+    assert not any(name.endswith("_low") for name in read_json("reports/evaluate/language-model-short/metrics.json"))
 
 
 def test_the_interval_of_the_loss_has_the_width_of_theory() -> None:

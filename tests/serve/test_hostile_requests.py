@@ -117,7 +117,7 @@ def test_chats_that_cannot_be_answered_are_refused(endpoint: Endpoint, messages:
 def test_last_message_that_fills_the_context_is_refused(endpoint: Endpoint) -> None:
     messages = [{"role": "user", "content": "fox " * 500}]
     found = error(endpoint.post("/v1/chat/completions", CHAT | {"messages": messages}), 400)
-    assert "its last message has" in found["message"]
+    assert "with the last one" in found["message"]
 
 
 @pytest.mark.parametrize(

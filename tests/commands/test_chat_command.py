@@ -107,7 +107,7 @@ def test_an_answer_is_left_out_with_its_question(model: Any, tokenizer: Any) -> 
 def test_a_message_that_is_too_long_alone_is_refused_and_forgotten(model: Any, tokenizer: Any) -> None:
     chat = chat_of(model, tokenizer, generation(8))
     "".join(chat.say("Anna"))
-    with pytest.raises(UserError, match=r"^message: the chat must have at most 392 tokens, and its last message has"):
+    with pytest.raises(UserError, match=r"^messages: must have at most 392 tokens, got \d+ with the last one; "):
         "".join(chat.say("ball " * 300))
     assert [message["role"] for message in chat.messages] == ["user", "assistant"]
 
@@ -121,6 +121,32 @@ def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_written(model: Any,
     prompt = encode_chat(tokenizer, "alpaca", [*chat.messages, {"role": "user", "content": "Go on."}])
     [expected] = decode(model, [prompt], chat.config, stop_ids={tokenizer.end_of_text})
     assert "".join(chat.say("Go on.")) == tokenizer.decode(expected.ids, skip_special_tokens=True)
+
+
+def test_an_error_within_a_guessed_step_loses_neither_the_chat_nor_the_next_answer(model: Any, tokenizer: Any) -> None:
+    """What was guessed and not confirmed is in the cache then."""
+    config = generation(30, prompt_lookup_num_tokens=6, suppress_tokens=(tokenizer.end_of_text,))
+    chat = chat_of(model, tokenizer, config)
+    first = "".join(chat.say("ball ball ball ball ball"))
+
+    def fail(_: Any, inputs: Any) -> None:
+        if inputs[0].shape[0] > 1:  # several positions of one row
+            raise UserError("model: broken")
+
+    handle = model.lm_head.register_forward_pre_hook(fail)
+    with pytest.raises(UserError, match=r"^model: broken"):
+        "".join(chat.say("ball ball ball ball ball ball"))
+    handle.remove()
+    assert len(chat.messages) == 2
+    assert "".join(chat_of(model, tokenizer, config).say("ball ball ball ball ball")) == first
+    prompt = encode_chat(tokenizer, "alpaca", [*chat.messages, {"role": "user", "content": "Go on."}])
+    [expected] = decode(model, [prompt], generation(30, suppress_tokens=(tokenizer.end_of_text,)), stop_ids=())
+    assert "".join(chat.say("Go on.")) == tokenizer.decode(expected.ids, skip_special_tokens=True)
+
+
+def test_ids_that_are_not_in_the_vocabulary_are_refused_at_the_start(model: Any, tokenizer: Any) -> None:
+    with pytest.raises(UserError, match=r"^suppress_tokens: must be ids from 0 to"):
+        chat_of(model, tokenizer, generation(3, suppress_tokens=(99_999,)))
 
 
 # ---- the command

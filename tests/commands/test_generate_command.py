@@ -48,7 +48,7 @@ def test_the_prompt_comes_from_argument_file_or_standard_input(
 ) -> None:
     expected = llmcore("generate", "Anna had", *SHORT)
     file = tmp_path / "prompt.txt"
-    file.write_text("Anna had")
+    file.write_text("Anna had\n")
     assert llmcore("generate", "--file", str(file), *SHORT) == expected
     stdin(monkeypatch, b"Anna had\n")
     assert llmcore("generate", "-", *SHORT) == expected
@@ -71,6 +71,7 @@ def test_prompts_of_a_jsonl_file_become_json_lines(llmcore: Command, folder: Pat
     ("content", "rule"),
     [
         ('{"text": "a"}\n', r"line 1 must have a text `prompt`, got None; add it"),
+        ("", "must have at least one row, got none; add one"),
         ('{"prompt": 3}\n', r"line 1 must have a text `prompt`, got 3; add it"),
     ],
 )
