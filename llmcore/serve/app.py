@@ -17,7 +17,7 @@ from llmcore.base.text import checked_input
 from llmcore.serve.access import Access
 from llmcore.serve.bodies import EventStream, read_body, unless_gone
 from llmcore.serve.classification import ClassifierWorker, answer
-from llmcore.serve.errors import GONE, ApiError, of_failure, of_user_error
+from llmcore.serve.errors import GONE, ApiError, of_failure, of_user_error, stopped
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
@@ -80,6 +80,8 @@ def _add_routes(app: FastAPI, workers: Workers, limits: Limits) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, str]:
+        if failed := [name for name, worker in workers.items() if isinstance(worker, Scheduler) and worker.failed]:
+            raise stopped(*failed)
         return {"status": "ok"}
 
     @app.get("/v1/models")

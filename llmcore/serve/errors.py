@@ -59,6 +59,11 @@ def shutting_down() -> ApiError:
     return ApiError(503, "the server is shutting down", code="shutting_down")
 
 
+def stopped(*models: str) -> ApiError:
+    """Return the error of models whose threads have ended by a bug; the log has its traceback."""
+    return ApiError(503, f"{', '.join(models)}: has stopped after an error; restart the server", code="model_stopped")
+
+
 def of_validation(error: ValidationError) -> ApiError:
     """Return the error of the first field that is wrong."""
     first = error.errors(include_url=False, include_context=False)[0]
