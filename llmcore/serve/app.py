@@ -35,6 +35,7 @@ from llmcore.serve.openai_requests import (
 )
 from llmcore.serve.page_routes import router
 from llmcore.serve.scheduler import Scheduler
+from llmcore.serve.thread_queue import ThreadQueue
 
 Workers = Mapping[str, Scheduler | ClassifierWorker]
 
@@ -57,21 +58,28 @@ def create_app(
         for name, served in models.items()
     }
 
+    inspections = ThreadQueue("inspect", limits)
+
+    def close() -> None:
+        for each in (*workers.values(), inspections):
+            each.close()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for worker in workers.values():
             worker.start()
         yield
+        close()
         for worker in workers.values():
-            worker.close()
             worker.join()
 
     app = FastAPI(title="llmcore", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.workers = workers
+    app.state.close = close
     app.add_middleware(Access, api_key=api_key, hosts=hosts)
     _handle_errors(app)
     _add_routes(app, workers, limits)
-    app.include_router(router(models))
+    app.include_router(router(lambda name: _scheduler(workers, name, "text", "chat").served, inspections))
     return app
 
 

@@ -10,6 +10,7 @@ from llmcore.base.errors import UserError
 
 MAX_MESSAGE_CHARACTERS = 600
 MAX_VALUE_CHARACTERS = 60
+RETRY_SECONDS = 1
 GONE = 499  # nginx's status for a client that has gone: nobody reads it
 
 _FIELD = re.compile(r"([a-z][a-z0-9_.]*): ")
@@ -53,6 +54,10 @@ def of_failure(error: Exception) -> ApiError:
     """Return the error of a request in which the model failed; no traceback leaves the process."""
     what = str(error) if isinstance(error, UserError) else f"the model failed with {type(error).__name__}"
     return ApiError(500, what, code="model_failed")
+
+
+def busy(rule: str) -> ApiError:
+    return ApiError(429, f"{rule}; try again later", code="busy", headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def shutting_down() -> ApiError:

@@ -14,13 +14,12 @@ from llmcore.base.errors import UserError
 from llmcore.generate.decoder import Decoder
 from llmcore.generate.text_stream import TextStream
 from llmcore.generate.write import text_piece
-from llmcore.serve.errors import ApiError, of_failure, of_user_error, shutting_down, stopped
+from llmcore.serve.errors import ApiError, busy, of_failure, of_user_error, shutting_down, stopped
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 
 JOIN_SECONDS = 2.0  # for the step that is being computed when the server ends
-RETRY_SECONDS = 1
 
 logger = logging.getLogger("llmcore.serve")
 
@@ -91,10 +90,7 @@ class Scheduler:
                 raise self._refusal()
             waiting = sum(not other.begun for other in self._numbers)
             if waiting >= self.limits.max_waiting:
-                rule = f"{waiting} requests are waiting for {self.served.id}, as many as may"
-                raise ApiError(
-                    429, f"{rule}; try again later", code="busy", headers={"Retry-After": str(RETRY_SECONDS)}
-                )
+                raise busy(f"{waiting} requests are waiting for {self.served.id}, as many as may")
             self._numbers[generation] = number = self._next_number
             self._next_number += 1
             self._inbox.put(partial(self._add, number, generation))

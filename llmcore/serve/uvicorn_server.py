@@ -15,8 +15,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         assert isinstance(self.config.app, FastAPI)
-        for worker in self.config.app.state.workers.values():
-            worker.close()
+        self.config.app.state.close()
         await super().shutdown(sockets)
 
 

@@ -17,7 +17,7 @@ import openai
 import psutil
 import pytest
 import torch
-from serve.endpoint import LIMITS, Endpoint, running
+from serve.endpoint import LIMITS, Endpoint, running, slowed
 
 from llmcore.generate.prefixes import Prefixes
 from llmcore.model.transformer import LanguageModel
@@ -31,16 +31,6 @@ LONG = {"model": "story", "prompt": "The brown fox", "temperature": 1.0, "seed":
 def never(endpoint: Endpoint) -> dict[str, float]:
     """The bias with which a text does not end by itself."""
     return {str(endpoint.models["story"].tokenizer.end_of_text): -100}
-
-
-@contextmanager
-def slowed(served: ServedModel, seconds: float) -> Iterator[None]:
-    """Let each pass through a model take longer."""
-    hook = served.language_model.body.register_forward_pre_hook(lambda *_: time.sleep(seconds))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def test_fifty_requests_at_once_get_what_each_gets_alone(endpoint: Endpoint) -> None:
