@@ -17,6 +17,8 @@ from llmcore.serve.models import ServedModel
 from llmcore.serve.openai_requests import Body, Fields, parse
 from llmcore.serve.thread_queue import ThreadQueue
 
+Inspect = Callable[..., dict[str, Any]]
+
 MAX_TEXT_CHARACTERS = 100_000  # of which a context shows a part
 MAX_BODY_BYTES = 2**20
 HEADERS = {
@@ -74,7 +76,7 @@ def router(find: Callable[[str], ServedModel], queue: ThreadQueue) -> APIRouter:
     async def lens(request: Request) -> dict[str, Any]:
         return await inspected(request, await _read(InspectFields, request), inspect_lens)
 
-    async def inspected(request: Request, asked: InspectFields, inspect: Callable[..., Any], *more: int) -> Any:
+    async def inspected(request: Request, asked: InspectFields, inspect: Inspect, *more: int) -> dict[str, Any]:
         """Inspect a text beside those that are written."""
         served, text = find(asked.model), checked_input(asked.text, "text")
         work = queue.run(inspect, served.language_model, served.tokenizer, text, *more)
