@@ -1,7 +1,7 @@
 """A language model as one HTML page that computes in the browser: weights, tokenizer and code are inside.
 
-The page fetches nothing, and its Content-Security-Policy forbids it to. Its code are the modules of `assets/`, put into
-one: each `import` between them is a file that comes before.
+The page fetches nothing, and its Content-Security-Policy forbids it to. Its code is the modules of `assets/` in one
+script, in which each file comes after those that it imports.
 """
 
 import base64

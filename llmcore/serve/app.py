@@ -17,7 +17,7 @@ from llmcore.base.text import checked_input
 from llmcore.serve.access import Access
 from llmcore.serve.bodies import EventStream, read_body, unless_gone
 from llmcore.serve.classification import ClassifierWorker, answer
-from llmcore.serve.errors import GONE, ApiError, of_failure, of_user_error
+from llmcore.serve.errors import GONE, ApiError, of_failure, of_user_error, stopped
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
@@ -35,6 +35,7 @@ from llmcore.serve.openai_requests import (
 )
 from llmcore.serve.page_routes import router
 from llmcore.serve.scheduler import Scheduler
+from llmcore.serve.thread_queue import ThreadQueue
 
 Workers = Mapping[str, Scheduler | ClassifierWorker]
 
@@ -57,21 +58,28 @@ def create_app(
         for name, served in models.items()
     }
 
+    inspections = ThreadQueue("inspect", limits)
+
+    def close() -> None:
+        for each in (*workers.values(), inspections):
+            each.close()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for worker in workers.values():
             worker.start()
         yield
+        close()
         for worker in workers.values():
-            worker.close()
             worker.join()
 
     app = FastAPI(title="llmcore", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.workers = workers
+    app.state.close = close
     app.add_middleware(Access, api_key=api_key, hosts=hosts)
     _handle_errors(app)
     _add_routes(app, workers, limits)
-    app.include_router(router(models))
+    app.include_router(router(lambda name: _scheduler(workers, name, "text", "chat").served, inspections))
     return app
 
 
@@ -80,6 +88,8 @@ def _add_routes(app: FastAPI, workers: Workers, limits: Limits) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, str]:
+        if failed := [name for name, worker in workers.items() if isinstance(worker, Scheduler) and worker.failed]:
+            raise stopped(*failed)
         return {"status": "ok"}
 
     @app.get("/v1/models")

@@ -1,16 +1,14 @@
 """Texts in, classes out: one thread per classifier, for which requests wait."""
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from torch import Tensor
 
 from llmcore.generate.classify import class_probabilities, text_ids
-from llmcore.serve.errors import ApiError, shutting_down
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
+from llmcore.serve.thread_queue import ThreadQueue
 
 BATCH_SIZE = 32
 
@@ -20,50 +18,27 @@ class ClassifierWorker:
 
     def __init__(self, served: ServedModel, limits: Limits):
         self.served = served
-        self.limits = limits
-        self._closed = False
-        self._open: set[Future[Any]] = set()
-        self._executor = ThreadPoolExecutor(1, f"model {served.id}")
+        self._queue = ThreadQueue(f"model {served.id}", limits)
 
     def start(self) -> None:
         """Its thread starts with the first request."""
 
     def close(self) -> None:
-        """Let what is being computed end, and refuse what waits."""
-        self._closed = True
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._queue.close()
 
     def join(self) -> None:
         """Its thread ends with what it computes."""
 
     @property
     def n_open(self) -> int:
-        """Requests that wait or are being computed."""
-        return len(self._open)
+        return self._queue.n_open
 
     async def classify(self, texts: Sequence[str]) -> tuple[Tensor, list[bool]]:
         """Return the probabilities (texts, labels), and for each text whether it was cut to the model's `max_tokens`.
 
-        ApiError with status 429 if too many requests wait, 503 after the limit of time.
+        Errors are those of `ThreadQueue.run`.
         """
-        if len(self._open) > self.limits.max_waiting:
-            raise ApiError(
-                429, "too many requests are waiting; try again later", code="busy", headers={"Retry-After": "1"}
-            )
-        if self._closed:
-            raise shutting_down()
-        future = self._executor.submit(self._classify, texts)
-        self._open.add(future)
-        future.add_done_callback(self._open.discard)
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.max_seconds)
-        except asyncio.CancelledError:
-            if self._closed:
-                raise shutting_down() from None
-            raise  # the client has gone
-        except TimeoutError:
-            rule = f"the request took longer than {self.limits.max_seconds:g} seconds"
-            raise ApiError(503, f"{rule}; send fewer texts, or later", code="timeout") from None
+        return await self._queue.run(self._classify, texts)
 
     def _classify(self, texts: Sequence[str]) -> tuple[Tensor, list[bool]]:
         model, tokenizer = self.served.classifier, self.served.tokenizer

@@ -10,6 +10,7 @@ from llmcore.base.errors import UserError
 
 MAX_MESSAGE_CHARACTERS = 600
 MAX_VALUE_CHARACTERS = 60
+RETRY_SECONDS = 1
 GONE = 499  # nginx's status for a client that has gone: nobody reads it
 
 _FIELD = re.compile(r"([a-z][a-z0-9_.]*): ")
@@ -55,8 +56,17 @@ def of_failure(error: Exception) -> ApiError:
     return ApiError(500, what, code="model_failed")
 
 
+def busy(rule: str) -> ApiError:
+    return ApiError(429, f"{rule}; try again later", code="busy", headers={"Retry-After": str(RETRY_SECONDS)})
+
+
 def shutting_down() -> ApiError:
     return ApiError(503, "the server is shutting down", code="shutting_down")
+
+
+def stopped(*models: str) -> ApiError:
+    """Return the error of models whose threads have ended by a bug; the log has its traceback."""
+    return ApiError(503, f"{', '.join(models)}: has stopped after an error; restart the server", code="model_stopped")
 
 
 def of_validation(error: ValidationError) -> ApiError:

@@ -76,8 +76,11 @@ def open_served(folder: str, precision: str = "fp32") -> ServedModel:
     if not find_gguf(folder):
         entry, _, values = read_config(folder)
         if is_classifier(entry, values):
-            return ServedModel(path.name, "classifier", *open_classifier(folder), form=None, folder=folder)
+            classifier, tokenizer = open_classifier(folder)
+            classifier.folder = path.name
+            return ServedModel(path.name, "classifier", classifier, tokenizer, form=None, folder=folder)
     model, tokenizer = open_language_model(folder)
+    model.folder = path.name  # clients need not know where it lies
     prepare_for_decoding(model, precision)
     chats = PROMPT_KEY in values or tokenizer.chat_template is not None
     kind: Kind = "chat" if chats else "text"

@@ -5,13 +5,15 @@ What OpenAI has no word for stands in fields of ours: `seed`, with which the sam
 not: `context` (the model's context is full) or `timeout`.
 """
 
+import math
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from llmcore.generate.decoder import NewToken
 from llmcore.generate.sampling import Logprob
+from llmcore.generate.text_stream import TextStream
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.models import ServedModel
 from llmcore.tokenizer.tokenizer import Tokenizer
@@ -19,6 +21,32 @@ from llmcore.tokenizer.tokenizer import Tokenizer
 INCOMPLETE = "\ufffd"  # in the text of a token that is a part of a character
 
 Json = dict[str, Any]
+
+
+class ReportedTokens:
+    """The tokens of one row that begin in its text, each with its place there: those of a stop string do not.
+
+    As text is, tokens are held back where a stop string may be beginning.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]):
+        self.stream = TextStream(tokenizer, prompt)  # of the text with the stop string
+        self.held: list[tuple[int, NewToken]] = []
+        self.n_decoded = self.n_certain = 0  # characters
+
+    def push(self, piece: Piece) -> list[tuple[int, NewToken]]:
+        """Return (offset, token) of those that are now certain; a stop token is none of them."""
+        new, stops = piece.token, piece.finish_reason == "stop"
+        if new and new.finish_reason == "stop":
+            stops = False  # at a token, not at a stop string
+        elif new:
+            self.held.append((self.n_decoded, new))
+            self.n_decoded += len(self.stream.push(new.token))
+        self.n_certain += len(piece.text)
+        end = math.inf if piece.finish_reason and not stops else self.n_certain
+        certain = [entry for entry in self.held if entry[0] < end]
+        del self.held[: len(certain)]
+        return certain
 
 
 class CompletionAnswer:
@@ -39,7 +67,8 @@ class CompletionAnswer:
         }
         self.generation = generation
         self.n_written = 0  # tokens, those that stop included
-        self.lengths: dict[int, int] = defaultdict(int)  # characters of each row
+        prompts = [ids for ids in generation.prompts.ids for _ in range(generation.config.n)]  # of each row
+        self.rows = [ReportedTokens(served.tokenizer, ids) for ids in prompts]
 
     def whole(self, pieces: Sequence[Piece]) -> Json:
         """Return the answer made of all pieces."""
@@ -91,26 +120,26 @@ class CompletionAnswer:
     def logprobs(self, pieces: Sequence[Piece]) -> Json | None:
         """Count the tokens of pieces, and return their log-probabilities if those were asked for."""
         found: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        for piece, token, logprob, alternatives in self.reported(pieces):
+        for offset, token, alternatives in self.reported(pieces):
             # tokens that are parts of one character have one text
             likeliest: dict[str, float] = {}
-            for other in (*alternatives, Logprob(token, logprob)):
+            for other in (*alternatives, token):
                 likeliest.setdefault(token_text(self.tokenizer, other.token), other.logprob)
-            found["tokens"].append(token_text(self.tokenizer, token))
-            found["token_logprobs"].append(logprob)
+            found["tokens"].append(token_text(self.tokenizer, token.token))
+            found["token_logprobs"].append(token.logprob)
             found["top_logprobs"].append(likeliest)
-            found["text_offset"].append(self.lengths[piece.row] - len(piece.text))
+            found["text_offset"].append(offset)
         return found if found["tokens"] else None
 
-    def reported(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, int, float, tuple[Logprob, ...]]]:
-        """Count the tokens and the text of pieces, and yield those tokens that are reported, a stop token apart."""
+    def reported(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Logprob, tuple[Logprob, ...]]]:
+        """Count the tokens of pieces, and yield (offset, token, alternatives) of those that are reported."""
+        self.n_written += sum(piece.token is not None for piece in pieces)
+        if self.generation.config.top_logprobs is None:
+            return
         for piece in pieces:
-            self.lengths[piece.row] += len(piece.text)
-            if piece.token is None:
-                continue
-            self.n_written += 1
-            if piece.token.logprob is not None and piece.token.finish_reason != "stop":
-                yield piece, piece.token.token, piece.token.logprob, piece.token.alternatives
+            for offset, new in self.rows[piece.row].push(piece):
+                assert new.logprob is not None
+                yield offset, Logprob(new.token, new.logprob), new.alternatives
 
 
 class ChatAnswer(CompletionAnswer):
@@ -134,10 +163,10 @@ class ChatAnswer(CompletionAnswer):
     def logprobs(self, pieces: Sequence[Piece]) -> Json | None:
         content = [
             {
-                **self.token_logprob(Logprob(token, logprob)),
+                **self.token_logprob(token),
                 "top_logprobs": [self.token_logprob(other) for other in alternatives],
             }
-            for _, token, logprob, alternatives in self.reported(pieces)
+            for _, token, alternatives in self.reported(pieces)
         ]
         return {"content": content, "refusal": None} if content else None
 

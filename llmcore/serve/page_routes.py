@@ -1,9 +1,8 @@
 """The page at `/`, and what it asks beyond OpenAI's routes: the tokens of a text, attention, logit lens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from pydantic import Field
@@ -12,10 +11,13 @@ from starlette.requests import Request
 from llmcore.base.text import checked_input
 from llmcore.generate.inspect import inspect_attention, inspect_lens, inspect_tokens
 from llmcore.page.one_file import ASSETS
-from llmcore.serve.bodies import read_body
+from llmcore.serve.bodies import read_body, unless_gone
 from llmcore.serve.errors import ApiError
 from llmcore.serve.models import ServedModel
 from llmcore.serve.openai_requests import Body, Fields, parse
+from llmcore.serve.thread_queue import ThreadQueue
+
+Inspect = Callable[..., dict[str, Any]]
 
 MAX_TEXT_CHARACTERS = 100_000  # of which a context shows a part
 MAX_BODY_BYTES = 2**20
@@ -43,8 +45,8 @@ class AttentionFields(InspectFields):
     head: int
 
 
-def router(models: Mapping[str, ServedModel]) -> APIRouter:
-    """Return the routes of the page over `models`, by their ids.
+def router(find: Callable[[str], ServedModel], queue: ThreadQueue) -> APIRouter:
+    """Return the routes of the page. `find` returns a language model by its id, `queue` has the thread that inspects.
 
     The page and its files, `/` and `/page/...`, must be readable without a key: the page asks for it.
     """
@@ -63,32 +65,25 @@ def router(models: Mapping[str, ServedModel]) -> APIRouter:
 
     @routes.post("/inspect")
     async def tokens(request: Request) -> dict[str, Any]:
-        return await _inspected(models, await _read(InspectFields, request), inspect_tokens)
+        return await inspected(request, await _read(InspectFields, request), inspect_tokens)
 
     @routes.post("/inspect/attention")
     async def attention(request: Request) -> dict[str, Any]:
         asked = await _read(AttentionFields, request)
-        return await _inspected(models, asked, inspect_attention, asked.layer, asked.head)
+        return await inspected(request, asked, inspect_attention, asked.layer, asked.head)
 
     @routes.post("/inspect/lens")
     async def lens(request: Request) -> dict[str, Any]:
-        return await _inspected(models, await _read(InspectFields, request), inspect_lens)
+        return await inspected(request, await _read(InspectFields, request), inspect_lens)
+
+    async def inspected(request: Request, asked: InspectFields, inspect: Inspect, *more: int) -> dict[str, Any]:
+        """Inspect a text beside those that are written."""
+        served, text = find(asked.model), checked_input(asked.text, "text")
+        work = queue.run(inspect, served.language_model, served.tokenizer, text, *more)
+        return await unless_gone(request, work)
 
     return routes
 
 
 async def _read(form: type[Body], request: Request) -> Body:
     return parse(form, await read_body(request, MAX_BODY_BYTES))
-
-
-async def _inspected(
-    models: Mapping[str, ServedModel], asked: InspectFields, inspect: Callable[..., dict[str, Any]], *more: int
-) -> dict[str, Any]:
-    """Inspect a text in a thread of its own, beside those that write."""
-    served = models.get(asked.model)
-    if served is None or served.kind == "classifier":
-        fitting = ", ".join(name for name, each in models.items() if each.kind != "classifier")
-        rule = f"must be a language model, one of {fitting or 'none'}, got {asked.model[:60]!r}"
-        raise ApiError(404, f"model: {rule}; correct it", param="model", code="model_not_found")
-    text = checked_input(asked.text, "text")
-    return await to_thread.run_sync(inspect, served.language_model, served.tokenizer, text, *more)

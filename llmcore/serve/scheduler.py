@@ -14,13 +14,12 @@ from llmcore.base.errors import UserError
 from llmcore.generate.decoder import Decoder
 from llmcore.generate.text_stream import TextStream
 from llmcore.generate.write import text_piece
-from llmcore.serve.errors import ApiError, of_failure, of_user_error, shutting_down
+from llmcore.serve.errors import ApiError, busy, of_failure, of_user_error, shutting_down, stopped
 from llmcore.serve.generation import Generation, Piece
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 
 JOIN_SECONDS = 2.0  # for the step that is being computed when the server ends
-RETRY_SECONDS = 1
 
 logger = logging.getLogger("llmcore.serve")
 
@@ -43,8 +42,8 @@ class _Open:
 class Scheduler:
     """Continue texts for any number of requests. `submit` and `cancel` may be called from any thread.
 
-    What a request gets does not depend on the others: an error in a step ends those that were being written, and the
-    rest goes on with a new decoder.
+    What a request gets does not depend on the others: an error in the thread ends those that were being written, and
+    the rest goes on with a new decoder.
     """
 
     def __init__(self, served: ServedModel, limits: Limits):
@@ -53,7 +52,8 @@ class Scheduler:
         self._numbers: dict[Generation, int] = {}  # of those that are open
         self._next_number = 0
         self._closed = False
-        self._lock = threading.Lock()  # of the three above
+        self._stopped = False  # the thread has ended, whether it should or not
+        self._lock = threading.Lock()  # of the four above
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # what follows belongs to the thread
         self._open: dict[int, _Open] = {}
@@ -78,17 +78,19 @@ class Scheduler:
         """Requests that wait or are being written."""
         return len(self._numbers)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the thread has ended, although nobody asked it to: nothing is answered any more."""
+        return self._stopped and not self._closed
+
     def submit(self, generation: Generation) -> None:
-        """Let a request wait; ApiError with status 429 if too many do."""
+        """Let a request wait; ApiError with status 429 if too many do, 503 if the thread has ended."""
         with self._lock:
-            if self._closed:
-                raise shutting_down()
+            if self._closed or self._stopped:
+                raise self._refusal()
             waiting = sum(not other.begun for other in self._numbers)
             if waiting >= self.limits.max_waiting:
-                rule = f"{waiting} requests are waiting for {self.served.id}, as many as may"
-                raise ApiError(
-                    429, f"{rule}; try again later", code="busy", headers={"Retry-After": str(RETRY_SECONDS)}
-                )
+                raise busy(f"{waiting} requests are waiting for {self.served.id}, as many as may")
             self._numbers[generation] = number = self._next_number
             self._next_number += 1
             self._inbox.put(partial(self._add, number, generation))
@@ -101,15 +103,30 @@ class Scheduler:
     # ---- in the thread
 
     def _run(self) -> None:
-        while self._read_inbox():
+        try:
+            while self._go_on():
+                pass
+        finally:
+            with self._lock:
+                self._stopped = True
+                for generation in self._numbers:
+                    generation.put(self._refusal())
+                self._numbers.clear()
+
+    def _refusal(self) -> ApiError:
+        return shutting_down() if self._closed else stopped(self.served.id)
+
+    def _go_on(self) -> bool:
+        """Do what is due, whatever fails; False when it is the end."""
+        try:
+            if not self._read_inbox():
+                return False
             if self._decoder.busy:
-                try:
-                    self._step()
-                except Exception as error:
-                    self._recover(error)
+                self._step()
                 self._expire()
-        for number in list(self._open):
-            self._end(number, shutting_down())
+        except Exception as error:
+            self._recover(error)
+        return True
 
     def _read_inbox(self) -> bool:
         """Do what was asked for meanwhile, or wait for it where nothing else is due; False when it is the end."""
@@ -155,14 +172,14 @@ class Scheduler:
                 self._end(number)
 
     def _end(self, number: int, error: ApiError | None = None) -> None:
-        """Take what is left of a request out of the decoder and report its end."""
+        """Report the end of a request, and take what is left of it out of the decoder."""
         if (opened := self._open.pop(number, None)) is None:
             return
-        for row in opened.texts:
-            self._decoder.remove(Key(number, row))
         with self._lock:
             del self._numbers[opened.generation]
-        opened.generation.put(error)
+        opened.generation.put(error)  # first: it is due even if the rest fails
+        for row in opened.texts:
+            self._decoder.remove(Key(number, row))
 
     def _expire(self) -> None:
         """Cut the texts of requests that take too long; one that has none yet is refused."""
@@ -178,9 +195,19 @@ class Scheduler:
                 self._end(number, ApiError(503, f"{rule}; try again later", code="timeout"))
 
     def _recover(self, error: Exception) -> None:
-        """End what a step was about when it failed, and let the rest wait for a new decoder."""
+        """End what was being written, and let the rest wait for a new decoder; where that fails too, end everything."""
         if not isinstance(error, UserError):
             logger.exception("a step of %s failed", self.served.id)
+        try:
+            self._restart(error)
+        except Exception:
+            logger.exception("what waited for %s could not be kept", self.served.id)
+            self._decoder = self._new_decoder()
+            for number in list(self._open):
+                self._end(number, of_failure(error))
+
+    def _restart(self, error: Exception) -> None:
+        """Take a new decoder for what had not begun, and end the rest with an error."""
         waiting = {row.key for group in self._decoder.waiting for row in group}
         self._decoder = self._new_decoder()
         kept = [

@@ -45,9 +45,11 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"--host {host} --port {port}: cannot be used ({reason}); choose another port") from None
+    except (OSError, UnicodeError) as error:  # the latter for names such as a..b
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"--host {host} --port {port}: cannot be used ({reason}); choose another host or port"
+        ) from None
 
 
 def api_key(value: str) -> str:

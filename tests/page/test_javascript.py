@@ -15,6 +15,7 @@ from llmcore.model.llama_family import MistralConfig, Qwen2Config, Qwen3Config
 from llmcore.model.registry import ARCHITECTURES, new_model
 from llmcore.model.rotary import Llama3Scaling, Rotary
 from llmcore.page.one_file import MODEL_TYPES, page_data, tokenizer_data, weights_base64
+from llmcore.serve.limits import Limits
 from llmcore.tokenizer.bpe import BytePairTokenizer
 
 pytestmark = needs_node
@@ -111,6 +112,29 @@ def test_logits_attention_and_lens_are_the_models(name: str, config: Any, random
     weights = model.attention_maps(row)[1, 0, 1]
     for place, weight in enumerate(found["attention"]):
         assert torch.allclose(torch.tensor(weight, dtype=torch.float), weights[place, : place + 1], rtol=0, atol=1e-5)
+
+
+CHAT = """
+(async () => {
+  const asked = [];
+  const events = async function* (path, body) {
+    asked.push(body.messages);
+    yield { choices: [{ delta: {}, finish_reason: "stop" }], dropped_messages: 3 };
+  };
+  const source = new ServerSource({ events }, () => "helper");
+  const ends = [];
+  for (const messages of given) for await (const end of source.chat(messages, {}, null)) ends.push(end.dropped);
+  return { asked, ends };
+})()
+"""
+
+
+def test_chat_asks_with_as_many_messages_as_the_server_takes() -> None:
+    long = [{"role": ("user", "assistant")[turn % 2], "content": str(turn)} for turn in range(515)]
+    found = evaluate(CHAT, [long[:3], long], server_source="ServerSource")
+    assert found["ends"] == [3, 3 + 4]
+    assert found["asked"] == [long[:3], long[4:]]
+    assert len(long[4:]) < Limits().max_messages
 
 
 def test_every_architecture_is_one_that_the_page_computes() -> None:

@@ -198,7 +198,7 @@ def test_requests_that_mean_nothing_are_refused_in_a_line(models: dict[str, Serv
             (
                 "inspect/lens",
                 b'{"model": "sorter", "text": ""}',
-                "must be a language model, one of story, helper, got 'sorter'",
+                "'sorter' is of kind 'classifier', and this needs 'text' or 'chat'; fitting ones here: story, helper",
             ),
             (
                 "inspect/attention",

@@ -54,6 +54,16 @@ class Endpoint:
 
 
 @contextmanager
+def slowed(served: ServedModel, seconds: float) -> Iterator[None]:
+    """Let each pass through a model take longer."""
+    hook = served.language_model.body.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def running(
     models: Mapping[str, ServedModel],
     limits: Limits = LIMITS,

@@ -100,8 +100,9 @@ def test_address_that_cannot_be_used_is_one_line() -> None:
         start(port=taken.getsockname()[1])
     with pytest.raises(UserError, match="--port: must be from 0"):
         start(port=70_000)
-    with pytest.raises(UserError, match="cannot be used"):
-        listening("no.such.host.invalid", 0)
+    for host in ("no.such.host.invalid", "a..b"):
+        with pytest.raises(UserError, match=r"cannot be used \(.+\); choose another host or port"):
+            listening(host, 0)
 
 
 def test_options_without_room_are_refused() -> None:

@@ -17,8 +17,9 @@ import openai
 import psutil
 import pytest
 import torch
-from serve.endpoint import LIMITS, Endpoint, running
+from serve.endpoint import LIMITS, Endpoint, running, slowed
 
+from llmcore.generate.prefixes import Prefixes
 from llmcore.model.transformer import LanguageModel
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
@@ -30,16 +31,6 @@ LONG = {"model": "story", "prompt": "The brown fox", "temperature": 1.0, "seed":
 def never(endpoint: Endpoint) -> dict[str, float]:
     """The bias with which a text does not end by itself."""
     return {str(endpoint.models["story"].tokenizer.end_of_text): -100}
-
-
-@contextmanager
-def slowed(served: ServedModel, seconds: float) -> Iterator[None]:
-    """Let each pass through a model take longer."""
-    hook = served.language_model.body.register_forward_pre_hook(lambda *_: time.sleep(seconds))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def test_fifty_requests_at_once_get_what_each_gets_alone(endpoint: Endpoint) -> None:
@@ -227,6 +218,41 @@ def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[st
             found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG), range(4)))
     assert sorted(answer.status_code for answer in found) == [200, 200, 200, 500]
     assert all(answer.json()["choices"] == expected for answer in found if answer.is_success)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_row_that_cannot_be_removed_stops_nobody_else(
+    served_models: dict[str, ServedModel], never: Any, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is up, or the client has gone: its row is removed beside the steps."""
+    limits = replace(LIMITS, max_seconds=30 if gone else 0.3)
+    body = LONG | {"prompt": "The brown fox sees a dog.", "logit_bias": never}
+    with running(served_models, limits) as endpoint:
+        with slowed(served_models["story"], 0.05), monkeypatch.context() as patch:
+            patch.setattr(Prefixes, "keep", lambda *_: fail())
+            if gone:
+                with pytest.raises(httpx2.ReadTimeout):
+                    httpx2.post(f"{endpoint.url}/v1/completions", json=body, timeout=0.3)
+            else:
+                cut = endpoint.post("/v1/completions", body)
+                assert cut.json()["choices"][0]["llmcore_finish_reason"] == "timeout"
+            assert endpoint.wait_until_idle("story")
+        assert endpoint.post("/v1/completions", LONG | {"max_tokens": 2}).is_success
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_model_whose_thread_has_ended_says_so(
+    served_models: dict[str, ServedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(served_models) as endpoint:
+        monkeypatch.setattr("llmcore.serve.scheduler.Decoder", lambda *_: fail())  # not even a new one helps
+        with broken(served_models["story"].language_model, fail):
+            first = endpoint.post("/v1/completions", LONG)
+        for answer in (first, endpoint.post("/v1/completions", LONG), httpx2.get(f"{endpoint.url}/health")):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "model_stopped"
+            assert answer.json()["error"]["message"] == "story: has stopped after an error; restart the server"
+        assert endpoint.post("/v1/completions", LONG | {"model": "helper"}).is_success
 
 
 # ---- memory

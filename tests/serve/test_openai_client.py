@@ -248,6 +248,41 @@ def test_logprobs_of_a_text_are_the_model_s(client: openai.OpenAI, endpoint: End
         assert INCOMPLETE in token or choice.text[offset:].lstrip(INCOMPLETE).startswith(token)
 
 
+@pytest.mark.parametrize("stop", ["", "begin", "middle"])
+def test_logprobs_are_those_of_tokens_that_begin_before_a_stop_string(
+    client: openai.OpenAI, endpoint: Endpoint, stop: str
+) -> None:
+    """Two prompts of two rows; the stop string begins with the ninth token of the second row, or within it."""
+    served = endpoint.models["story"]
+    ascii_only = {
+        str(id): -100 for id in range(served.tokenizer.vocab_size) if not served.tokenizer.decode([id]).isascii()
+    }
+    options: Any = {"model": "story", "prompt": [TEXT, "A dog"], "n": 2, "logprobs": 0, "logit_bias": ascii_only}
+    options |= DRAWN | {"max_tokens": 20}
+    whole = client.completions.create(**options).choices
+    for choice in whole:
+        offsets = [len("".join(choice.logprobs.tokens[:place])) for place in range(len(choice.logprobs.tokens))]
+        assert choice.logprobs.text_offset == offsets
+    if not stop:
+        return
+    begin = whole[1].logprobs.text_offset[8] + (stop == "middle")
+    options["stop"] = whole[1].text[begin : begin + 6]
+    found = client.completions.create(**options).choices
+    streamed: dict[int, list[tuple[str, float, int]]] = {row: [] for row in range(4)}
+    for chunk in client.completions.create(**options, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += tokens_of(choice)
+    assert len(found[1].text) < len(whole[1].text)
+    for row, (cut, uncut) in enumerate(zip(found, whole, strict=True)):
+        assert tokens_of(cut) == [token for token in tokens_of(uncut) if token[2] < len(cut.text)] == streamed[row]
+
+
+def tokens_of(choice: Any) -> list[tuple[str, float, int]]:
+    """Return (text, logprob, offset) of each token that is reported."""
+    found = choice.logprobs
+    return list(zip(found.tokens, found.token_logprobs, found.text_offset, strict=True)) if found else []
+
+
 def test_logprobs_of_a_chat_are_the_model_s(client: openai.OpenAI, endpoint: Endpoint) -> None:
     served = endpoint.models["helper"]
     [expected] = answered(served, QUESTION, top_logprobs=0)

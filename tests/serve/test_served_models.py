@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
+import torch
+from serve.endpoint import running
 
 from llmcore.base.errors import UserError
 from llmcore.model.folder import save_classifier, save_language_model
@@ -42,6 +44,20 @@ def test_kind_follows_from_the_folder(folders: Path) -> None:
         ("instruct", "chat", "alpaca"),
         ("classifier", "classifier", None),
     ]
+
+
+def test_error_of_a_model_names_its_id(folders: Path) -> None:
+    models = open_models([str(folders / name) for name in default_folders(folders)])
+    for served in models.values():
+        torch.nn.init.constant_(next(served.model.body.parameters()), torch.nan)
+    with running(models) as endpoint:
+        for name, path, fields in [
+            ("pretrain", "/v1/completions", {"prompt": "a"}),
+            ("pretrain", "/inspect", {"text": "a"}),
+            ("classifier", "/classify", {"input": "a"}),
+        ]:
+            message = endpoint.post(path, {"model": name} | fields).json()["error"]["message"]
+            assert message.startswith(f"{name}: its logits must be finite")
 
 
 def test_base_is_served_where_nothing_was_pretrained(folders: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // The models of a server as the views ask for them. local_source.js answers the same questions without one.
 
 const ALTERNATIVES = 5;
+const MAX_MESSAGES = 511; // an odd number begins with a question; the server takes 512
 
 export class ServerSource {
   // model() is the id of the chosen model
@@ -46,12 +47,14 @@ export class ServerSource {
 
   // Yield {text} of the answer to `messages`, then {finish_reason, dropped}: how many messages no longer fitted.
   async *chat(messages, settings, signal) {
-    const body = { ...options(settings, settings.max_new_tokens), model: this.model(), messages };
+    const sent = messages.slice(-MAX_MESSAGES);
+    const omitted = messages.length - sent.length;
+    const body = { ...options(settings, settings.max_new_tokens), model: this.model(), messages: sent };
     for await (const { choices, dropped_messages } of this.server.events("v1/chat/completions", body, signal)) {
       if (!choices?.length) continue;
       const [choice] = choices;
       if (choice.delta?.content) yield { text: choice.delta.content };
-      if (choice.finish_reason) return yield { finish_reason: reason(choice), dropped: dropped_messages ?? 0 };
+      if (choice.finish_reason) return yield { finish_reason: reason(choice), dropped: omitted + (dropped_messages ?? 0) };
     }
   }
 
