@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
 from llmcore.base.text import checked_input
-from llmcore.commands.options import add_generation_options, generation_config, open_for_generation
+from llmcore.commands.options import add_generation_options, generation_config, open_for_generation, warn_base
 from llmcore.config.generation import ANSWER
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run_chat(arguments: argparse.Namespace) -> None:
 
     model, tokenizer = open_for_generation(arguments)
     chat = Chat(model, tokenizer, prompt_form(arguments.model), config)
+    warn_base(arguments.model, tokenizer)
     system = arguments.system and checked_input(arguments.system, "--system")
     reset(chat, system)
     for line in lines(f"{arguments.model}: {HELP.splitlines()[-1].split()[0]} lists the commands"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
 from llmcore.base.text import checked_input, normalise_input
-from llmcore.commands.options import add_generation_options, generation_config, open_for_generation
+from llmcore.commands.options import add_generation_options, generation_config, open_for_generation, warn_base
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run_ask(arguments: argparse.Namespace) -> None:
 
     model, tokenizer = open_for_generation(arguments)
     form = prompt_form(arguments.model)
+    warn_base(arguments.model, tokenizer)
     asked = [(instruction, checked_input(arguments.input, "--input"))]
     check_room(model, tokenizer, form, asked)
     shown = Output(arguments, model, tokenizer, [instruction], repeats_prompt=False)
@@ -87,6 +88,8 @@ def _read_prompts(arguments: argparse.Namespace) -> list[str]:
     from llmcore.base.files import read_bytes, read_jsonl
 
     path = Path(arguments.file)
+    if not path.is_file():
+        raise UserError(f"--file: must name a file, got {str(path)!r}; correct it")
     if path.suffix.lower() == ".jsonl":
         rows = list(read_jsonl(path))
         if not rows:
@@ -168,7 +171,9 @@ class Output:
     ) -> None:
         text = continuation.text if self.repeats_prompt else continuation.text.strip()
         if self.arguments.json:
-            row: dict[str, Any] = {"prompt": prompt, "text": text, "finish_reason": continuation.finish_reason}
+            given = {"input": self.arguments.input} if getattr(self.arguments, "input", "") else {}
+            row: dict[str, Any] = {"prompt": prompt, **given, "text": text}
+            row["finish_reason"] = continuation.finish_reason
             if explained is not None:
                 row["tokens"] = [explanation._asdict() for explanation in explained]
             print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -185,6 +190,8 @@ class Output:
         if reason == "context":
             context = self.model.config.context_length
             print(f"the text ends here: the model's context of {context} tokens is full", file=sys.stderr)
+        elif reason == "length" and not self.repeats_prompt:
+            print(f"the answer was cut at --max-new-tokens {self.arguments.max_new_tokens}", file=sys.stderr)
 
 
 def _stripped(pieces: Iterator[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:

@@ -1,6 +1,7 @@
 """The options of generation on the command line: one for each setting of `GenerationConfig`."""
 
 import argparse
+import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ def add_generation_options(command: argparse.ArgumentParser, model: str, default
     choice.add_argument(
         "--forced-tokens", type=ids, default=default.forced_tokens, metavar="ID,ID", help="tokens that come first"
     )
-    add("temperature", float, "T", "0 takes the likeliest token")
+    temperature = f"0 takes the likeliest token (default: {default.temperature}, with beams 0)"
+    choice.add_argument("--temperature", type=float, metavar="T", help=temperature)
+    command.set_defaults(default_temperature=default.temperature)
     add("top-k", int, "K", "keep the K likeliest; 0 keeps all")
     add("top-p", float, "P", "keep the likeliest that have this probability together; 1 keeps all")
     add("min-p", float, "P", "keep those with this share of the likeliest one's probability; 0 keeps all")
@@ -69,13 +72,18 @@ def add_precision(command: argparse.ArgumentParser) -> None:
 
 
 def ids(text: str) -> tuple[int, ...]:
-    """Read token ids with commas between them; argparse names the option if they are none."""
-    return tuple(int(part) for part in text.split(","))
+    """Read token ids with commas between them."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be ids with commas between them, such as 3,17, got {text!r}") from None
 
 
 def generation_config(arguments: argparse.Namespace) -> GenerationConfig:
     """Return the options of generation; UserError if one is out of range."""
     given = {field.name: getattr(arguments, field.name) for field in fields(GenerationConfig)}
+    if given["temperature"] is None:
+        given["temperature"] = 0.0 if arguments.num_beams > 1 else arguments.default_temperature
     config = GenerationConfig(**given | {"stop": tuple(given["stop"])})
     config.check(spelled=option)
     return config
@@ -94,3 +102,11 @@ def open_for_generation(arguments: argparse.Namespace) -> "tuple[LanguageModel, 
     model, tokenizer = open_language_model(arguments.model)
     prepare_for_decoding(model, arguments.precision)
     return model, tokenizer
+
+
+def warn_base(folder: str, tokenizer: "Tokenizer") -> None:
+    """Say that a model has not learned to answer, where nothing in its folder says that it has."""
+    from llmcore.generate.write import names_form
+
+    if not names_form(folder) and tokenizer.chat_template is None:
+        print(f"{folder}: names no form of prompts, so it may not have learned to answer", file=sys.stderr)

@@ -10,7 +10,7 @@ from llmcore.serve.server import serve
 def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     default, shown = Limits(), "(default: %(default)s)"
     command = commands.add_parser("serve", help="answer requests in OpenAI's form, at an address of this machine")
-    folders = "models/pretrain, models/instruct and models/classifier, where they exist"
+    folders = "models/pretrain or models/base, models/instruct and models/classifier, where they exist"
     command.add_argument("folders", nargs="*", metavar="FOLDER", help=f"of models (default: {folders})")
     command.add_argument("--host", default="127.0.0.1", help=f"another address than loopback needs a key {shown}")
     command.add_argument("--port", type=int, default=8000, help=f"0 takes a free one {shown}")
@@ -20,7 +20,11 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--max-rows", type=int, default=default.max_rows, metavar="N", help=f"texts a model writes at a time {shown}"
     )
     command.add_argument(
-        "--max-waiting", type=int, default=default.max_waiting, metavar="N", help=f"requests of a model {shown}"
+        "--max-waiting",
+        type=int,
+        default=default.max_waiting,
+        metavar="N",
+        help=f"per model {shown}",
     )
     command.add_argument(
         "--max-tokens", type=int, default=default.max_tokens, metavar="N", help=f"of a text that is written {shown}"

@@ -92,4 +92,4 @@ class GenerationConfig:
 
 
 STORY = GenerationConfig(max_new_tokens=80, temperature=0.8, top_k=0, top_p=0.95)  # to continue a text: varied
-ANSWER = GenerationConfig(max_new_tokens=80, temperature=0.0, top_k=0, top_p=1.0)  # to an instruction: the likeliest
+ANSWER = GenerationConfig(max_new_tokens=256, temperature=0.0, top_k=0, top_p=1.0)  # to an instruction: the likeliest

@@ -78,7 +78,10 @@ def text_cell(row: Mapping[str, Any], column: str, where: str) -> str:
     """Return a row's text in `column`; a missing value is empty. UserError, naming `where`, for a list or an object."""
     if column not in row:
         listed = [*map(repr, list(row)[:MAX_LISTED_COLUMNS]), *["..."] * (len(row) > MAX_LISTED_COLUMNS)]
-        raise UserError(f"{where}: must have the column {column!r}, has only {', '.join(listed)}; name one of them")
+        rule = f"must have the column {column!r}, has only {', '.join(listed)}"
+        remedy = "the separator seems to be another; save it with commas as .csv, or with tabs as .tsv"
+        is_one = len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|,")
+        raise UserError(f"{where}: {rule}; {remedy if is_one else 'name one of them with --text-column'}")
     if isinstance(value := row[column], list | dict):
         raise UserError(f"{where}: {column!r} must be a string, got a {type(value).__name__}; correct the row")
     return checked_input(as_cell(value), f"{where}, {column!r}")

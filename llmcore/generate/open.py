@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from llmcore.base.errors import UserError
+from llmcore.generate.kind import opens_as_classifier
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.folder import load_classifier, load_language_model
 from llmcore.model.gguf_path import find_gguf
@@ -29,6 +30,10 @@ def open_language_model(folder: str | Path, dropout: float | None = None) -> tup
         from llmcore.generate.open_gguf import open_gguf
 
         return open_gguf(file, dropout)
+    if (Path(folder) / "config.json").is_file() and opens_as_classifier(folder):
+        raise UserError(
+            f"{folder}: is a classifier, which writes no text; give a language model, or `llmcore classify`"
+        )
     model = load_language_model(folder, dropout)
     return model, fitting_tokenizer(folder, model.config)
 

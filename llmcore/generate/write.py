@@ -69,6 +69,11 @@ def prompt_form(folder: str | Path) -> str:
     return form
 
 
+def names_form(folder: str | Path) -> bool:
+    """Return whether a model folder says in which form it wants its prompts; a GGUF file says so by its template."""
+    return not find_gguf(folder) and PROMPT_KEY in read_config(folder)[2]
+
+
 # ---- prompts
 
 

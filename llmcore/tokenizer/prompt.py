@@ -113,8 +113,12 @@ def encode_prompt(tokenizer: Tokenizer, form: str, instruction: str, input: str)
 
 
 def encode_chat(tokenizer: Tokenizer, form: str, messages: Sequence[Message]) -> list[int]:
-    """Return the prompt of a chat's next answer; UserError for a chat that the template refuses or rewrites."""
+    """Return the prompt of a chat's next answer, white space around each message removed.
+
+    UserError for a chat that the template refuses or rewrites.
+    """
     template = chat_template(tokenizer, form)
+    messages = [{**message, "content": message["content"].strip()} for message in messages]
     chat = chat_pieces(tokenizer, template, messages, add_generation_prompt=True)
     if FORMS[form].template is None:
         check_kept(tokenizer, template, messages, chat)
@@ -125,7 +129,7 @@ def check_kept(tokenizer: Tokenizer, template: str, messages: Sequence[Message],
     """UserError if a template writes something else for these messages than it writes for any, white space apart."""
     text = render(template, messages, tokenizer.special_tokens_map, add_generation_prompt=True)
     if text.split() != "".join(piece.text for piece in chat).split():
-        content = messages[-1]["content"]
+        content = next((each["content"] for each in messages if each["content"] not in text), messages[-1]["content"])
         shown = content if len(content) <= MAX_SHOWN else content[:MAX_SHOWN] + "..."
         rule = f"must write a user's message as it is, and rewrites {shown!r}"
         raise UserError(f"chat_template: {rule}; set instruct.prompt to alpaca or phi3, or take another base")

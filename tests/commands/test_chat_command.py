@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any, tokenizer: Any)
     from llmcore.model.folder import save_language_model
 
     folder = tmp_path_factory.mktemp("models") / "instruct"
-    save_language_model(folder, model, tokenizer=tokenizer, origin={})
+    save_language_model(folder, model, tokenizer=tokenizer, origin={}, extra={"prompt_form": "alpaca"})
     return folder
 
 

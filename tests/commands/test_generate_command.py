@@ -118,12 +118,19 @@ def test_a_full_context_is_said(llmcore: Command) -> None:
     assert (code, errors) == (0, "the text ends here: the model's context of 24 tokens is full\n")
 
 
+def test_a_model_that_may_not_have_learned_to_answer_is_named(llmcore: Command, folder: Path) -> None:
+    _, _, errors = llmcore("ask", "Say hi.", *SHORT)
+    assert errors.splitlines()[0] == f"{folder}: names no form of prompts, so it may not have learned to answer"
+
+
 def test_several_continuations_and_beams(llmcore: Command) -> None:
     code, out, _ = llmcore("generate", "Anna", "-n", "3", "--json", *SHORT)
     rows = [json.loads(line)["text"] for line in out.splitlines()]
     assert (code, len(rows), len(set(rows)) > 1) == (0, 3, True)
-    assert llmcore("generate", "Anna", "--num-beams", "3", "--temperature", "0", *SHORT)[0] == 0
-    code, _, errors = llmcore("generate", "Anna", "--num-beams", "3", *SHORT)
+    greedy = llmcore("generate", "Anna", "--num-beams", "3", "--temperature", "0", *SHORT)
+    assert greedy == llmcore("generate", "Anna", "--num-beams", "3", *SHORT)
+    assert greedy[0] == 0
+    code, _, errors = llmcore("generate", "Anna", "--num-beams", "3", "--temperature", "0.8", *SHORT)
     assert (code, errors) == (
         2,
         "error: --temperature: must be 0 with --num-beams above 1, got 0.8; correct either\n",

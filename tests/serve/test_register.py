@@ -241,7 +241,7 @@ def test_store_elsewhere_is_named_in_the_command(project, tmp_path, monkeypatch)
     ("kind", "folder", "name", "alias", "message"),
     [
         ("base", "nowhere", "n", "a", "no such model folder"),
-        ("base", "models/classifier", "n", "a", "belongs to no part of this model"),
+        ("base", "models/classifier", "n", "a", "is a classifier, which writes no text"),
         ("classifier", "models/base", "n", "a", "id2label must name the classes"),
         ("base", "models/base", "n", "latest", "--alias: must be letters"),
         ("base", "models/base", "n", "V2", "--alias: must be letters"),

@@ -30,12 +30,14 @@ export class GenerateView {
 
   async generate() {
     if (this.running) return;
+    const earlier = this.before;
     this.before = this.text.text;
     this.running = new AbortController();
     this.#update();
     this.text.status.textContent = "Writing…";
     const end = await this.text.guarded(() => this.#write(this.running.signal));
     this.running = null;
+    if (this.text.text === this.before) this.before = earlier; // nothing was added
     this.#update();
     if (!end) return; // the reason stands there
     await this.refresh();
