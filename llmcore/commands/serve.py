@@ -20,11 +20,7 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--max-rows", type=int, default=default.max_rows, metavar="N", help=f"texts a model writes at a time {shown}"
     )
     command.add_argument(
-        "--max-waiting",
-        type=int,
-        default=default.max_waiting,
-        metavar="N",
-        help=f"per model {shown}",
+        "--max-waiting", type=int, default=default.max_waiting, metavar="N", help=f"waiting requests per model {shown}"
     )
     command.add_argument(
         "--max-tokens", type=int, default=default.max_tokens, metavar="N", help=f"of a text that is written {shown}"
