@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     val_bytes = target_bytes(val, np.array(tokenizer.token_bytes))
 
     inputs = {"samples": samples_folder, "tokens": tokens_folder, "tokenizer": tokenizer_folder}
-    with training_run("pretrain", params, compute, **inputs) as run:
+    with training_run("pretrain", params, compute, tables, **inputs) as run:
         model = make_model(params, tokenizer.vocab_size).to(compute.device)
         task = LanguageTask(
             Windows(tokens, samples.train),
@@ -50,12 +50,12 @@ def main(argv: list[str]) -> None:
         metrics = parameter_counts(model) | trained
         metrics |= distance_to_floor(samples, trained["val/nats_per_byte"], val_bytes)
         save_language_model(out, model, tokenizer=tokenizer, origin=run.origin("tokens"))
-        run.write_card_facts(tables, ["tokens"], run.origin("tokens")["params"])
+        run.write_card_facts(["tokens"], run.origin("tokens")["params"])
         text = story(model, tokenizer, params)
         write_text(tables / "sample.txt", text + "\n")
         write_csv(tables / "sample_tokens.csv", token_rows(model, tokenizer, text))
         write_csv(tables / "attention.csv", attention_rows(model, tokenizer, text))
-        run.write_results(out, metrics_file, tables, metrics, history)
+        run.write_results(out, metrics_file, metrics, history)
 
 
 def make_model(params: Params, vocab_size: int) -> LanguageModel:

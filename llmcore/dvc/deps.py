@@ -30,6 +30,7 @@ NO_OUTPUT = {  # files and folders that change no byte of an output, with the re
     "llmcore/config/read.py": "reads and checks params",
     "llmcore/config/stages.py": "names of stages; a test compares their params with dvc.yaml",
     "llmcore/dvc/": "DVC's files and processes",
+    "llmcore/run/live_tables.py": "curves while a training runs, which its stage writes anew",
     "llmcore/run/progress.py": "progress bars, rates",
     "llmcore/run/stage.py": "how a stage begins and ends",
     "llmcore/tracking/": "runs in MLflow",

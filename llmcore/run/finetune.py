@@ -71,7 +71,7 @@ def finetune(
     params = read_params()
     section: Section = getattr(params, section_name)
     compute = setup_compute(params.compute)
-    with training_run(stage, params, compute, **{"base": base, data_name: data}) as run:
+    with training_run(stage, params, compute, tables, **{"base": base, data_name: data}) as run:
         model, tokenizer = open_language_model(base, dropout=section.dropout)
         check_length(f"{section_name}.max_tokens", section.max_tokens, model.config.context_length)
         rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
@@ -85,10 +85,10 @@ def finetune(
             values = section.lora.model_dump(include={"alpha", "scaling", "dropout"})
             save_adapter(out / "adapter", tuning.model, base=base, **values)
         metrics = {**parameter_counts(tuning.model), **tuning.counts, **trained}
-        run.write_card_facts(tables, ["base", data_name], section.model_dump())
+        run.write_card_facts(["base", data_name], section.model_dump())
         write_csv(tables / "lengths.csv", length_rows(tuning.lengths))
         write_jsonl(tables / "batch.jsonl", [row._asdict() for row in tuning.first_batch])
-        run.write_results(out, metrics_file, tables, metrics, history)
+        run.write_results(out, metrics_file, metrics, history)
 
 
 def choose_parameters(model: TransformerWithHead, section: ClassifierParams | InstructParams, seed: int) -> None:

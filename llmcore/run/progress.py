@@ -3,8 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from llmcore.base.progress import Bar
+from llmcore.run.live_tables import LiveTables
 from llmcore.tracking.tracker import Tracker
 from llmcore.train.history import History
 from llmcore.train.loop import StepResult
@@ -39,13 +41,17 @@ class Throughput:
 
 
 class ProgressReporter:
-    """Shows a training to people: a bar on the terminal, curves in the tracker. Closes the bar at the end."""
+    """Shows a training to people: a bar on the terminal, curves in the tracker and as tables in `tables`.
 
-    def __init__(self, name: str, steps: int, history: History, tracker: Tracker, *, progress: bool):
+    Closes the bar at the end.
+    """
+
+    def __init__(self, name: str, steps: int, history: History, tracker: Tracker, *, tables: Path, progress: bool):
         self._name = name
         self._history = history
         self._tracker = tracker
         self._throughput = Throughput()
+        self._tables = LiveTables(tables, history)
         self._bar = Bar(name, steps, "step", enabled=progress)
 
     def __enter__(self) -> "ProgressReporter":
@@ -68,10 +74,12 @@ class ProgressReporter:
         if (rate := self._throughput.after_step(result.n_tokens)) is not None:
             self._tracker.log_metrics({"perf/tokens_per_second": rate}, step=step)
         self._bar.advance(loss=f"{result.loss:.3f}")
+        self._tables.after_step()
 
     def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
         self._tracker.log_metrics(metrics, step=step)
         self._throughput.skip()
+        self._tables.after_evaluation()
         self._bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
 
     def on_sample(self, step: int, text: str) -> None:

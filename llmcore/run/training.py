@@ -14,6 +14,7 @@ from llmcore.config.stages import stage_info
 from llmcore.dvc.files import code_hashes
 from llmcore.model.weights import WEIGHTS_FILE
 from llmcore.run.inputs import card_facts, hashes_of, log_inputs
+from llmcore.run.live_tables import EVALUATIONS_FILE, STEPS_FILE
 from llmcore.run.progress import CompositeCallback, ProgressReporter
 from llmcore.tracking.run import params_of, tracked_run
 from llmcore.tracking.tracker import Tracker
@@ -32,6 +33,7 @@ class TrainingRun:
     stage: str
     params: Params
     compute: Compute
+    tables: Path  # written to
     folders: dict[str, Path]
     inputs: dict[str, str]  # their hashes
     tracker: Tracker
@@ -43,27 +45,26 @@ class TrainingRun:
         source = read_source(self.folders[licence_from])
         return {"params": used, "inputs": self.inputs, "source": source._asdict()}
 
-    def write_results(
-        self, out: Path, metrics_file: Path, tables: Path, metrics: dict[str, float], history: History
-    ) -> None:
+    def write_results(self, out: Path, metrics_file: Path, metrics: dict[str, float], history: History) -> None:
         """Write the metrics and the history of a model that was saved to `out`, and tell the tracker."""
         write_json(metrics_file, metrics)
-        write_csv(tables / "steps.csv", history.steps)
-        write_csv(tables / "evaluations.csv", history.evaluations)
+        write_csv(self.tables / STEPS_FILE, history.steps)
+        write_csv(self.tables / EVALUATIONS_FILE, history.evaluations)
         self.tracker.log_metrics(metrics)
         self.tracker.set_tags({"model_sha256": sha256_file(out / WEIGHTS_FILE)})
 
-    def write_card_facts(self, tables: Path, inputs: Sequence[str], params: dict[str, Any]) -> None:
+    def write_card_facts(self, inputs: Sequence[str], params: dict[str, Any]) -> None:
         """Write what the model card tells: the named inputs and the params."""
         folders = {name: self.folders[name] for name in inputs}
-        write_json(fresh_folder(tables) / "card.json", card_facts(self.inputs, params, **folders))
+        write_json(fresh_folder(self.tables) / "card.json", card_facts(self.inputs, params, **folders))
 
 
 @contextmanager
-def training_run(stage: str, params: Params, compute: Compute, **folders: Path) -> Iterator[TrainingRun]:
+def training_run(stage: str, params: Params, compute: Compute, tables: Path, **folders: Path) -> Iterator[TrainingRun]:
     """Lock a training, so that one process at a time runs it, and track it as one run, also when it is resumed.
 
-    `folders` are its inputs. The body trains and writes the outputs; checkpoints are removed after it.
+    `folders` are its inputs, `tables` is the folder of its curves. The body trains and writes the outputs; checkpoints
+    are removed after it.
     """
     inputs = hashes_of(**folders)
     parts = {
@@ -78,7 +79,7 @@ def training_run(stage: str, params: Params, compute: Compute, **folders: Path) 
     ):
         log_inputs(tracker, inputs, **folders)
         tracker.set_tags({"precision": compute.precision})  # what `auto` chose
-        yield TrainingRun(stage, params, compute, folders, inputs, tracker, scratch)
+        yield TrainingRun(stage, params, compute, tables, folders, inputs, tracker, scratch)
 
 
 def train(
@@ -99,7 +100,8 @@ def train(
     if run.scratch.folder:
         checkpointer = DiskCheckpointer(run.scratch.folder, history, runtime)
     steps = total_steps(task, section.epochs)
-    with ProgressReporter(run.stage, steps, history, run.tracker, progress=runtime.progress) as reporter:
+    progress = runtime.progress
+    with ProgressReporter(run.stage, steps, history, run.tracker, tables=run.tables, progress=progress) as reporter:
         best = fit(
             model,
             task,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -63,10 +64,10 @@ def history() -> History:
 
 
 def test_resumed_training_sends_what_came_before_and_prints_the_step(
-    history: History, capsys: pytest.CaptureFixture[str]
+    history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = RecordingTracker()
-    with ProgressReporter("pretrain", 9, history, tracker, progress=False) as reporter:
+    with ProgressReporter("pretrain", 9, history, tracker, tables=tmp_path, progress=False) as reporter:
         reporter.on_resume(2)
     rest = {"train/lr": 0.1, "train/grad_norm": 2.0}
     steps = [(step, {"train/loss": 1 / step, **rest}) for step in (1, 2)]
