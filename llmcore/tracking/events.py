@@ -16,6 +16,11 @@ CHANGED_TAG = "git.changed"  # files that differ from the commit, new code among
 READ_TAG = "in."  # before a path: DVC's hash of what the stage read there
 WROTE_TAG = "out."  # before a path: DVC's hash of what the stage wrote there
 
+REFUSED_LOGINS = {  # MLflow's error code -> what to do
+    "UNAUTHENTICATED": "the server refuses the login; correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "PERMISSION_DENIED": "the server lets this user read only; its administrator can grant EDIT on the experiment",
+}
+
 _warned = False
 
 
@@ -30,6 +35,8 @@ def warn(sentence: str) -> None:
 
 
 def one_line(error: object) -> str:
-    """Return an error's text on one line, without passwords, 200 characters at most."""
+    """Return an error's text on one line, without passwords, 200 characters at most; of a refused login, the remedy."""
+    if remedy := REFUSED_LOGINS.get(getattr(error, "error_code", "")):
+        return remedy
     text = masked(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

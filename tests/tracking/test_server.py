@@ -2,20 +2,16 @@
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from structure import ROOT
+from tracking.mlflow_server import serving
 from workspace import SMALL, Workspace
 
 pytestmark = pytest.mark.slow
@@ -47,41 +43,6 @@ def database() -> Iterator[str]:
             yield f"postgresql+psycopg2://llmcore@/postgres?host={folder}"
         finally:
             run("pg_ctl", "stop", "--mode=immediate")
-
-
-@contextmanager
-def serving(database: str, folder: Path) -> Iterator[str]:
-    """Run an MLflow server that keeps runs in `database` and artifacts in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
-    variables = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, *stores], env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_it_answers(process, address, folder / "log")
-        yield address
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-
-
-def wait_until_it_answers(process: "subprocess.Popen[bytes]", address: str, log: Path, seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()
-            return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.5)
 
 
 @pytest.mark.exhaustive
