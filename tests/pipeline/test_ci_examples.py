@@ -66,7 +66,7 @@ def pull_request(team: Team, name: str) -> tuple[Workspace, Path, str]:
 
 
 def check_comment(clone: Workspace, call: str, base: str) -> None:
-    """The comment has the changed param and metrics, the page both states, and neither has a secret."""
+    """The comment has the changed param and metrics, the page both states; no secret is in it."""
     report = (clone.folder / "report.md").read_text()
     assert report.startswith(f"### Results against {base}\n\n[Plots](https://")
     assert re.search(r"^\| params.yaml +\| classifier.lora.rank +\| 16 +\| 4 ", report, re.MULTILINE)
