@@ -86,11 +86,11 @@ class ActivationCounter:
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def __enter__(self) -> "ActivationCounter":
-        self._hooks.__enter__()  # type: ignore[no-untyped-call]
+        self._hooks.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)  # type: ignore[no-untyped-call]
+        self._hooks.__exit__(*error)
         self._tensors.clear()
 
     def _pack(self, tensor: Tensor) -> Any:

@@ -1,18 +1,17 @@
 """Measure what this machine needs for the stages of params.yaml: a few real steps of each, in its own processes.
 
-    python -m llmcore.run.measure SAMPLE.json RESULT.json PROCESSES STAGE...
+    python -m llmcore.run.measure SAMPLE.json RESULT.json [STAGE...]
 
 A stage is measured on sample rows at its real shapes, with fresh weights where its model does not exist yet.
 """
 
 import dataclasses
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llmcore.base import parallel
 from llmcore.base.errors import UserError, run_entry_point
@@ -34,48 +33,61 @@ class Sample:
     tokenizer: str | None  # folder of the one that pretraining uses; None: one is learned from the texts
 
 
-def measure(sample: Sample, processes: Mapping[str, int]) -> Figures:
-    """Return the figures of each stage of `processes`, which has the number of processes that compute it."""
+def measure(sample: Sample) -> Figures:
+    """Return the figures of each stage that can be measured, in a process of its own, as stages have."""
     with tempfile.TemporaryDirectory(prefix="llmcore-plan-") as name:
-        folder = Path(name)
-        write_json(folder / "sample.json", dataclasses.asdict(sample))
-        found: Figures = {}
-        for count in sorted(set(processes.values())):
-            stages = [stage for stage, its in processes.items() if its == count]
-            result = folder / f"{count}.json"
-            command = [sys.executable, "-m", "llmcore.run.measure", str(folder / "sample.json"), str(result)]
-            done = subprocess.run([*command, str(count), *stages], stderr=subprocess.PIPE, text=True)
-            if done.returncode:
-                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                raise UserError(f"measuring {', '.join(stages)}: {reason}")
-            found |= read_json(result)
+        rows, result = Path(name) / "sample.json", Path(name) / "result.json"
+        write_json(rows, dataclasses.asdict(sample))
+        command = [sys.executable, "-m", "llmcore.run.measure", str(rows), str(result)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise UserError((done.stderr.strip().splitlines() or ["llmcore plan: measuring failed; try again"])[-1])
+        found: Figures = read_json(result)
         return found
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run as one of the processes that measure, and start the others where there are to be several."""
+    """Measure all stages, or as one of several processes the stages that are named."""
     prepare()
-    return run_entry_point(lambda: _main(list(argv)), prints_result=False)
+    return run_entry_point(lambda: _measure(Path(argv[0]), Path(argv[1]), argv[2:]), prints_result=False)
 
 
-def _main(argv: list[str]) -> int:
-    sample_file, result_file, count, *stages = argv
+def _measure(rows: Path, result: Path, stages: Sequence[str]) -> int:
     if parallel.launcher_pid():
         from llmcore.dvc.parent import end_with_launcher
 
         end_with_launcher()
-    else:
-        settle_numerics(**compute_params())
-        if int(count) > 1:
-            from llmcore.run.launch import launch
+        found = _of_stages(rows, stages)
+        if parallel.is_first():
+            write_json(result, found)
+        return 0
+    settle_numerics(**compute_params())
+    from llmcore.config.read import read_params
+    from llmcore.run.launch import launch
+    from llmcore.run.processes import processes_of_stages
 
-            return launch("plan", ["-m", "llmcore.run.measure", *argv], int(count))
+    processes = processes_of_stages(read_params())
+    found = {}
+    for count in sorted(set(processes.values())):
+        named = [stage for stage, its in processes.items() if its == count]
+        begin = time.perf_counter()
+        if count == 1:
+            of_count = _of_stages(rows, named)
+        elif code := launch("plan", ["-m", "llmcore.run.measure", str(rows), str(result), *named], count):
+            return code
+        else:
+            of_count = read_json(result)
+        measured = sum(figures["measured_seconds"] for figures in of_count.values())
+        starting = time.perf_counter() - begin - measured
+        found |= {stage: figures | {"starting_seconds": starting} for stage, figures in of_count.items()}
+    write_json(result, found)
+    return 0
+
+
+def _of_stages(rows: Path, stages: Sequence[str]) -> Figures:
     from llmcore.run.measured_stages import measure_stages
 
-    found = measure_stages(Sample(**json.loads(Path(sample_file).read_text(encoding="utf-8"))), stages)
-    if parallel.is_first():
-        write_json(result_file, found)
-    return 0
+    return measure_stages(Sample(**read_json(rows)), stages)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from llmcore.model.registry import architecture, new_model
 from llmcore.model.transformer import LanguageModel, TransformerWithHead, parameter_counts
 from llmcore.run.finetune import choose_parameters
 from llmcore.run.measure import Figures, Sample
+from llmcore.run.processes import PRETRAINED
 from llmcore.tasks.classification import classification_task
 from llmcore.tasks.instructions import answer_likelihoods, instruction_task
 from llmcore.tasks.language import LanguageTask, text_metrics
@@ -44,7 +45,6 @@ from llmcore.train.optimizer import make_optimizer
 STEPS_SECONDS = 2.0  # of measured steps, for each training
 MAX_STEPS = 100
 MAX_VAL_ROWS = 64  # evaluated
-PRETRAINED = Path("models/pretrain")  # made by this pipeline: of params.yaml's shape
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,15 @@ def measure_stages(sample: Sample, stages: Sequence[str]) -> Figures:
     """Return the figures of each stage; all processes measure together, the first one's figures count."""
     params = read_params()
     compute = setup_compute(params.compute)
+    begin = time.perf_counter()
     own, tokenizing = _tokenizer(sample, params)
     setting = Setting(params, compute, sample, own)
     found: Figures = {}
     for stage in stages:
-        found[stage] = tokenizing if stage == "tokenize" else STAGES[stage](setting)
+        figures = tokenizing if stage == "tokenize" else STAGES[stage](setting)
         gc.collect()
+        found[stage] = figures | {"measured_seconds": time.perf_counter() - begin, "processes": parallel.n_processes()}
+        begin = time.perf_counter()
     return found
 
 
@@ -117,7 +120,7 @@ def pretrain(setting: Setting) -> dict[str, float]:
     samples = choose_samples(tokens, **params.sample.model_dump() | {"val_fraction": min(fraction, 0.5)})
     task = LanguageTask(
         Windows(tokens, samples.train),
-        Windows(tokens, samples.val[:MAX_VAL_ROWS]),
+        Windows(tokens, samples.val),
         batch_size=section.batch_size,
         micro_batch_size=section.micro_batch_size,
         seed=params.seed,
@@ -150,9 +153,7 @@ def finetune_instruct(setting: Setting) -> dict[str, float]:
     choose_parameters(model, section, setting.params.seed)
     model.to(setting.compute.device)
     rows = {"train": setting.sample.instructions, "val": setting.sample.instructions[:MAX_VAL_ROWS]}
-    task, examples = instruction_task(
-        section, rows, tokenizer, seed=setting.params.seed, device=setting.compute.device
-    )
+    task, examples = instruction_task(section, rows, tokenizer, seed=setting.params.seed, device=setting.compute.device)
     found = _training(setting, model, task, section, n_val=len(task.val))
     return found | {"packed_share": len(task.train) / len(examples["train"])}
 
@@ -197,7 +198,6 @@ def _training(
     flops = [_flops(model, task, number, n_cached_blocks) for number in range(2, 2 + min(n_steps, 10))]
     return {
         **parameter_counts(model),
-        "processes": parallel.n_processes(),
         "step_seconds": seconds,
         "evaluation_seconds_per_row": per_row,
         "step_tokens": float(np.mean([result.n_tokens for result in done])),
@@ -223,9 +223,7 @@ def _flops(model: TransformerWithHead, task: Task[Any], step: int, n_cached_bloc
         ids = batch.inputs if hasattr(batch, "inputs") else batch.ids
         rows, length = ids.shape
         total += sum(
-            training_flops(
-                model, rows=rows, length=length, n_targets=batch.n_targets, n_cached_blocks=n_cached_blocks
-            )
+            training_flops(model, rows=rows, length=length, n_targets=batch.n_targets, n_cached_blocks=n_cached_blocks)
         )
     return total
 
@@ -283,10 +281,8 @@ def evaluate_instruct(setting: Setting) -> dict[str, float]:
     with setting.compute.autocast():
         answer_instructions(model, tokenizer, instruct.prompt, asked[:2], config)
         answering = _seconds(lambda: answer_instructions(model, tokenizer, instruct.prompt, asked, config))
-        scoring = _seconds(
-            lambda: answer_likelihoods(model, tokenizer, instruct.prompt, rows, batch_size=MAX_VAL_ROWS)
-        )
-    return {"seconds_per_row": (answering + scoring) / len(rows)}
+        scoring = _seconds(lambda: answer_likelihoods(model, tokenizer, instruct.prompt, rows, batch_size=MAX_VAL_ROWS))
+    return {"seconds_per_row": (answering / parallel.n_processes() + scoring) / len(rows)}
 
 
 def track(setting: Setting) -> dict[str, float]:
@@ -311,7 +307,7 @@ def _import_scikit_learn() -> None:
 
 
 def _import_mlflow() -> None:
-    import mlflow  # noqa: F401
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def _seconds(body: Callable[[], object]) -> float:

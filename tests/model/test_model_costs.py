@@ -118,6 +118,8 @@ def test_cached_blocks_cost_nothing() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_the_optimizer_keeps_the_bytes_of_the_formula(model: TransformerWithHead, optimizer: str) -> None:
+    if optimizer == "muon" and not any(p.requires_grad for p in model.block_parameters()):
+        pytest.skip("Muon has no matrix")
     made = make_optimizer(model, training(optimizer=optimizer))
     for group in made.param_groups:
         for parameter in group["params"]:
