@@ -115,7 +115,7 @@ def _stage_lines(found: "Forecast", stages: "dict[str, StageStatus]") -> Iterato
     yield from _table(rows or [(name, "", _seconds(seconds), "") for name, seconds in found.seconds.items()])
     wanted = [name for name in found.seconds if not stages or stages[name].runs or name in later]
     total = sum(found.seconds[name] + found.starting[name] for name in wanted)
-    yield f"  the stages with a time that run, and the start of their processes: {_seconds(total)}; DVC's own work on top"
+    yield f"  those with a time that run, with the start of their processes: {_seconds(total)}; DVC's own work on top"
 
 
 def _training_lines(found: "Forecast") -> Iterator[str]:
@@ -167,8 +167,8 @@ def _gpu_lines(found: "Forecast", params: "Params", name: str) -> Iterator[str]:
         fits = "fits" if needed < gpu.memory_gb * 1e9 else "does not fit: smaller micro_batch_size, or LoRA"
         rows.append((stage, *map(_seconds, times), f"{_bytes(needed)}, {fits}"))
     yield from _table(rows)
-    yield f"  steps alone, without evaluations; assumed: {UTILISATION:.0%} of the peak, or what launching kernels takes, which"
-    yield "  is more for a small model; bf16 keeps about half of the activations"
+    yield f"  steps alone, without evaluations; assumed: {UTILISATION:.0%} of the peak, but at least what launching"
+    yield "  kernels takes, which is most of it for a small model; bf16 keeps about half of the activations"
     yield f"  peaks: {gpu.fp32_tflops:g} TFLOPS in fp32, {gpu.bf16_tflops:g} in bf16 ({gpu.source})"
 
 
