@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Row = Sequence[str]
 
 REASON_WIDTH = 60
+LOCAL_KINDS = ("world", "none", "local")  # of sources: nothing is downloaded
 BUSY_LOAD = 0.5  # of a core, on average over the last minute: what is measured now is slower than on a quiet machine
 
 
@@ -56,7 +57,7 @@ def plan_lines(gpu: str | None) -> Iterator[str]:
     found = forecast(params, data, measure(sample_rows(params, holds)))
     write_forecast(found.seconds)
     yield from _data_lines(found, data)
-    yield from _stage_lines(found, stages)
+    yield from _stage_lines(found, stages, params)
     yield from _training_lines(found)
     yield from _memory_lines(found)
     if gpu:
@@ -91,7 +92,8 @@ def _data_lines(found: "Forecast", data: "Amounts") -> Iterator[str]:
         for rows in (data.spam, data.instructions)
     )
     about = "" if data.tokens else "about "
-    text = f"{about}{found.tokens:,} tokens in {data.documents:,} documents, {_bytes(data.text_bytes)}"
+    documents = "document" if data.documents == 1 else "documents"
+    text = f"{about}{found.tokens:,} tokens in {data.documents:,} {documents}, {_bytes(data.text_bytes)}"
     yield from _table(
         [
             ("text", text, data.sources["text"]),
@@ -102,7 +104,7 @@ def _data_lines(found: "Forecast", data: "Amounts") -> Iterator[str]:
     )
 
 
-def _stage_lines(found: "Forecast", stages: "dict[str, StageStatus]") -> Iterator[str]:
+def _stage_lines(found: "Forecast", stages: "dict[str, StageStatus]", params: "Params") -> Iterator[str]:
     from llmcore.dvc.status import runs_after
 
     yield from _heading("Stages, as dvc repro would run them")
@@ -110,12 +112,28 @@ def _stage_lines(found: "Forecast", stages: "dict[str, StageStatus]") -> Iterato
     rows: list[Row] = []
     for name, stage in stages.items():
         runs = "runs" if stage.runs else "runs if an input changes" if name in later else "up to date"
-        seconds = _seconds(found.seconds[name]) if name in found.seconds else "short"
-        rows.append((name, runs, seconds, textwrap.shorten(stage.reason, REASON_WIDTH, placeholder=" ...")))
+        rows.append(
+            (name, runs, _time(name, found, params), textwrap.shorten(stage.reason, REASON_WIDTH, placeholder=" ..."))
+        )
     yield from _table(rows or [(name, "", _seconds(seconds), "") for name, seconds in found.seconds.items()])
     wanted = [name for name in found.seconds if not stages or stages[name].runs or name in later]
     total = sum(found.seconds[name] + found.starting[name] for name in wanted)
+    if missing := {"finetune_classifier", "finetune_instruct"} - found.seconds.keys():
+        yield f"  {', '.join(sorted(missing))}: not known before the base, {params.weights.path}, is there"
     yield f"  those with a time that run, with the start of their processes: {_seconds(total)}; DVC's own work on top"
+
+
+def _time(stage: str, found: "Forecast", params: "Params") -> str:
+    """Return the time of a stage; in words where it was not measured."""
+    from llmcore.run.launch import EVALUATIONS, TRAININGS
+
+    name, _, item = stage.partition("@")
+    if stage in found.seconds:
+        return _seconds(found.seconds[stage])
+    if stage in (*TRAININGS, *EVALUATIONS):
+        return "not known"
+    local = name == "download" and getattr(params.sources, item).kind in LOCAL_KINDS
+    return "network" if name.startswith("download") and not local else "short"
 
 
 def _training_lines(found: "Forecast") -> Iterator[str]:

@@ -21,6 +21,7 @@ from llmcore.run.measure import Sample
 SAMPLE_BYTES = 1_000_000  # of text
 SAMPLE_DOCUMENTS = 2_000
 SAMPLE_ROWS = 1_500
+GPT2_VOCAB_SIZE = 50_257
 PUBLISHED_ROWS = {"sms-spam": 5_574, "book": 1_100}
 WORLD_SHARES = {"val": 0.05, "test": 0.15}  # instructions.split given: as the built-in world splits its rows
 
@@ -57,14 +58,24 @@ def sample_rows(params: Params, holds: Callable[[str], bool]) -> Sample:
         texts = _own_texts(Path(params.sources.text.path))
     else:
         texts = [story.text for story in write_stories(SAMPLE_DOCUMENTS, params.sources.text.seed)]
-    tokenizer = Path("data/tokenizer")
-    known = holds("tokenize") and (tokenizer / "vocab.json").exists()
     return Sample(
         _within(texts, SAMPLE_BYTES),
         _labelled(params, holds)[:SAMPLE_ROWS],
         _instructions(params, holds)[:SAMPLE_ROWS],
-        str(tokenizer) if known else None,
+        **_tokenizer(params, holds),
     )
+
+
+def _tokenizer(params: Params, holds: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the folder of pretraining's tokenizer, None if it is not here, and its number of tokens where known."""
+    source = params.sources.tokenizer
+    if holds("tokenize") and Path("data/tokenizer/vocab.json").exists():
+        return {"tokenizer": "data/tokenizer", "vocab_size": None}
+    if params.tokenizer.kind == "trained":
+        return {"tokenizer": None, "vocab_size": None}
+    if source.kind == "local":
+        return {"tokenizer": source.path, "vocab_size": None}
+    return {"tokenizer": None, "vocab_size": GPT2_VOCAB_SIZE}
 
 
 def metrics_of(stage: str) -> dict[str, Any]:

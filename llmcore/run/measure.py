@@ -31,6 +31,7 @@ class Sample:
     labelled: list[dict[str, str]]
     instructions: list[dict[str, str]]
     tokenizer: str | None  # folder of the one that pretraining uses; None: one is learned from the texts
+    vocab_size: int | None  # of the tokenizer that will be used, where it is known and another is learned
 
 
 def measure(sample: Sample) -> Figures:

@@ -22,8 +22,9 @@ from llmcore.data.windows import Windows
 from llmcore.evaluate.classification import evaluate_classifier
 from llmcore.evaluate.scores import Uncertainty
 from llmcore.generate.classify import classify_texts
+from llmcore.generate.decode import decode
 from llmcore.generate.open import open_language_model
-from llmcore.generate.write import answer_instructions
+from llmcore.generate.write import instruction_prompts
 from llmcore.model.classifier import SequenceClassifier
 from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, training_flops, weight_bytes
 from llmcore.model.lora import frozen_in_bf16
@@ -69,7 +70,7 @@ class Setting:
         """Return a model of the section `model`."""
         section = self.params.model
         entry = architecture(section.kind)
-        config = entry.config_from_params(section.model_dump(), self.own.vocab_size)
+        config = entry.config_from_params(section.model_dump(), self.sample.vocab_size or self.own.vocab_size)
         model = new_model(replace(config, dropout=dropout))
         model.initialise(torch_generator(0, "initialise"))
         return model
@@ -105,7 +106,7 @@ def _tokenizer(sample: Sample, params: Params) -> tuple[BytePairTokenizer, dict[
         "learning_seconds_per_byte": 0.0 if sample.tokenizer else (learned - begin) / n_bytes,
         "encoding_seconds_per_byte": (encoded - learned) / n_bytes,
         "tokens_per_byte": sum(map(len, ids)) / n_bytes,
-        "vocab_size": own.vocab_size,
+        "vocab_size": sample.vocab_size or own.vocab_size,
     }
 
 
@@ -278,9 +279,11 @@ def evaluate_instruct(setting: Setting) -> dict[str, float]:
     config = section.generation(0)
     config = replace(config, max_new_tokens=min(config.max_new_tokens, longest))
     asked = [(row["instruction"], row["input"]) for row in rows]
+    ids = instruction_prompts(tokenizer, instruct.prompt, asked).ids
+    ids = [prompt for prompt in ids if len(prompt) < model.config.context_length]
     with setting.compute.autocast():
-        answer_instructions(model, tokenizer, instruct.prompt, asked[:2], config)
-        answering = _seconds(lambda: answer_instructions(model, tokenizer, instruct.prompt, asked, config))
+        decode(model, ids[:2], config, stop_ids=())
+        answering = _seconds(lambda: decode(model, ids, config, stop_ids=()))
         scoring = _seconds(lambda: answer_likelihoods(model, tokenizer, instruct.prompt, rows, batch_size=MAX_VAL_ROWS))
     return {"seconds_per_row": (answering / parallel.n_processes() + scoring) / len(rows)}
 
