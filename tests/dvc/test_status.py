@@ -1,9 +1,8 @@
 """What `dvc repro` would run, from what DVC says has changed."""
 
 import pytest
-from workspace import Workspace
 
-from llmcore.dvc.status import StageStatus, keeps_data, runs_after, stage_status
+from llmcore.dvc.status import StageStatus, keeps_data, runs_after
 
 
 def stages(*changed: StageStatus) -> dict[str, StageStatus]:
@@ -29,17 +28,3 @@ def test_counts_of_the_last_build_hold_after_a_change_of_code_or_of_a_later_stag
 @pytest.mark.parametrize("change", [{"params": ["sources.text.stories"]}, {"inputs": ["my/text"]}, {"others": ["x"]}])
 def test_counts_of_the_last_build_do_not_hold_after_a_change_before_them(change: dict[str, list[str]]) -> None:
     assert not keeps_data(stages(StageStatus("download", **change)), "pretrain")
-
-
-@pytest.mark.slow
-def test_a_changed_param_is_found_where_dvc_finds_it(
-    small: Workspace, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    workspace = small.copy(tmp_path_factory.mktemp("status"))
-    assert not any(stage.runs for stage in stage_status(workspace.folder).values())
-    workspace.set_params({"pretrain.lr": 0.002})
-    found = stage_status(workspace.folder)
-    assert sorted(name for name, stage in found.items() if stage.runs) == workspace.changed_stages() == ["pretrain"]
-    assert found["pretrain"].reason == "params pretrain.lr"
-    assert {"load_gpt2", "finetune_classifier", "track"} <= runs_after(found)
-    assert "prepare_spam" not in runs_after(found)

@@ -7,6 +7,7 @@ import pytest
 from workspace import Workspace
 
 from llmcore.base.files import read_json
+from llmcore.dvc.status import runs_after, stage_status
 
 PLAN = "python -m llmcore.cli plan"
 LEAST_SECONDS = 5.0  # of a stage whose time is compared: the start of MLflow is most of a shorter one's
@@ -42,6 +43,18 @@ def test_plan_of_other_data_is_an_estimate_and_said_to_be(built: Workspace) -> N
     assert re.search(r"about [\d,]+ tokens in 600 documents, .* estimated from params", printed)
     assert re.search(r"download@text +runs +short +params sources.text", printed)
     assert re.search(r"prepare_spam +up to date", printed)
+    built.run("git checkout -q params.yaml")
+
+
+@pytest.mark.slow
+def test_a_changed_param_is_found_where_dvc_finds_it(built: Workspace) -> None:
+    assert not any(stage.runs for stage in stage_status(built.folder).values())
+    built.set_params({"pretrain.lr": 0.002})
+    found = stage_status(built.folder)
+    assert sorted(name for name, stage in found.items() if stage.runs) == built.changed_stages() == ["pretrain"]
+    assert found["pretrain"].reason == "params pretrain.lr"
+    assert {"load_gpt2", "finetune_classifier", "track"} <= runs_after(found)
+    assert "prepare_spam" not in runs_after(found)
     built.run("git checkout -q params.yaml")
 
 
