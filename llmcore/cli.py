@@ -14,6 +14,7 @@ from llmcore.commands.chat import add_chat
 from llmcore.commands.classify import add_classify
 from llmcore.commands.evaluate import add_evaluate
 from llmcore.commands.generate import add_ask, add_generate
+from llmcore.commands.plan import add_plan
 from llmcore.commands.serve import add_serve
 from llmcore.config.kinds import REGISTERED
 from llmcore.dvc.rwlock import mend_rwlock
@@ -36,6 +37,7 @@ EXAMPLES = """examples:
   llmcore show-batch instruct
   llmcore register classifier
   llmcore preset book-scratch
+  llmcore plan --gpu h100
   llmcore lineage models/classifier
   llmcore fsck --repair
 """
@@ -119,6 +121,8 @@ def _add_result_commands(commands: "Commands") -> None:
 
 
 def _add_project_commands(commands: "Commands") -> None:
+    add_plan(commands)
+
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")
     preset.add_argument("--force", action="store_true", help="overwrite edits of params.yaml that are saved nowhere")

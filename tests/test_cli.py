@@ -93,7 +93,7 @@ def test_closed_pipe_is_no_error(unbuffered: str) -> None:
     "command",
     [
         *("", "generate", "classify", "ask", "info", "compare", "show-batch", "register", "preset", "lineage"),
-        *("fsck", "verify", "evaluate"),
+        *("fsck", "verify", "evaluate", "plan"),
     ],
 )
 def test_every_command_has_help(llmcore: Command, command: str) -> None:

@@ -91,6 +91,11 @@ class Runs:
         """Return the runs of a stage whose model has weights with this hash, the only one that early runs recorded."""
         return self._search(f"tags.`model_sha256` = '{sha256}' and tags.`dvc.stage` = '{stage}'")
 
+    def newest_of(self, stage: str) -> Run | None:
+        """Return the newest finished run of a stage."""
+        found = self._search(f"tags.`dvc.stage` = '{stage}' and attributes.status = 'FINISHED'")
+        return found[0] if found else None
+
     def params_file(self, run: Run, folder: Path) -> bytes | None:
         """Return the params.yaml stored with a run, downloaded into `folder`; None if there is none."""
         with store_errors():

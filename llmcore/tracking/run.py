@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmcore.base import parallel
 from llmcore.base.containers import flat
 from llmcore.config.stages import stage_info
+from llmcore.tracking.forecast import forecast_seconds
 from llmcore.tracking.tracker import NullTracker, Tracker
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def tracked_run(
     """
     tracker = _make_tracker(stage, params, note, training)
     tracker.log_params(params_of(stage, params))
+    if (seconds := forecast_seconds(stage)) is not None:
+        tracker.log_metrics({"forecast_seconds": seconds})  # beside the duration, which MLflow shows
     if Path("params.yaml").is_file():
         tracker.log_artifact("params.yaml", Path("params.yaml"))
     status = "FAILED"

@@ -1,0 +1,159 @@
+"""The forecast of `llmcore plan`: counts against what the loop and the data stages do, estimates by their formula."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structure import ROOT
+from tiny import CPU, language_task, tiny_gpt, training
+
+from llmcore.config.params import Params
+from llmcore.config.read import read_params
+from llmcore.run.amounts import Amounts, amounts, sample_rows
+from llmcore.run.forecast import Forecast, forecast, gpu_seconds
+from llmcore.run.gpus import GPUS, LAUNCH_SECONDS_PER_BLOCK, UTILISATION
+from llmcore.run.processes import processes_of_stages
+from llmcore.train.history import History
+from llmcore.train.loop import fit
+
+TRAINING = {
+    "parameters": 1000,
+    "trained_parameters": 1000,
+    "n_layer": 2,
+    "processes": 2,
+    "step_seconds": 0.5,
+    "step_tokens": 100.0,
+    "step_flops": 6e5,
+    "evaluation_seconds_per_row": 0.01,
+    "weight_bytes": 4000,
+    "gradient_bytes": 4000,
+    "optimizer_bytes": 8000,
+    "activation_bytes": 500,
+    "starting_seconds": 3.0,
+}
+FIGURES: dict[str, dict[str, float]] = {
+    "pretrain": TRAINING | {"windows_per_token": 0.01},
+    "tokenize": {
+        "learning_seconds_per_byte": 1e-6,
+        "encoding_seconds_per_byte": 1e-6,
+        "tokens_per_byte": 0.25,
+        "vocab_size": 500,
+        "starting_seconds": 1.0,
+    },
+    "track": {"seconds": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+def with_pretraining(params: Params, **changes: Any) -> Params:
+    section = params.pretrain.model_copy(update=changes)
+    return params.model_copy(update={"pretrain": section})
+
+
+def data(**changes: Any) -> Amounts:
+    rows = {"train": 30, "val": 5, "test": 5}
+    numbers = {"text_bytes": 4000, "documents": 10, "tokens": None, "train_windows": 24, "val_windows": 4}
+    return Amounts(**numbers | {"spam": rows, "instructions": rows, "sources": {}} | changes)
+
+
+@pytest.fixture
+def found(params: Params) -> Forecast:
+    return forecast(with_pretraining(params, epochs=2.0, batch_size=4, eval_interval_steps=5), data(), FIGURES)
+
+
+@pytest.mark.parametrize(("epochs", "interval"), [(2.0, 5), (2.0, 100), (0.5, 1), (1.3, 3)])
+def test_steps_and_evaluations_are_those_of_the_loop(params: Params, epochs: float, interval: int) -> None:
+    task = language_task(batch_size=4, micro_batch_size=4)
+    history = History()
+    fit(
+        tiny_gpt(),
+        task,
+        training(epochs=epochs, eval_interval_steps=interval),
+        seed=0,
+        compute=CPU,
+        callback=history,
+    )
+    changed = with_pretraining(params, epochs=epochs, batch_size=4, eval_interval_steps=interval)
+    planned = forecast(changed, data(train_windows=len(task.train)), FIGURES).trainings["pretrain"]
+    assert (planned.steps, planned.evaluations) == (len(history.steps), len(history.evaluations))
+
+
+def test_time_is_that_of_the_steps_the_evaluations_and_mlflow(found: Forecast) -> None:
+    """12 steps of half a second, evaluations before the first, after 5, 10 and 12, of 4 windows each, 2 s of MLflow."""
+    assert found.seconds["pretrain"] == pytest.approx(12 * 0.5 + 4 * 4 * 0.01 + 2.0)
+
+
+def test_nothing_is_paid_for_mlflow_where_it_is_off(params: Params) -> None:
+    off = params.model_copy(update={"runtime": params.runtime.model_copy(update={"tracking": False})})
+    seconds = [forecast(each, data(), FIGURES).seconds["tokenize"] for each in (params, off)]
+    assert seconds[0] - seconds[1] == pytest.approx(2.0)
+
+
+def test_tokens_are_estimated_where_no_build_has_counted_them(params: Params) -> None:
+    assert forecast(params, data(), FIGURES).tokens == 4000 * 0.25 + 9  # an end-of-text between ten documents
+    assert forecast(params, data(tokens=777), FIGURES).tokens == 777
+
+
+def test_stages_without_figures_have_no_forecast(found: Forecast) -> None:
+    assert set(found.seconds) == {"pretrain", "tokenize"}
+
+
+# ---- a GPU
+
+
+def test_a_gpu_step_takes_its_operations_at_the_assumed_share_of_the_peak() -> None:
+    flops = 1e15
+    seconds = GPUS["h100"].step_seconds(flops, precision="bf16", n_layer=12, n_micro_batches=1)
+    assert seconds == pytest.approx(flops / (989e12 * UTILISATION))
+
+
+def test_a_small_step_takes_the_launches_of_its_kernels(params: Params, found: Forecast) -> None:
+    section = with_pretraining(params, batch_size=4, micro_batch_size=2).pretrain
+    seconds = gpu_seconds(GPUS["h100"], found.trainings["pretrain"], section, n_layer=2, precision="bf16")
+    assert seconds == pytest.approx(12 * 2 * 2 * LAUNCH_SECONDS_PER_BLOCK)
+
+
+# ---- amounts
+
+
+def test_estimates_from_params_are_near_what_the_last_build_counted(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The committed metrics are those of the committed params."""
+    monkeypatch.chdir(ROOT)
+    counted = amounts(params, lambda stage: True)
+    estimated = amounts(params, lambda stage: False)
+    assert counted.tokens
+    assert estimated.tokens is None
+    assert estimated.documents == counted.documents
+    assert estimated.text_bytes == pytest.approx(counted.text_bytes, rel=0.02)
+    assert estimated.spam == counted.spam
+    for split, rows in counted.instructions.items():
+        assert estimated.instructions[split] == pytest.approx(rows, rel=0.03)
+
+
+def test_a_sample_without_data_on_disk_is_of_the_built_in_world(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample = sample_rows(params, lambda stage: True)
+    assert sample.tokenizer is None
+    assert sum(map(len, sample.texts)) > 100_000
+    assert {row["label"] for row in sample.labelled} == {"ham", "spam"}
+    assert all(row["output"] for row in sample.instructions)
+
+
+def test_fine_tuning_is_measured_only_with_a_base_that_is_here(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    assert "finetune_instruct" in processes_of_stages(params)
+    elsewhere = params.model_copy(
+        update={"weights": params.weights.model_copy(update={"path": "data/raw/weights/gpt2"})}
+    )
+    assert set(processes_of_stages(elsewhere)) == {"tokenize", "track", "pretrain"}
