@@ -53,7 +53,7 @@ def test_a_changed_param_is_found_where_dvc_finds_it(built: Workspace, monkeypat
     built.set_params({"pretrain.lr": 0.002})
     found = stage_status(Path())
     assert sorted(name for name, stage in found.items() if stage.runs) == built.changed_stages() == ["pretrain"]
-    assert found["pretrain"].reason == "params pretrain.lr"
+    assert found["pretrain"].reason == "params pretrain"
     assert {"load_gpt2", "finetune_classifier", "track"} <= runs_after(found)
     assert "prepare_spam" not in runs_after(found)
     built.run("git checkout -q params.yaml")
