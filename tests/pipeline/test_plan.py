@@ -47,12 +47,13 @@ def test_plan_of_other_data_is_an_estimate_and_said_to_be(built: Workspace) -> N
 
 
 @pytest.mark.slow
-def test_a_changed_param_is_found_where_dvc_finds_it(built: Workspace) -> None:
-    assert not any(stage.runs for stage in stage_status(built.folder).values())
+def test_a_changed_param_is_found_where_dvc_finds_it(built: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built.folder)  # DVC names stages from where it is called
+    assert not any(stage.runs for stage in stage_status(Path()).values())
     built.set_params({"pretrain.lr": 0.002})
-    found = stage_status(built.folder)
+    found = stage_status(Path())
     assert sorted(name for name, stage in found.items() if stage.runs) == built.changed_stages() == ["pretrain"]
-    assert found["pretrain"].reason == "params pretrain.lr"
+    assert found["pretrain"].reason == "params pretrain"
     assert {"load_gpt2", "finetune_classifier", "track"} <= runs_after(found)
     assert "prepare_spam" not in runs_after(found)
     built.run("git checkout -q params.yaml")
