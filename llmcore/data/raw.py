@@ -8,6 +8,7 @@ import dataclasses
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -51,26 +52,36 @@ def write_raw_text(
     Of a folder of the user's, those of `files` are read, a glob. The documents are read and written one by one.
     """
     entries: list[Meta] = []
-    rows: Callable[[], Iterable[DocumentRow]]
+    rows: Callable[[], Iterable[DocumentRow]]  # may be called twice
     if kind == "world":
-        from llmcore.data.world.stories import write_stories
-
         licence = WORLD_LICENCE
-        rows = lambda: ({"text": story.text, "nats": story.nats} for story in write_stories(stories, seed))  # noqa: E731
+        rows = partial(_world_rows, stories, seed)
     elif kind == "the-verdict":
         licence = THE_VERDICT.licence
         downloaded = folder / THE_VERDICT.name
         entries = [remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))]
-        text = read_text(downloaded)
-        rows = lambda: [{"text": text}]  # noqa: E731
+        rows = partial(iter, [{"text": read_text(downloaded)}])
         downloaded.unlink()
     else:
         licence = LOCAL_LICENCE
         texts, left_out = text_files(path, files)
         _report_left_out(path, left_out, "files of text")
         entries = [_entry(file, path) for file in texts]
-        rows = lambda: ({"text": text} for file in texts for text in iter_documents(file, text_column))  # noqa: E731
+        rows = partial(_file_rows, texts, text_column)
     return write_meta(folder, kind, licence, files=entries, **write_documents(folder, rows, near_duplicates))
+
+
+def _world_rows(stories: int, seed: int) -> Iterator[DocumentRow]:
+    from llmcore.data.world.stories import write_stories
+
+    for story in write_stories(stories, seed):
+        yield {"text": story.text, "nats": story.nats}
+
+
+def _file_rows(files: list[Path], text_column: str) -> Iterator[DocumentRow]:
+    for file in files:
+        for text in iter_documents(file, text_column):
+            yield {"text": text}
 
 
 def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], near_duplicates: str) -> Meta:

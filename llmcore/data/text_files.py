@@ -88,10 +88,23 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         if path.suffix.lower() not in COMPRESSIONS:
             yield file
             return
-        import pyarrow
+        from pyarrow import CompressedInputStream
 
-        stream = pyarrow.CompressedInputStream(file, COMPRESSIONS[path.suffix.lower()])
-        yield cast(BinaryIO, io.BufferedReader(stream, BUFFER_BYTES))
+        stream = CompressedInputStream(file, COMPRESSIONS[path.suffix.lower()])
+        with _undamaged(path):
+            yield cast(BinaryIO, io.BufferedReader(stream, BUFFER_BYTES))
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a file that is not what its name promises into a UserError."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is damaged, or not what its suffix says ({reason}); restore or rename it") from None
 
 
 def _texts(path: Path, column: str) -> Iterator[Any]:
@@ -119,7 +132,7 @@ def _texts_of_parquet(path: Path, column: str) -> Iterator[Any]:
     """Yield the value of `column` in each row of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
-    with reading(path) as file, read_errors(path):
+    with reading(path) as file, _undamaged(path):
         table = ParquetFile(file, buffer_size=BUFFER_BYTES)  # a column chunk is read in pieces
         if column not in (names := table.schema_arrow.names):
             rule = f"must have the column {column!r}, has {reprlib.repr(names)}"

@@ -36,6 +36,11 @@ def end_with_launcher() -> None:
     _end_with(lambda: next((each for each in psutil.Process().parents() if each.pid == launcher_pid()), None))
 
 
+def end_with_parent() -> None:
+    """End this process with SIGTERM as soon as the one that started it has ended."""
+    _end_with(lambda: psutil.Process().parent())
+
+
 def _end_with(find: Callable[[], psutil.Process | None]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
