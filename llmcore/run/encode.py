@@ -71,8 +71,9 @@ def encode_parts(raw_text: Path, tokenizer: Path, parts: list[Part], processes: 
 
 def encode_part(raw_text: Path, tokenizer: Path, part: Part) -> Part:
     """Write the token folder of one part."""
-    loaded = _load(tokenizer)
-    write_part(raw_text, part, loaded.encode, end_of_text=loaded.end_of_text, tokenizer=fingerprint(tokenizer))
+    name = fingerprint(tokenizer)
+    loaded = _load(tokenizer, name)
+    write_part(raw_text, part, loaded.encode, end_of_text=loaded.end_of_text, tokenizer=name)
     return part
 
 
@@ -82,5 +83,5 @@ def _begin_worker() -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path) -> BytePairTokenizer:
+def _load(folder: Path, _fingerprint: str) -> BytePairTokenizer:
     return load_byte_pair_tokenizer(folder)
