@@ -1,6 +1,7 @@
 """Tokenize a corpus with a pool of processes, whose number changes no byte. A killed run keeps the parts it wrote."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +17,7 @@ from llmcore.base.process import usable_cores
 from llmcore.base.progress import Bar
 from llmcore.data.token_shards import SHARD_BYTES, Part, corpus_parts, is_written, join_parts, write_part
 from llmcore.dvc.files import code_hashes
-from llmcore.dvc.parent import end_with_parent
+from llmcore.dvc.parent import end_with_ancestor
 from llmcore.tokenizer.bpe import BytePairTokenizer, fingerprint, load_byte_pair_tokenizer
 from llmcore.train.key import Parts
 from llmcore.train.scratch import locked_scratch
@@ -58,7 +59,7 @@ def encode_parts(raw_text: Path, tokenizer: Path, parts: list[Part], processes: 
         yield from map(encode, parts)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the tracker's threads
-    with ProcessPoolExecutor(count, context, _begin_worker) as pool:
+    with ProcessPoolExecutor(count, context, _begin_worker, (os.getpid(),)) as pool:
         try:
             for future in as_completed([pool.submit(encode, part) for part in parts]):
                 yield future.result()
@@ -77,9 +78,9 @@ def encode_part(raw_text: Path, tokenizer: Path, part: Part) -> Part:
     return part
 
 
-def _begin_worker() -> None:
+def _begin_worker(first_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the first process says so
-    end_with_parent()
+    end_with_ancestor(first_pid)
 
 
 @lru_cache(maxsize=1)
