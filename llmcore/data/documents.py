@@ -1,12 +1,11 @@
 """The documents of data/raw/text: one JSON object per document in `documents.jsonl`."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_jsonl, reading
+from llmcore.base.files import parse_json, read_jsonl, reading
 from llmcore.base.seeds import numpy_generator
 
 DOCUMENTS_FILE = "documents.jsonl"
@@ -49,6 +48,6 @@ def sample_raw_text(folder: str | Path, share: float, seed: int) -> Iterator[Doc
 
 def _row(path: Path, position: int, line: bytes) -> DocumentRow:
     try:
-        return cast(DocumentRow, json.loads(line))
+        return cast(DocumentRow, parse_json(line.decode("utf-8")))
     except ValueError as error:
         raise UserError(f"{path}, byte {position}: not valid JSON ({error}); run `dvc repro --force`") from None
