@@ -1,4 +1,4 @@
-"""Text to batches: tokenizing 100 MB beside tiktoken's batch call, and the first batch of 10M tokens beside the book's.
+"""Text to batches: tokenizing 100 MB beside tiktoken and tokenizers, the first batch of 10M tokens beside the book's.
 
     python -m benchmarks.corpus
 
@@ -9,7 +9,6 @@ first step: it opens the token file and the windows, one at each token, and comp
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,19 +17,31 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 
 from benchmarks.side_by_side import Row, named, take_turns, tell
+from llmcore.base.files import write_jsonl
+from llmcore.base.process import usable_cores
 from llmcore.data.samples import choose_samples, write_samples
+from llmcore.data.token_shards import corpus_parts
 from llmcore.data.tokens import Document, open_tokens, write_tokens
 from llmcore.data.world.stories import write_stories
+from llmcore.run.encode import encode_parts
+from llmcore.tokenizer.bpe import BytePairTokenizer
+from llmcore.tokenizer.byte_level import to_characters
 from llmcore.tokenizer.train import train_tokenizer
 
 MEGABYTES, ROUNDS = 100, 1
+PART_BYTES = 8 << 20  # so that there are parts for many cores
+TEXTS_PER_CALL = 10_000  # of the Rust library, which keeps more than ids of each
 CORPUS_TOKENS, BOOK_TOKENS, ROW_TOKENS = 10_000_000, 200_000, 256
 OURS = """
 from pathlib import Path
 from llmcore.data.order import Order
+from llmcore.base.files import write_jsonl
+from llmcore.base.process import usable_cores
 from llmcore.data.samples import read_samples
+from llmcore.data.token_shards import corpus_parts
 from llmcore.data.tokens import open_tokens
 from llmcore.data.windows import Windows
 windows = Windows(open_tokens(Path(sys.argv[1])), read_samples(Path(sys.argv[1], "samples")).train)
@@ -60,28 +71,49 @@ def tokenizing() -> Row:
     tokenizer = train_tokenizer(iter(stories), 512)
     size = sum(len(story) for story in stories)
     texts = list(islice(cycle(stories), MEGABYTES * 1_000_000 * len(stories) // size))
-    encoding = tokenizer._encoding
-    cores = os.cpu_count() or 1
+    rust = rust_tokenizer(tokenizer)
+    cores = usable_cores()
 
-    def ours() -> None:
-        for ids in tokenizer.encode_stream(iter(texts)):
+    def tiktokens() -> None:
+        for ids in tokenizer._encoding.encode_ordinary_batch(texts, num_threads=cores):
             np.array(ids, "<u2").tobytes()  # as it goes into the file
 
-    def theirs() -> None:
-        for ids in encoding.encode_ordinary_batch(texts, num_threads=cores):
-            np.array(ids, "<u2").tobytes()
+    def rusts() -> None:
+        for begin in range(0, len(texts), TEXTS_PER_CALL):
+            for encoding in rust.encode_batch_fast(texts[begin : begin + TEXTS_PER_CALL]):
+                np.array(encoding.ids, "<u2").tobytes()
 
-    title = named("tiktoken")
-    seconds = take_turns({"ours": ours, title: theirs}, rounds=ROUNDS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer.save(folder)
+        write_jsonl(folder / "documents.jsonl", ({"text": text} for text in texts))
+
+        def ours() -> None:
+            parts = corpus_parts(folder, folder / "parts", PART_BYTES)
+            list(encode_parts(folder, folder, parts, "auto"))
+
+        peers = {named("tiktoken"): tiktokens, named("tokenizers"): rusts}
+        seconds = take_turns({"ours": ours, **peers}, rounds=ROUNDS)
     rates = {name: MEGABYTES / each for name, each in seconds.items()}
     return Row(
-        f"tokenizing {MEGABYTES} MB",
+        f"tokenizing {MEGABYTES} MB on {cores} cores",
         "MB/s",
-        rates["ours"],
-        {title: rates[title]},
+        rates.pop("ours"),
+        rates,
         goal="1 x",
-        limit="ours holds 256 texts at a time, tiktoken's call all of them",
+        limit="ours reads a file, starts its processes and writes shards; the peers have the texts in memory",
     )
+
+
+def rust_tokenizer(ours: BytePairTokenizer) -> tokenizers.Tokenizer:
+    """Return the same tokenizer as the Rust library has it."""
+    vocab = {to_characters(token): rank for token, rank in ours.ranks.items()}
+    merges = [(to_characters(left), to_characters(right)) for left, right in ours.merges]
+    rust = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, merges))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    text = "Mia and Tom had a red kite, and 3 cats."
+    assert rust.encode(text).ids == ours.encode(text)
+    return rust
 
 
 def first_batch() -> list[Row]:

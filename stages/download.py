@@ -14,7 +14,7 @@ from llmcore.data.published import Fetch, Meta
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
 from llmcore.tracking.run import tracked_run
 
-COUNTS = ("bytes", "documents", "rows")
+COUNTS = ("bytes", "documents", "rows", "equal_documents", "near_duplicates")
 
 
 def main(argv: list[str]) -> None:
@@ -36,6 +36,8 @@ def check_promise(sources: SourcesParams, item: str, meta: Meta) -> None:
     source = getattr(sources, item)
     if source.kind == "world":
         asked = {"documents": source.stories} if item == "text" else {"rows": source.rows}
+        if item == "text" and source.near_duplicates == "drop":
+            asked["documents"] -= meta["near_duplicates"]
         check_counts(f"params.yaml: sources.{item}", asked, **{key: meta[key] for key in asked})
 
 
@@ -43,7 +45,17 @@ def write_raw(sources: SourcesParams, item: str, folder: Path, get: Fetch) -> Me
     """Write the raw folder of one item."""
     if item == "text":
         text = sources.text
-        return write_raw_text(folder, text.kind, Path(text.path), text.stories, text.seed, get)
+        return write_raw_text(
+            folder,
+            text.kind,
+            Path(text.path),
+            text.stories,
+            text.seed,
+            get,
+            files=text.files,
+            text_column=text.text_column,
+            near_duplicates=text.near_duplicates,
+        )
     if item == "spam":
         spam = sources.spam
         return write_raw_spam(folder, spam.kind, Path(spam.path), spam.rows, spam.seed, get)

@@ -24,8 +24,8 @@ def main(argv: list[str]) -> None:
             "val_windows": len(samples.val),
             "train_tokens": int(samples.train["count"].sum()),
             "val_tokens": int(samples.val["count"].sum()),
-            "train_coverage": coverage(tokens, samples.train, 0, samples.val_position),
-            "val_coverage": coverage(tokens, samples.val, samples.val_position, total),
+            "train_coverage": coverage(samples.train, 0, samples.val_position),
+            "val_coverage": coverage(samples.val, samples.val_position, total),
         }
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)

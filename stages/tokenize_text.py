@@ -5,13 +5,12 @@ from pathlib import Path
 
 from llmcore.base.files import fresh_folder, read_json, sha256_folder, write_json
 from llmcore.base.origin import read_source, write_source
-from llmcore.base.progress import bar
 from llmcore.config.params import TokenizerParams
 from llmcore.config.read import read_params
-from llmcore.data.documents import read_raw_text
+from llmcore.data.documents import read_raw_text, sample_raw_text
 from llmcore.data.meta import META_FILE, check_counts
-from llmcore.data.tokens import encode_documents, write_tokens
-from llmcore.tokenizer.bpe import BytePairTokenizer, fingerprint, load_byte_pair_tokenizer
+from llmcore.run.encode import encode_corpus
+from llmcore.tokenizer.bpe import BytePairTokenizer, load_byte_pair_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
 from llmcore.tracking.run import tracked_run
 
@@ -20,18 +19,20 @@ def main(argv: list[str]) -> None:
     raw_text, raw_tokenizer, tokenizer_out, tokens_out, metrics_file = map(Path, argv)
     params = read_params()
     raw = read_json(raw_text / META_FILE)
+    text_sha256 = sha256_folder(raw_text)
     with tracked_run("tokenize", params) as tracker:
-        tracker.log_input("text", raw["kind"], sha256_folder(raw_text))
+        tracker.log_input("text", raw["kind"], text_sha256)
         started = time.perf_counter()
-        tokenizer = make_tokenizer(params.tokenizer, raw_text, raw_tokenizer)
+        tokenizer = make_tokenizer(params.tokenizer, raw_text, raw["bytes"], raw_tokenizer)
         tokenizer.save(fresh_folder(tokenizer_out))
         trained = time.perf_counter()
-        encoded = encode_documents(read_raw_text(raw_text), tokenizer.encode_stream)
-        meta = write_tokens(
+        meta = encode_corpus(
+            raw_text,
+            text_sha256,
+            tokenizer_out,
             tokens_out,
-            bar(encoded, "tokenize", raw["documents"], "document", enabled=params.runtime.progress),
-            end_of_text=tokenizer.end_of_text,
-            tokenizer=fingerprint(tokenizer_out),
+            processes=params.runtime.processes,
+            progress=params.runtime.progress,
         )
         check_counts(raw_text / META_FILE, raw, documents=meta["documents"])
         write_source(tokens_out, read_source(raw_text))
@@ -48,8 +49,12 @@ def main(argv: list[str]) -> None:
         tracker.log_metrics(metrics | speed)
 
 
-def make_tokenizer(params: TokenizerParams, raw_text: Path, raw_tokenizer: Path) -> BytePairTokenizer:
-    """Learn the vocabulary from the text, or take the given one."""
-    if params.kind == "trained":
-        return train_tokenizer((row["text"] for row in read_raw_text(raw_text)), params.vocab_size)
-    return load_byte_pair_tokenizer(raw_tokenizer)
+def make_tokenizer(params: TokenizerParams, raw_text: Path, text_bytes: int, raw_tokenizer: Path) -> BytePairTokenizer:
+    """Learn the vocabulary from the text, or from a sample of its documents, or take the given one."""
+    if params.kind == "given":
+        return load_byte_pair_tokenizer(raw_tokenizer)
+    if 0 < params.sample_bytes < text_bytes:
+        rows = sample_raw_text(raw_text, params.sample_bytes / text_bytes, params.sample_seed)
+    else:
+        rows = read_raw_text(raw_text)
+    return train_tokenizer((row["text"] for row in rows), params.vocab_size)

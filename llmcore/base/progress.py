@@ -10,17 +10,20 @@ Item = TypeVar("Item")
 class Bar:
     """A progress bar of `total` units on stderr; nothing is printed if `enabled` is false.
 
+    Of them `initial` were done before, which counts for no rate. Bytes ("B") are shown as kB, MB, GB.
     It is redrawn five times per second on a terminal and every ten seconds in a log file.
     """
 
-    def __init__(self, name: str, total: int, unit: str, *, enabled: bool):
+    def __init__(self, name: str, total: int, unit: str, *, enabled: bool, initial: int = 0):
         from tqdm import tqdm
 
         interval = 0.2 if sys.stderr.isatty() else 10.0
         self._bar = tqdm(
             total=total,
+            initial=initial,
             desc=name,
             unit=unit,
+            unit_scale=unit == "B",
             disable=not enabled,
             mininterval=interval,
             maxinterval=interval,

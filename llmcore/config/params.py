@@ -42,6 +42,9 @@ class Source(Section):
 
 class TextSource(Source):
     kind: Literal["world", "the-verdict", "local"]
+    files: Name  # kind local: a glob of files in the folder `path`
+    text_column: Name  # kind local: of JSONL and Parquet
+    near_duplicates: Literal["ignore", "count", "drop"]
     stories: PositiveInt  # kind world: stories written
 
 
@@ -92,6 +95,8 @@ class TokenizerParams(Section):
     vocab_size: Annotated[
         int, Field(strict=True, ge=257, le=LARGEST_DIMENSION)
     ]  # with end-of-text; upper limit when trained
+    sample_bytes: NonNegativeInt  # about as much text, drawn by documents, is learned from; 0 is all
+    sample_seed: Seed
 
 
 class SampleParams(Section):

@@ -6,55 +6,110 @@ contains file names, never paths, so that the folder's bytes do not depend on wh
 
 import dataclasses
 import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import compress
 from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import reading, sha256_file, user_errors, write_csv, write_jsonl
 from llmcore.base.text import is_unicode
 from llmcore.data.documents import DOCUMENTS_FILE, DocumentRow
+from llmcore.data.duplicates import DuplicateFinder
 from llmcore.data.published import Fetch, Meta, remote_entry, write_meta
 from llmcore.data.reading import (
     ALPACA_SUFFIXES,
     TABLE_SUFFIXES,
     check_suffix,
     read_alpaca,
-    read_documents,
     read_table,
     read_text,
     split_tables,
-    text_files,
 )
 from llmcore.data.sources import BOOK_INSTRUCTIONS, GPT2_TOKENIZER, SMS_SPAM, THE_VERDICT
+from llmcore.data.text_files import iter_documents, text_files
 
 WORLD_LICENCE = "generated here; no rights reserved"
 LOCAL_LICENCE = "the user's own file; see its source"
 MAX_SHOWN_NAMES = 5
 
 
-def write_raw_text(folder: Path, kind: str, path: Path, stories: int, seed: int, fetch: Fetch) -> Meta:
-    """Write documents.jsonl: `stories` stories of the world, The Verdict, or the documents at `path`."""
-    files: list[Meta] = []
-    documents: list[DocumentRow]
-    if kind == "world":
-        from llmcore.data.world.stories import write_stories
+def write_raw_text(
+    folder: Path,
+    kind: str,
+    path: Path,
+    stories: int,
+    seed: int,
+    fetch: Fetch,
+    *,
+    files: str = "*",
+    text_column: str = "text",
+    near_duplicates: str = "ignore",
+) -> Meta:
+    """Write documents.jsonl: `stories` stories of the world, The Verdict, or the documents at `path`.
 
+    Of a folder of the user's, those of `files` are read, a glob. The documents are read and written one by one.
+    """
+    entries: list[Meta] = []
+    rows: Callable[[], Iterable[DocumentRow]]  # may be called twice
+    if kind == "world":
         licence = WORLD_LICENCE
-        documents = [{"text": story.text, "nats": story.nats} for story in write_stories(stories, seed)]
+        rows = partial(_world_rows, stories, seed)
     elif kind == "the-verdict":
         licence = THE_VERDICT.licence
         downloaded = folder / THE_VERDICT.name
-        files = [remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))]
-        documents = [{"text": read_text(downloaded)}]
+        entries = [remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))]
+        rows = partial(iter, [{"text": read_text(downloaded)}])
         downloaded.unlink()
     else:
         licence = LOCAL_LICENCE
-        texts, left_out = text_files(path)
-        _report_left_out(path, left_out, ".txt files")
-        files = [_entry(file) for file in texts]
-        documents = [{"text": text} for file in texts for text in read_documents(file)]
-    write_jsonl(folder / DOCUMENTS_FILE, documents)
-    size_bytes = sum(len(document["text"].encode("utf-8")) for document in documents)
-    return write_meta(folder, kind, licence, files=files, documents=len(documents), bytes=size_bytes)
+        texts, left_out = text_files(path, files)
+        _report_left_out(path, left_out, "files of text")
+        entries = [_entry(file, path) for file in texts]
+        rows = partial(_file_rows, texts, text_column)
+    return write_meta(folder, kind, licence, files=entries, **write_documents(folder, rows, near_duplicates))
+
+
+def _world_rows(stories: int, seed: int) -> Iterator[DocumentRow]:
+    from llmcore.data.world.stories import write_stories
+
+    for story in write_stories(stories, seed):
+        yield {"text": story.text, "nats": story.nats}
+
+
+def _file_rows(files: list[Path], text_column: str) -> Iterator[DocumentRow]:
+    for file in files:
+        for text in iter_documents(file, text_column):
+            yield {"text": text}
+
+
+def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], near_duplicates: str) -> Meta:
+    """Write documents.jsonl and return its numbers of documents and bytes, and of documents that repeat another.
+
+    `rows` gives the documents, and gives them again where `near_duplicates` is "drop": then those that nearly repeat
+    an earlier one are left out, which is known of each once all were read. "count" counts them, "ignore" does not.
+    """
+    with user_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    finder = DuplicateFinder(folder, near=near_duplicates != "ignore")
+    written = {"documents": 0, "bytes": 0}
+
+    def counted(rows: Iterable[DocumentRow]) -> Iterator[DocumentRow]:
+        for row in rows:
+            written["documents"] += 1
+            written["bytes"] += len(row["text"].encode("utf-8"))
+            yield row
+
+    if near_duplicates == "drop":
+        deque(finder.watch(rows()), maxlen=0)
+        write_jsonl(folder / DOCUMENTS_FILE, counted(compress(rows(), ~finder.near())))
+    else:
+        write_jsonl(folder / DOCUMENTS_FILE, counted(finder.watch(rows())))
+    found = {"equal_documents": int(finder.equal().sum())}
+    if near_duplicates != "ignore":
+        found["near_duplicates"] = int(finder.near().sum())
+    return written | found
 
 
 def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:
@@ -127,10 +182,11 @@ def write_raw_tokenizer(folder: Path, kind: str, path: Path, fetch: Fetch) -> Me
     return write_meta(folder, kind, licence, files=files, bytes=sum(entry["bytes"] for entry in files))
 
 
-def _entry(file: Path) -> Meta:
-    if not is_unicode(file.name):
-        raise UserError(f"{file.name!a}: the name of a file must be UTF-8; rename it")
-    return {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_file(file), "url": None}
+def _entry(file: Path, folder: Path | None = None) -> Meta:
+    name = file.relative_to(folder).as_posix() if folder and file != folder else file.name
+    if not is_unicode(name):
+        raise UserError(f"{name!a}: the name of a file must be UTF-8; rename it")
+    return {"name": name, "bytes": file.stat().st_size, "sha256": sha256_file(file), "url": None}
 
 
 def _write_table_meta(folder: Path, kind: str, file: Path, licence: str, *, rows: int, url: str | None = None) -> Meta:

@@ -1,4 +1,4 @@
-"""Read the user's files: text, tables, rows in Alpaca form. UserError with the place for everything malformed."""
+"""Read the user's files: one text, tables, rows in Alpaca form. UserError with the place for everything malformed."""
 
 import csv
 import io
@@ -17,8 +17,6 @@ from llmcore.base.text import checked_input, normalise_input
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAIN_SUFFIXES = (".txt", ".text")
-TEXT_SUFFIXES = (*PLAIN_SUFFIXES, ".jsonl")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 ALPACA_SUFFIXES = (".json", ".jsonl")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -41,26 +39,6 @@ def check_suffix(path: Path, suffixes: Sequence[str], what: str) -> str:
         rule = f"must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {path.name!r}"
         raise UserError(f"{what}: {rule}; convert the file, or rename it if it has that form")
     return suffix
-
-
-def text_files(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the text files at `path`, and the names of what a folder has besides.
-
-    They are the file itself, or the .txt files directly in the folder, sorted by name.
-    """
-    if path.is_file():
-        check_suffix(path, TEXT_SUFFIXES, "sources.text.path")
-        return [path], []
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder; correct sources.text.path")
-    with read_errors(path):
-        entries = sorted(path.iterdir(), key=lambda entry: entry.name)
-        files = [entry for entry in entries if entry.suffix.lower() in PLAIN_SUFFIXES and entry.is_file()]
-    if not files:
-        raise UserError(
-            f"{path}: must contain at least one .txt file, found none; add one or correct sources.text.path"
-        )
-    return files, [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry not in files]
 
 
 def split_tables(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -88,25 +66,13 @@ def split_tables(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return {split: tables[split] for split in ("train", "val", "test") if split in tables}, rest
 
 
-def read_documents(path: Path) -> list[str]:
-    """Return the documents of a file: of a .jsonl file each row's `text` that is not empty, else the whole text."""
-    if path.suffix.lower() != ".jsonl":
-        return [read_text(path)]
-    documents = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        if not isinstance(text := row.get("text"), str):
-            got = reprlib.repr(text)
-            raise UserError(f"{path}, row {number}: 'text' must be a string, got {got}; correct the row")
-        if text.strip():
-            documents.append(checked_input(text, f"{path}, row {number}, 'text'"))
-    if not documents:
-        raise UserError(f"{path}: must contain at least one row with text, found none; add one")
-    return documents
-
-
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file as `normalise_input` does; UserError if empty or binary."""
-    data = read_bytes(path)
+    return decode_text(path, read_bytes(path))
+
+
+def decode_text(path: Path, data: bytes) -> str:
+    """Return the text of a file's bytes, as `read_text` does."""
     try:
         text = normalise_input(data.decode("utf-8"))
     except UnicodeDecodeError as error:

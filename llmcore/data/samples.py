@@ -13,6 +13,8 @@ from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
 from llmcore.data.tokens import Tokens, write_array
 from llmcore.data.windows import StrideWindows, WindowArray, cut_corpus, document_windows
 
+WINDOWS_AT_ONCE = 1 << 20
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -61,12 +63,18 @@ def _floor(tokens: Tokens, cut: int) -> float | None:
     return float(tokens.document_nats[tokens.starts >= cut].sum())
 
 
-def coverage(tokens: Tokens, windows: WindowArray, begin: int, end: int) -> float:
+def coverage(windows: WindowArray, begin: int, end: int) -> float:
     """Return the fraction of the ids in `[begin, end)` that are a target of at least one window."""
-    changes = np.zeros(len(tokens.ids) + 2, np.int64)  # +1 at a window's first target, -1 behind its last
-    np.add.at(changes, windows["place"] + 1, 1)
-    np.add.at(changes, windows["place"] + 1 + windows["count"], -1)
-    return float((changes.cumsum()[begin:end] > 0).mean())
+    covered = 0
+    reached = begin  # all before is counted
+    for at in range(0, len(windows), WINDOWS_AT_ONCE):  # in the order of their places
+        chosen = windows[np.arange(at, min(at + WINDOWS_AT_ONCE, len(windows)))]
+        first = np.clip(chosen["place"] + 1, begin, end)
+        behind = np.clip(chosen["place"] + 1 + chosen["count"], begin, end)
+        before = np.maximum.accumulate(np.append(reached, behind))
+        covered += int(np.maximum(behind - np.maximum(first, before[:-1]), 0).sum())
+        reached = int(before[-1])
+    return covered / (end - begin)
 
 
 def write_samples(folder: str | Path, samples: Samples) -> None:

@@ -2,11 +2,13 @@
 
 A folder contains `tokens.bin`, `documents.npy` (the position of each document's first id),
 `document_nats.npy` (-log p of each document, only of the built-in world) and `meta.json`. End-of-text
-stands between documents, not after the last.
+stands between documents, not after the last. Of a large corpus the array is cut into shards,
+`tokens-00001-of-00050.bin` and so on, whose lengths are `shard_tokens` in `meta.json`; it is read as one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +20,42 @@ from llmcore.base.files import fresh_folder, read_json, user_errors, write_json,
 from llmcore.data.documents import DocumentRow
 from llmcore.data.meta import check_counts
 
+MAX_OPEN_SHARDS = 256
+
 
 @dataclass(frozen=True)
 class Tokens:
     """A corpus as ids, with the position of each document and, where the source knows it, its -log p."""
 
-    ids: np.ndarray  # (N,) uint16 or uint32, end-of-text between documents
+    ids: "np.ndarray | ShardedArray"  # (N,) uint16 or uint32, end-of-text between documents
     starts: np.ndarray  # (documents,) position of each document's first id
     document_nats: np.ndarray | None  # (documents,) -log p, of the closing end-of-text too
     end_of_text: int
+
+
+class ShardedArray:
+    """Memory-mapped files, read by slice or positions as the one array of which they are the parts, in order.
+
+    Few files are open at a time: a process may not open thousands.
+    """
+
+    def __init__(self, paths: Sequence[Path], lengths: Sequence[int], dtype: np.dtype[Any]):
+        self.ends = np.cumsum(lengths)
+        self.dtype = dtype
+        self._shard = lru_cache(maxsize=MAX_OPEN_SHARDS)(lambda number: np.memmap(paths[number], dtype, mode="r"))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        positions = np.arange(*key.indices(len(self))) if isinstance(key, slice) else key
+        numbers = np.searchsorted(self.ends, positions, side="right")
+        ids = np.empty(positions.shape, self.dtype)
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            begin = self.ends[number - 1] if number else 0
+            ids[here] = self._shard(number)[positions[here] - begin]
+        return ids
 
 
 class Document(NamedTuple):
@@ -46,12 +75,13 @@ def encode_documents(
 
 
 def write_tokens(
-    folder: str | Path, documents: Iterable[Document], *, end_of_text: int, tokenizer: str
+    folder: str | Path, documents: Iterable[Document], *, end_of_text: int, tokenizer: str, first: bool = True
 ) -> dict[str, Any]:
-    """Write a fresh token folder and return the content of its `meta.json`.
+    """Write a fresh token folder and return the content of its `meta.json`, which is written last.
 
     Either every document has `nats` or none. `end_of_text` is the last id of the vocabulary and decides
-    whether two bytes per id are enough; `tokenizer` is the tokenizer's fingerprint.
+    whether two bytes per id are enough; `tokenizer` is the tokenizer's fingerprint. Unless the documents are the
+    `first` of their corpus, end-of-text stands before them too.
     """
     folder = fresh_folder(folder)
     dtype = np.dtype("<u2") if end_of_text < 1 << 16 else np.dtype("<u4")
@@ -62,7 +92,7 @@ def write_tokens(
     with writing(path) as temporary, open(temporary, "wb") as file:
         for document in documents:
             ids = document.ids
-            separator = [end_of_text] if starts else []
+            separator = [end_of_text] if starts or not first else []
             starts.append(position + len(separator))
             position += len(separator) + len(ids)
             with user_errors(path):
@@ -97,24 +127,33 @@ def join_documents(documents: Sequence[Sequence[int]], end_of_text: int) -> Toke
 
 
 def open_tokens(folder: str | Path) -> Tokens:
-    """Memory-map a token folder; UserError if `tokens.bin` has not the length that `meta.json` states."""
+    """Memory-map a token folder; UserError if a file of ids has not the length that `meta.json` states."""
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
-    path = folder / "tokens.bin"
     dtype = np.dtype(meta["dtype"])
-    size = path.stat().st_size if path.is_file() else 0
-    if size != meta["tokens"] * dtype.itemsize:
-        expected = meta["tokens"] * dtype.itemsize
-        raise UserError(f"{path}: must have {expected} bytes, got {size}; run `dvc repro tokenize` to rebuild it")
+    lengths = meta.get("shard_tokens", [meta["tokens"]])
+    paths = shard_paths(folder, len(lengths))
+    for path, length in zip(paths, lengths, strict=True):
+        size = path.stat().st_size if path.is_file() else 0
+        if size != length * dtype.itemsize:
+            expected = length * dtype.itemsize
+            raise UserError(f"{path}: must have {expected} bytes, got {size}; run `dvc repro tokenize` to rebuild it")
     starts = np.load(folder / "documents.npy")
     check_counts(folder / "meta.json", meta, documents=len(starts))
     nats = folder / "document_nats.npy"
     return Tokens(
-        ids=np.memmap(path, dtype, mode="r"),
+        ids=np.memmap(paths[0], dtype, mode="r") if len(paths) == 1 else ShardedArray(paths, lengths, dtype),
         starts=starts,
         document_nats=np.load(nats) if nats.exists() else None,
         end_of_text=meta["end_of_text"],
     )
+
+
+def shard_paths(folder: Path, count: int) -> list[Path]:
+    """Return the files of ids of a token folder with `count` shards."""
+    if count == 1:
+        return [folder / "tokens.bin"]
+    return [folder / f"tokens-{number:05d}-of-{count:05d}.bin" for number in range(1, count + 1)]
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

@@ -9,6 +9,8 @@ the corpus (book: chapter 2.6, which copies windows into lists). Two ways to cho
   that fit. So each token, and the end-of-text that closes each document, is a target exactly once.
 """
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,8 @@ import numpy as np
 from llmcore.data.tokens import Tokens
 
 IGNORE_INDEX = -100  # of targets without loss; the default of torch.nn.functional.cross_entropy
+
+DOCUMENTS_AT_ONCE = 1 << 16  # looked at together
 
 PLACE_AND_COUNT = np.dtype([("place", "<i8"), ("count", "<i4")])
 
@@ -68,34 +72,46 @@ def document_windows(tokens: Tokens, begin: int, end: int, length: int) -> np.nd
     A document of n tokens has n + 1 targets: its tokens and the end-of-text that closes it. Of a document
     that crosses `begin` or `end`, only the part inside counts.
     """
-    windows: list[tuple[int, int]] = []
+    places = array("q")
+    counts = array("i")
+
+    def add(place: int, count: int) -> None:
+        places.append(place)
+        counts.append(count)
+
     place = 0  # of the window being filled
     count = 0
-    for first, targets in zip(*_pieces(tokens, begin, end), strict=True):
+    for first, targets in _pieces(tokens, begin, end):
         if count and count + targets > length:
-            windows.append((place, count))
+            add(place, count)
             count = 0
         if not count:
             place = first - 1  # the end-of-text before the document is the first input
         while targets > length:
-            windows.append((place, length))
+            add(place, length)
             place += length
             targets -= length
         count += targets
     if count:
-        windows.append((place, count))
-    return np.array(windows, PLACE_AND_COUNT)
+        add(place, count)
+    windows = np.empty(len(places), PLACE_AND_COUNT)
+    windows["place"] = places
+    windows["count"] = counts
+    return windows
 
 
-def _pieces(tokens: Tokens, begin: int, end: int) -> tuple[list[int], list[int]]:
-    """Return the first position and the number of targets of each document inside `[begin, end)`."""
+def _pieces(tokens: Tokens, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the first position and the number of targets of each document inside `[begin, end)`."""
     total = len(tokens.ids)
-    closings = np.append(tokens.starts[1:] - 1, total)  # position of each closing end-of-text
-    first = np.maximum(tokens.starts, begin)
-    closed = (closings < end) | (end == total)
-    targets = np.minimum(closings, end) - first + closed
-    inside = (tokens.starts < end) & (closings >= begin) & (targets > 0)
-    return first[inside].tolist(), targets[inside].tolist()
+    for at in range(0, len(tokens.starts), DOCUMENTS_AT_ONCE):
+        starts = tokens.starts[at : at + DOCUMENTS_AT_ONCE]
+        following = np.append(tokens.starts[at + 1 : at + len(starts) + 1], total + 1)[: len(starts)]
+        closings = following - 1  # position of each closing end-of-text
+        first = np.maximum(starts, begin)
+        closed = (closings < end) | (end == total)
+        targets = np.minimum(closings, end) - first + closed
+        inside = (starts < end) & (closings >= begin) & (targets > 0)
+        yield from zip(first[inside].tolist(), targets[inside].tolist(), strict=True)
 
 
 class Windows:

@@ -33,7 +33,12 @@ def end_with_dvc() -> None:
 
 def end_with_launcher() -> None:
     """End this process with SIGTERM as soon as the one that launched it has ended."""
-    _end_with(lambda: next((each for each in psutil.Process().parents() if each.pid == launcher_pid()), None))
+    end_with_ancestor(launcher_pid())
+
+
+def end_with_ancestor(pid: int | None) -> None:
+    """End this process with SIGTERM as soon as that one, which started it or its starter, has ended."""
+    _end_with(lambda: next((each for each in psutil.Process().parents() if each.pid == pid), None))
 
 
 def _end_with(find: Callable[[], psutil.Process | None]) -> None:

@@ -1,6 +1,6 @@
 """How much data the stages have: as the last build counted it, or estimated from params.yaml where it does not hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, read_jsonl
-from llmcore.config.params import Params
+from llmcore.config.params import Params, TextSource
 from llmcore.config.stages import report_folder
 from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
-from llmcore.data.reading import read_alpaca, read_documents, read_table, text_files
+from llmcore.data.reading import read_alpaca, read_table
 from llmcore.data.sources import THE_VERDICT
+from llmcore.data.text_files import iter_documents, text_files
 from llmcore.data.world.instructions import write_instructions
 from llmcore.data.world.messages import write_messages
 from llmcore.data.world.stories import write_stories
@@ -56,7 +57,7 @@ def sample_rows(params: Params, holds: Callable[[str], bool]) -> Sample:
     if holds("download@text") and (text / DOCUMENTS_FILE).exists():
         texts = [row["text"] for row in islice(read_raw_text(text), SAMPLE_DOCUMENTS)]
     elif params.sources.text.kind == "local":
-        texts = _own_texts(Path(params.sources.text.path))
+        texts = list(islice(_own_texts(params.sources.text), SAMPLE_DOCUMENTS))
     else:
         texts = [story.text for story in write_stories(SAMPLE_DOCUMENTS, params.sources.text.seed)]
     return Sample(
@@ -98,9 +99,12 @@ def _text(params: Params, holds: Callable[[str], bool]) -> tuple[dict[str, Any],
     source = params.sources.text
     nothing = {"tokens": None, "train_windows": None, "val_windows": None}
     if source.kind == "local":
-        texts = _own_texts(Path(source.path))
-        size = sum(len(text.encode("utf-8")) for text in texts)
-        return {"text_bytes": size, "documents": len(texts), **nothing}, f"read from {source.path}"
+        sizes = [len(text.encode("utf-8")) for text in islice(_own_texts(source), SAMPLE_DOCUMENTS)]
+        if len(sizes) < SAMPLE_DOCUMENTS:
+            return {"text_bytes": sum(sizes), "documents": len(sizes), **nothing}, f"read from {source.path}"
+        stored = sum(file.stat().st_size for file in text_files(Path(source.path), source.files)[0])
+        documents = round(stored / (sum(sizes) / len(sizes)))
+        return {"text_bytes": stored, "documents": documents, **nothing}, f"sizes of the files of {source.path}"
     if source.kind == "the-verdict":
         return {"text_bytes": THE_VERDICT.size_bytes, "documents": 1, **nothing}, f"size as published, {STAND_IN}"
     stories = write_stories(SAMPLE_DOCUMENTS, source.seed)
@@ -149,8 +153,10 @@ def _instructions(params: Params, holds: Callable[[str], bool]) -> list[dict[str
     return [{key: getattr(row, key) for key in keys} for row in write_instructions(SAMPLE_ROWS, source.seed)]
 
 
-def _own_texts(path: Path) -> list[str]:
-    return [text for file in text_files(path)[0] for text in read_documents(file)]
+def _own_texts(source: TextSource) -> Iterator[str]:
+    """Yield the documents of the user's own text."""
+    for file in text_files(Path(source.path), source.files)[0]:
+        yield from iter_documents(file, source.text_column)
 
 
 def _within(texts: list[str], most_bytes: int) -> list[str]:

@@ -10,7 +10,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import write_json
 from llmcore.base.progress import bar
 from llmcore.base.seeds import numpy_generator
-from llmcore.data.reading import TEXT_SUFFIXES, read_documents
+from llmcore.data.text_files import TEXT_SUFFIXES, read_documents
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.evaluate.scores import bootstrap_interval
 from llmcore.generate.open import open_language_model

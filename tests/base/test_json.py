@@ -15,7 +15,8 @@ from structure import ROOT
 from llmcore.base.errors import UserError
 from llmcore.base.files import parse_json, read_json, read_jsonl, read_yaml
 from llmcore.base.origin import read_source
-from llmcore.data.reading import read_alpaca, read_documents, read_table
+from llmcore.data.reading import read_alpaca, read_table
+from llmcore.data.text_files import read_documents
 from llmcore.model.folder import read_config
 from llmcore.tokenizer.load import load_tokenizer
 

@@ -12,7 +12,8 @@ import pytest
 from llmcore.base import files
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_bytes, read_json, read_jsonl, read_yaml, sha256_file
-from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text
+from llmcore.data.reading import read_alpaca, read_table, read_text
+from llmcore.data.text_files import read_documents
 from llmcore.tokenizer.bpe import read_merges
 
 READERS: list[tuple[str, Callable[[Path], Any]]] = [

@@ -18,7 +18,8 @@ from llmcore.base.errors import UserError
 from llmcore.base.text import checked_input, normalise_input
 from llmcore.commands.classify import classify_given_texts
 from llmcore.config.read import check_params
-from llmcore.data.reading import read_alpaca, read_documents, read_table, read_text
+from llmcore.data.reading import read_alpaca, read_table, read_text
+from llmcore.data.text_files import read_documents
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 texts = st.text(st.sampled_from("ab \ufeff\r\n\u2028\x85\x0b\"',;é"), max_size=12)

@@ -20,7 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project with a small built-in world and without tracking, whatever preset is in use."""
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for item, count in {"text": "stories", "spam": "rows", "instructions": "rows"}.items():
-        params["sources"][item] = {"kind": "world", "path": "data/own", count: 300, "seed": 1}
+        params["sources"][item] |= {"kind": "world", "path": "data/own", count: 300, "seed": 1}
     params["sources"]["tokenizer"]["kind"] = "none"
     params["tokenizer"]["kind"] = "trained"
     params["spam"] |= {"split": "grouped", "balance": "none"}
@@ -59,7 +59,7 @@ def build(item: str) -> dict[str, Any]:
 def test_download_writes_counts_and_no_paths_or_times(project: Path, item: str) -> None:
     download.main([item, f"data/raw/{item}", "download.json"])
     metrics = read_json("download.json")
-    assert set(metrics) <= {"bytes", "files", "documents", "rows"}
+    assert set(metrics) <= {"bytes", "files", "documents", "rows", "equal_documents"}
     assert all(isinstance(value, int) for value in metrics.values())
     assert str(project) not in (project / "data" / "raw" / item / "meta.json").read_text(encoding="utf-8")
 

@@ -24,7 +24,7 @@ WRITERS: dict[Any, tuple[str, ...]] = {
     write_raw_spam: (".csv", ".tsv", ".jsonl"),
     write_raw_instructions: (".json", ".jsonl"),
 }
-OTHERS = (".json", ".ndjson", ".jsonlines", ".csv", ".html", ".md", ".xml", ".pdf", ".parquet", ".gz", ".bak", "")
+OTHERS = (".json", ".ndjson", ".jsonlines", ".csv", ".html", ".md", ".xml", ".pdf", ".parquet.gz", ".gz", ".bak", "")
 
 
 @pytest.mark.parametrize("spell", [str, str.upper, str.title])
@@ -42,7 +42,8 @@ def test_the_case_of_a_suffix_is_the_users(write: Any, suffix: str, spell: Any, 
 @pytest.mark.parametrize("spell", [str, str.upper])
 @pytest.mark.parametrize(
     ("write", "suffix"),
-    [(write, suffix) for write, known in WRITERS.items() for suffix in OTHERS if suffix not in known],
+    [(write, suffix) for write, known in WRITERS.items() for suffix in OTHERS if suffix not in known]
+    + [(write_raw_spam, ".parquet"), (write_raw_instructions, ".parquet")],
 )
 def test_another_suffix_is_refused(write: Any, suffix: str, spell: Any, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / f"own{spell(suffix)}"
@@ -55,14 +56,14 @@ def test_what_a_folder_leaves_out_is_said(folder: Path, tmp_path: Path, capsys: 
     own = tmp_path / "own"
     (own / "inner").mkdir(parents=True)
     (own / "inner" / "c.txt").write_text("no")
-    for name in ("a.txt", "B.TXT", "c.text", "d.md", "e.jsonl"):
+    for name in ("a.txt", "B.TXT", "c.text", "d.md", "e.csv"):
         (own / name).write_text(name)
     (own / "f.txt").symlink_to("nowhere")
     meta = write_raw_text(folder, "local", own, 1, 1, no_download)
     assert [entry["name"] for entry in meta["files"]] == ["B.TXT", "a.txt", "c.text"]
     printed = capsys.readouterr().out
     assert "4 left out" in printed
-    assert all(name in printed for name in ("d.md", "e.jsonl", "f.txt", "inner/"))
+    assert all(name in printed for name in ("d.md", "e.csv", "f.txt", "inner/"))
 
 
 # ---- missing values, labels

@@ -99,12 +99,13 @@ def test_a_raw_text_folder_of_other_documents_is_refused(count: int, tmp_path: P
 
 
 def test_coverage_is_the_fraction_of_tokens_that_are_targets() -> None:
-    tokens = corpus(20)
-    assert coverage(tokens, StrideWindows(0, 20, 4, 4), 0, 20) == 16 / 20
-    assert coverage(tokens, StrideWindows(0, 20, 4, 8), 0, 20) == 8 / 20
+    assert coverage(StrideWindows(0, 20, 4, 4), 0, 20) == 16 / 20
+    assert coverage(StrideWindows(0, 20, 4, 8), 0, 20) == 8 / 20
+    assert coverage(StrideWindows(0, 20, 4, 1), 0, 20) == 19 / 20
+    assert coverage(StrideWindows(0, 20, 4, 4), 3, 6) == 1.0
     whole = choose_samples(corpus(9, 9), window_tokens=4, stride_tokens=4, window_start="documents", val_fraction=0.5)
-    assert coverage(corpus(9, 9), whole.train, 0, 10) == 1.0
-    assert coverage(corpus(9, 9), whole.val, 10, 19) == 1.0
+    assert coverage(whole.train, 0, 10) == 1.0
+    assert coverage(whole.val, 10, 19) == 1.0
 
 
 @pytest.mark.parametrize(("window_start", "floor_nats"), [("documents", 3.5), ("stride", None)])

@@ -17,7 +17,8 @@ from llmcore.data import raw, sources
 from llmcore.data.download import Fetched, RemoteFile, fetch
 from llmcore.data.pretrained import WEIGHTS, write_raw_weights
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
-from llmcore.data.reading import read_documents, read_text, text_files
+from llmcore.data.reading import read_text
+from llmcore.data.text_files import read_documents, text_files
 
 MIRROR = os.environ.get("LLMCORE_MIRROR", "")
 needs_mirror = pytest.mark.skipif(not Path(MIRROR or "?").is_dir(), reason="LLMCORE_MIRROR is not set to a folder")
