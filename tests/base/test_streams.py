@@ -25,6 +25,10 @@ COMMANDS = {
     "export": "export --help",
     "fsck": "fsck --help",
     "verify": "verify --help",
+    "chat": "chat --model none",
+    "evaluate": "evaluate none none.csv",
+    "serve": "serve none --port 0",
+    "plan": "plan --help",
 }
 REDIRECTIONS = [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&-", "</dev/null", "<&- >&- 2>&-", "0>/dev/null"]
 

@@ -15,7 +15,7 @@ from llmcore.model.registry import new_model
 from llmcore.serve import served
 from llmcore.serve.served import GENERATION_BATCH_SIZE, MAX_CHARACTERS, MAX_ROWS, SERVED
 
-PARAMS = {**vars(STORY), "max_new_tokens": 4, "temperature": 1.0}
+PARAMS = {**STORY.numbers(), "max_new_tokens": 4, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module")
