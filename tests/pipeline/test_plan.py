@@ -37,6 +37,7 @@ def test_plan_says_what_the_build_counted(built: Workspace) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_plan_of_other_data_is_an_estimate_and_said_to_be(built: Workspace) -> None:
     built.set_params({"sources.text.stories": 600})
     printed = built.run(PLAN)
