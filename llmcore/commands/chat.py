@@ -27,14 +27,12 @@ HELP = """/reset            forget all messages
 
 
 def add_chat(commands: "Commands") -> None:
-    chat = commands.add_parser("chat", help="talk with the instruct model", epilog=HELP, formatter_class=_AsWritten)
+    chat = commands.add_parser(
+        "chat", help="talk with the instruct model", epilog=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     chat.add_argument("--system", metavar="TEXT", help="a message before all others")
     add_generation_options(chat, "models/instruct", ANSWER)
     chat.set_defaults(run=run_chat)
-
-
-class _AsWritten(argparse.RawDescriptionHelpFormatter):
-    """Keep the lines of the list of commands."""
 
 
 def run_chat(arguments: argparse.Namespace) -> None:
@@ -49,7 +47,7 @@ def run_chat(arguments: argparse.Namespace) -> None:
     warn_base(arguments.model, tokenizer)
     system = arguments.system and checked_input(arguments.system, "--system")
     reset(chat, system)
-    for line in lines(f"{arguments.model}: {HELP.splitlines()[-1].split()[0]} lists the commands"):
+    for line in lines(f"{arguments.model}: /help lists the commands"):
         try:
             if line.startswith("/"):
                 if line.split()[0] == "/quit":

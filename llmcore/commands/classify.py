@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.base.errors import UserError
-from llmcore.base.text import checked_input, normalise_input
+from llmcore.base.text import checked_input
+from llmcore.commands.standard_input import read_standard_input
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -47,10 +47,7 @@ def classify_given_texts(arguments: argparse.Namespace) -> None:
     from llmcore.generate.open import open_classifier
 
     model, tokenizer = open_classifier(arguments.model)
-    try:
-        texts = arguments.texts or normalise_input(sys.stdin.read()).removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
+    texts = arguments.texts or read_standard_input().split("\n")
     texts = [checked_input(text, "TEXT") for text in texts]
     if not all(texts):
         raise UserError("TEXT: must not be empty; give texts as arguments or lines of standard input")

@@ -33,14 +33,9 @@ def explain(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[NewTok
 
 def table(rows: Sequence[Explanation]) -> str:
     """Return a line for each token: its text, probability, and the likeliest tokens."""
-    width = max(len(quoted(row.text)) for row in rows)
+    width = max(len(repr(row.text)) for row in rows)
     lines = []
     for row in rows:
-        others = "  ".join(f"{quoted(one.text)} {one.probability:.1%}" for one in row.alternatives)
-        lines.append(f"{quoted(row.text):{width}}  {row.probability:6.1%}  {others}".rstrip())
+        others = "  ".join(f"{one.text!r} {one.probability:.1%}" for one in row.alternatives)
+        lines.append(f"{row.text!r:{width}}  {row.probability:6.1%}  {others}".rstrip())
     return "\n".join(lines)
-
-
-def quoted(text: str) -> str:
-    """Return a token's text in quotes, on one line."""
-    return repr(text)

@@ -11,6 +11,7 @@ from llmcore.base.containers import chunks
 from llmcore.base.errors import UserError
 from llmcore.base.text import checked_input, normalise_input
 from llmcore.commands.options import add_generation_options, generation_config, open_for_generation, warn_base
+from llmcore.commands.standard_input import read_standard_input
 from llmcore.config.generation import ANSWER, STORY, GenerationConfig
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> None:
     config = generation_config(arguments)
-    instruction = _standard_input() if arguments.instruction == "-" else arguments.instruction
+    instruction = read_standard_input() if arguments.instruction == "-" else arguments.instruction
     instruction = checked_input(instruction, "INSTRUCTION")
     if not instruction.strip():
         raise UserError("INSTRUCTION: must not be empty; say what is to be done")
@@ -81,7 +82,7 @@ def run_ask(arguments: argparse.Namespace) -> None:
 def _read_prompts(arguments: argparse.Namespace) -> list[str]:
     """Return the prompts of the argument, a file or standard input."""
     if arguments.file is None:
-        prompt = _standard_input() if arguments.prompt == "-" else arguments.prompt
+        prompt = read_standard_input() if arguments.prompt == "-" else arguments.prompt
         return [checked_input(prompt, "prompt")]
     if arguments.prompt:
         raise UserError("--file: cannot be given beside a prompt; leave one of them out")
@@ -102,13 +103,6 @@ def _read_prompts(arguments: argparse.Namespace) -> list[str]:
         return [normalise_input(read_bytes(path).decode("utf-8")).removesuffix("\n")]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: must be UTF-8 text ({error}); convert it") from None
-
-
-def _standard_input() -> str:
-    try:
-        return normalise_input(sys.stdin.read()).removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: must be UTF-8 text ({error}); convert it") from None
 
 
 def _parts(prompts: Sequence[str], config: GenerationConfig) -> Iterator[tuple[GenerationConfig, list[str]]]:

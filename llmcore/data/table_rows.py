@@ -18,7 +18,7 @@ MAX_LISTED_COLUMNS = 20  # in an error's text
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, of which .csv and .tsv have strings, .jsonl any values. Blank lines are none.
+    """Yield the rows of a table: strings from .csv and .tsv, any values from .jsonl. Blank lines are skipped.
 
     Quotation marks follow RFC 4180. UserError if there is no row, one has another number of fields than the header, or
     a line is not UTF-8 text.

@@ -5,10 +5,10 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.files import write_text
 from llmcore.base.origin import NOT_STATED
+from llmcore.generate.kind import opens_as_classifier
 from llmcore.generate.modelfile import modelfile
 from llmcore.generate.open import open_language_model
-from llmcore.model.folder import is_classifier, read_config
-from llmcore.model.gguf_path import SUFFIX, find_gguf, source_of
+from llmcore.model.gguf_path import SUFFIX, source_of
 from llmcore.model.gguf_write import write_gguf
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.fast import FastTokenizer
@@ -23,10 +23,8 @@ def export_gguf(folder: Path, file_type: str, out: Path | None = None) -> str:
     The default of `out` is `exports/NAME/NAME-TYPE.gguf`: a model folder is an output of the pipeline and stays as it
     is.
     """
-    if find_gguf(folder) is None:
-        entry, _, values = read_config(folder)
-        if is_classifier(entry, values):
-            raise UserError(f"{folder}: is a classifier, and llama.cpp writes text; export a language model")
+    if opens_as_classifier(folder):
+        raise UserError(f"{folder}: is a classifier, and llama.cpp writes text; export a language model")
     name = folder.resolve().name.removesuffix(SUFFIX)
     out = out or EXPORTS / name / f"{name}-{file_type}{SUFFIX}"
     if out.suffix != SUFFIX:

@@ -1,7 +1,7 @@
 """OpenAI's requests: which fields there are, and the prompts and settings that they mean.
 
-A field that is unknown, or that this server cannot honour, is refused by name: an answer never leaves out in silence
-what was asked for. A field that is null is one that was left out.
+A field that is unknown or not supported is refused by name: nothing that was asked for is ignored in silence. A field
+that is null counts as left out.
 """
 
 import secrets

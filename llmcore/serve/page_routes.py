@@ -19,7 +19,7 @@ from llmcore.serve.thread_queue import ThreadQueue
 
 Inspect = Callable[..., dict[str, Any]]
 
-MAX_TEXT_CHARACTERS = 100_000  # of which a context shows a part
+MAX_TEXT_CHARACTERS = 100_000  # the tokens behind the context are cut off and counted
 MAX_BODY_BYTES = 2**20
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

@@ -72,5 +72,5 @@ def test_near_duplicates_are_found_as_often_as_the_formula_says(similarity: floa
 
 
 def test_the_hashes_of_bands_are_pinned() -> None:
-    """Another version of the library must not find others in silence."""
+    """A new version of the library that finds other duplicates must be noticed."""
     assert band_keys("The cat sat on the mat.")[:8].hex() == "f5293c4c4d5a5bbb"
