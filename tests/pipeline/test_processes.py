@@ -71,7 +71,7 @@ def messages(stage: Stage) -> list[str]:
     """Return the lines that are no progress."""
     lines = re.split(r"[\r\n]+", stage.printed)
     return [
-        line for line in lines if line.strip() and "step/s" not in line and not line.startswith(("step 0", "pretrain:"))
+        line for line in lines if line.strip() and "step/s" not in line and not line.startswith(("step ", "pretrain:"))
     ]
 
 

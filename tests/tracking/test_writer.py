@@ -206,8 +206,8 @@ def test_training_prints_what_tracking_cost_it_and_another_stage_does_not(projec
     line = capfd.readouterr().err.strip()
     found = re.fullmatch(r"pretrain: tracking took ([\d.]+) s of (\d+) s \(([\d.]+)%\)", line)
     assert found, line
-    assert 0 < float(found[1]) <= float(found[2]) + 0.5  # both are rounded
-    assert 0 < float(found[3]) <= 200  # an upper limit: the thread works beside the training
+    assert float(found[1]) > 0
+    assert 0 < float(found[3]) <= 200  # the thread works beside the training: each may take the whole time
     with tracked_run("tokenize", params):
         pass
     assert capfd.readouterr().err == ""
