@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import ProcessGroup
 
 RUN_ID = "llmcore-"  # begins torchrun's id of our own workers; the launcher's process id ends it
 TIMEOUT = timedelta(days=30)  # others wait while the first one waits for a lock; dead ones are found by the launcher
@@ -101,25 +100,37 @@ def from_first(value: Any) -> Any:
 def add_over_processes(tensors: "Sequence[Tensor]") -> None:
     """Add each tensor to those of the other processes, in place: neighbours first, then neighbouring pairs, and so on.
 
-    With a power of two of processes, this continues the binary tree in which `train.gradients` adds. torch's own
-    all-reduce of more than two processes adds in another order, which depends on their number. The tensors have one
-    type and one device.
+    With a power of two of processes, this continues the binary tree in which `train.gradients` adds. The tensors have
+    one type and one device.
     """
     if n_processes() == 1:
         return
     import torch
-    import torch.distributed as dist
 
-    with _connected() as pairs:
+    with _connected():
         slots = _slots(sum(tensor.numel() for tensor in tensors), tensors[0].dtype, tensors[0].device.type)
         if slots is not None:
             _add_in_shared_memory(tensors, slots)
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        for pair in pairs:
-            dist.all_reduce(flat, group=pair)
-        for tensor, piece in zip(tensors, _pieces(flat, tensors), strict=True):
-            tensor.copy_(piece)
+    padding = -sum(tensor.numel() for tensor in tensors) % n_processes()
+    flat = torch.cat([*(tensor.flatten() for tensor in tensors), tensors[0].new_zeros(padding)])
+    add_flat_over_processes(flat)
+    for tensor, piece in zip(tensors, _pieces(flat, tensors), strict=True):
+        tensor.copy_(piece)
+
+
+def add_flat_over_processes(flat: "Tensor") -> None:
+    """Do what `add_over_processes` does, through the network; the length is a multiple of the number of processes."""
+    from llmcore.base.tree_sum import add_over_tree
+
+    with _connected():
+        add_over_tree(flat, rank(), n_processes())
+
+
+def is_over_network(device: str) -> bool:
+    """Return whether several processes add through a network, and not through memory that they share."""
+    on_one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    return n_processes() > 1 and (device != "cpu" or not on_one_machine)
 
 
 def _add_in_shared_memory(tensors: "Sequence[Tensor]", slots: "Tensor") -> None:
@@ -139,10 +150,11 @@ def _add_in_shared_memory(tensors: "Sequence[Tensor]", slots: "Tensor") -> None:
 
 
 def _pieces(flat: "Tensor", tensors: "Sequence[Tensor]") -> "list[Tensor]":
-    """Return the places of the tensors in a flat one, in their shapes."""
+    """Return the places of the tensors in a flat one that holds them and perhaps more, in their shapes."""
     import torch
 
-    pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+    sizes = [tensor.numel() for tensor in tensors]
+    pieces = torch.split(flat[: sum(sizes)], sizes)
     return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
 
 
@@ -154,7 +166,7 @@ def _slots(numel: int, dtype: "torch.dtype", device: str) -> "Tensor | None":
 
     from llmcore.base import shared_memory
 
-    if device != "cpu" or os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+    if is_over_network(device):
         return None
     path = from_first(shared_memory.create(n_processes() * numel * dtype.itemsize) if is_first() else None)
     if path is None:
@@ -167,26 +179,18 @@ def _slots(numel: int, dtype: "torch.dtype", device: str) -> "Tensor | None":
 
 
 @contextmanager
-def _connected() -> Iterator[list["ProcessGroup"]]:
-    """Exchange in the body, with this process's pairs; LostProcessError if another process has ended."""
+def _connected() -> Iterator[None]:
+    """Exchange in the body; LostProcessError if another process has ended."""
     try:
-        yield _connect()
+        _connect()
+        yield
     except RuntimeError as error:
         raise LostProcessError from error
 
 
 @cache
-def _connect() -> list["ProcessGroup"]:
-    """Connect the processes; return this one's pairs: with its neighbour, then at distance 2, 4, ..."""
+def _connect() -> None:
     import torch
     import torch.distributed as dist
 
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
-    mine = []
-    for distance in (1 << level for level in range(n_processes().bit_length() - 1)):
-        for number in range(n_processes()):
-            if not number & distance:  # all processes make all groups, in one order
-                group = dist.new_group([number, number | distance], timeout=TIMEOUT)
-                if rank() in (number, number | distance):
-                    mine.append(group)
-    return mine

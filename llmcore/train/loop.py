@@ -213,7 +213,7 @@ def train_step(
     losses, gradients = step_gradients(trained, loss_of, task.loader.n_micro_batches)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.grad = gradient
-    loss = sum(losses)
+    loss = sum(losses.tolist())
     norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
     check_finite(step + 1, {"loss": loss, "gradient norm": norm})
     optimizer.step()
