@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
             val_bytes=val_bytes,
             device=compute.device,
         )
-        trained, history = train(run, model, task, params.pretrain, sample=lambda: story(model, tokenizer, params))
+        section = params.pretrain.in_epochs(task.epoch_tokens)
+        trained, history = train(run, model, task, section, sample=lambda: story(model, tokenizer, params))
         metrics = parameter_counts(model) | trained
         metrics |= distance_to_floor(samples, trained["val/nats_per_byte"], val_bytes)
         save_language_model(out, model, tokenizer=tokenizer, origin=run.origin("tokens"))

@@ -34,12 +34,14 @@ ALL_LINEAR = "all-linear"  # peft's word for every linear layer of the blocks
 # Beyond these, torch, NumPy or the C libraries overflow, or a run would never end.
 LARGEST = 10**9
 LARGEST_SEED = 2**63 - 1
+LARGEST_BUDGET = 10**15
 LARGEST_DIMENSION = 10**6
 MOST_THREADS = 1024
 SMALLEST_FRACTION = 1e-6
 
 PositiveInt = Annotated[int, Field(strict=True, gt=0, le=LARGEST)]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Budget = Annotated[int, Field(strict=True, ge=0, le=LARGEST_BUDGET)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 Dimension = Annotated[int, Field(strict=True, gt=0, le=LARGEST_DIMENSION)]
 PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=LARGEST, allow_inf_nan=False)]

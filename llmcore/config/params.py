@@ -14,6 +14,7 @@ from llmcore.config.fields import (
     LARGEST_DIMENSION,
     MOST_THREADS,
     Bool,
+    Budget,
     Dimension,
     Fraction,
     Name,
@@ -167,10 +168,15 @@ class TrainingParams(Section):
 
 
 class PretrainParams(TrainingParams):
+    tokens: Budget  # input tokens to train on; 0: `epochs` count
     sample_prompt: Text
     sample_tokens: PositiveInt
     sample_temperature: NonNegativeFloat
     sample_top_p: Nucleus
+
+    def in_epochs(self, epoch_tokens: float) -> "PretrainParams":
+        """Return the section with a budget of tokens as `epochs`, each of `epoch_tokens` input tokens."""
+        return self.model_copy(update={"epochs": self.tokens / epoch_tokens}) if self.tokens else self
 
     def generation(self, seed: int) -> GenerationConfig:
         return GenerationConfig(self.sample_tokens, self.sample_temperature, 0, self.sample_top_p, seed)

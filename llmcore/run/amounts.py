@@ -36,6 +36,7 @@ class Amounts:
     documents: int
     tokens: int | None
     train_windows: int | None
+    train_tokens: int | None  # of all training windows
     val_windows: int | None
     spam: dict[str, int]  # rows of train, val, test
     instructions: dict[str, int]
@@ -92,12 +93,12 @@ def metrics_of(stage: str) -> dict[str, Any]:
 def _text(params: Params, holds: Callable[[str], bool]) -> tuple[dict[str, Any], str]:
     counted = metrics_of("tokenize") if holds("tokenize") else {}
     windows = metrics_of("sample") if holds("sample") else {}
-    known = {key: windows.get(key) for key in ("train_windows", "val_windows")}
+    known = {key: windows.get(key) for key in ("train_windows", "train_tokens", "val_windows")}
     if counted:
         numbers = {"text_bytes": counted["bytes"], "documents": counted["documents"], "tokens": counted["tokens"]}
         return numbers | known, "counted by the last build"
     source = params.sources.text
-    nothing = {"tokens": None, "train_windows": None, "val_windows": None}
+    nothing = dict.fromkeys(("tokens", "train_windows", "train_tokens", "val_windows"))
     if source.kind == "local":
         sizes = [len(text.encode("utf-8")) for text in islice(_own_texts(source), SAMPLE_DOCUMENTS)]
         if len(sizes) < SAMPLE_DOCUMENTS:

@@ -50,6 +50,11 @@ class LanguageTask:
             seed=seed,
         )
 
+    @property
+    def epoch_tokens(self) -> int:
+        """The input tokens of an epoch."""
+        return int(self.train.windows["count"].sum())
+
     def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         return next_token_loss(model, batch)
 

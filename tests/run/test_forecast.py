@@ -14,7 +14,7 @@ from llmcore.run.forecast import Forecast, forecast, gpu_seconds
 from llmcore.run.gpus import GPUS, LAUNCH_SECONDS_PER_BLOCK, UTILISATION
 from llmcore.run.processes import processes_of_stages
 from llmcore.train.history import History
-from llmcore.train.loop import fit
+from llmcore.train.loop import fit, total_steps
 
 TRAINING = {
     "parameters": 1000,
@@ -56,8 +56,9 @@ def with_pretraining(params: Params, **changes: Any) -> Params:
 
 def data(**changes: Any) -> Amounts:
     rows = {"train": 30, "val": 5, "test": 5}
-    numbers = {"text_bytes": 4000, "documents": 10, "tokens": None, "train_windows": 24, "val_windows": 4}
-    return Amounts(**numbers | {"spam": rows, "instructions": rows, "sources": {}} | changes)
+    numbers = {"text_bytes": 4000, "documents": 10, "tokens": None}
+    windows = {"train_windows": 24, "train_tokens": None, "val_windows": 4}
+    return Amounts(**numbers | windows | {"spam": rows, "instructions": rows, "sources": {}} | changes)
 
 
 @pytest.fixture
@@ -80,6 +81,20 @@ def test_steps_and_evaluations_are_those_of_the_loop(params: Params, epochs: flo
     changed = with_pretraining(params, epochs=epochs, batch_size=4, eval_interval_steps=interval)
     planned = forecast(changed, data(train_windows=len(task.train)), FIGURES).trainings["pretrain"]
     assert (planned.steps, planned.evaluations) == (len(history.steps), len(history.evaluations))
+
+
+@pytest.mark.parametrize("tokens", [1, 333, 1234])
+def test_a_token_budget_has_the_steps_of_the_loop(params: Params, tokens: int) -> None:
+    task = language_task(batch_size=4, micro_batch_size=4)
+    section = with_pretraining(params, tokens=tokens, batch_size=4)
+    steps = total_steps(task, section.pretrain.in_epochs(task.epoch_tokens).epochs)
+    counted = data(train_windows=len(task.train), train_tokens=task.epoch_tokens)
+    assert forecast(section, counted, FIGURES).trainings["pretrain"].steps == steps
+
+
+def test_a_token_budget_before_the_data_goes_by_the_tokens_of_a_measured_step(params: Params) -> None:
+    section = with_pretraining(params, tokens=2000, batch_size=4)
+    assert forecast(section, data(), FIGURES).trainings["pretrain"].steps == 2000 / 100
 
 
 def test_time_is_that_of_the_steps_the_evaluations_and_mlflow(found: Forecast) -> None:

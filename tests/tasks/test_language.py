@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CPU, END_OF_TEXT, language_task, tiny_gpt, tiny_windows
+from structure import ROOT
+from tiny import CONTEXT, CPU, END_OF_TEXT, language_task, tiny_gpt, tiny_windows
 from tokenizer_files import learned, save
 from torch.nn import functional as F
 
 from llmcore.base.containers import chunks
+from llmcore.config.read import read_params
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.folder import save_language_model
@@ -23,6 +25,7 @@ from llmcore.tasks.language import LanguageTask, collate_windows, language_metri
 from llmcore.tasks.next_token import TokenBatch, mean_loss, next_token_loss
 from llmcore.tokenizer.bpe import BytePairTokenizer
 from llmcore.tokenizer.load import load_tokenizer
+from llmcore.train.loop import total_steps
 
 
 @pytest.fixture
@@ -149,6 +152,23 @@ def test_micro_batches_divide_the_rows_of_a_step(micro_batch_size: int) -> None:
     small, whole = language_task(8, micro_batch_size), language_task(8, 8)
     for step in (0, 1, 5):
         assert rows(small, step) == rows(whole, step)
+
+
+@pytest.mark.parametrize("budget_epochs", [0.1, 1.0, 3.4])
+def test_a_training_ends_within_half_a_step_of_its_token_budget(budget_epochs: float) -> None:
+    task = language_task(4, 2, documents=200)
+    tokens = round(budget_epochs * task.epoch_tokens)
+    section = read_params(ROOT / "presets/quickstart.yaml").pretrain.model_copy(update={"tokens": tokens})
+    steps = total_steps(task, section.in_epochs(task.epoch_tokens).epochs)
+    seen = sum(batch.n_tokens for step in range(steps) for batch in task.loader.micro_batches(step))
+    largest = task.loader.order.batch_size * CONTEXT
+    assert abs(seen - tokens) <= largest / 2 + 0.05 * tokens  # windows of documents are not equally long
+
+
+def test_without_a_token_budget_the_epochs_of_params_count() -> None:
+    section = read_params(ROOT / "presets/quickstart.yaml").pretrain
+    assert section.tokens == 0
+    assert section.in_epochs(1234) == section
 
 
 def test_the_first_input_of_the_corpus_is_end_of_text() -> None:
