@@ -210,12 +210,13 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip().strip("\ufeff"):
-                    yield _row_of_line(path, number, line)
+                    yield row_of_line(path, number, line)
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
 
 
-def _row_of_line(path: str | Path, number: int, line: str) -> dict[str, Any]:
+def row_of_line(path: str | Path, number: int, line: str) -> dict[str, Any]:
+    """Return the JSON object of a line; UserError if it is none."""
     try:
         row = parse_json(line)
     except ValueError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import parse_json, read_errors, reading
+from llmcore.base.files import read_errors, reading, row_of_line
 from llmcore.base.text import checked_input
 from llmcore.data.reading import decode_text
 
@@ -113,19 +113,9 @@ def _texts(path: Path, column: str) -> Iterator[Any]:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip().strip("\ufeff"):
-                    yield _row(path, number, line).get(column)
+                    yield row_of_line(path, number, line).get(column)
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
-
-
-def _row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = parse_json(line)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: not valid JSON ({error}); correct the line") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number}: must be a JSON object, got {type(row).__name__}; correct the line")
-    return row
 
 
 def _texts_of_parquet(path: Path, column: str) -> Iterator[Any]:

@@ -34,7 +34,7 @@ class Tokens:
 
 
 class ShardedArray:
-    """Memory-mapped files, read by slice or positions as the one array of which they are the parts, in order.
+    """One array that lies in several files, memory-mapped; it is read by a slice or by positions.
 
     Few files are open at a time: a process may not open thousands.
     """

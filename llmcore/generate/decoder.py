@@ -72,7 +72,7 @@ class Row:
 class Prefill:
     """Prompts that are read together, padded behind."""
 
-    rows: list[list[Row]]  # for each prompt those that continue it, all of which may be removed meanwhile
+    rows: list[list[Row]]  # by prompt: the rows that continue it; they may be removed while it is read
     cache: Cache
     begin: int = 0  # tokens read before this chunk
     prompts: list[list[int]] = field(init=False)

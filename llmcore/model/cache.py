@@ -2,7 +2,7 @@
 
 With it, decoding a token computes one position instead of the whole text. Each row holds a text of its own length from
 column 0 on, so that the column of a token is its position. Memory is allocated ahead: two tensors (R, H, S, D) per
-layer, of which the first rows are in use. Shapes in the margin: R rows allocated, B rows in use, H heads, T new tokens,
+layer; the first B rows are in use. Shapes in the margin: R rows allocated, B rows in use, H heads, T new tokens,
 S columns, D head size.
 """
 
@@ -119,7 +119,7 @@ class Cache:
         self.lengths.append(seen)
 
     def reserve(self, rows: int, max_tokens: int) -> None:
-        """Allocate room for so many rows and tokens; less than there is changes nothing."""
+        """Allocate room for at least this many rows and tokens; what is there stays."""
         allocated, _, columns, _ = self.layers[0].keys.shape
         if rows <= allocated and max_tokens <= columns:
             return

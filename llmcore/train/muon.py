@@ -26,7 +26,7 @@ class MuonWithAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         groups = self.param_groups
         for group in groups:
-            if group["muon"]:
+            if group["muon"] and group["params"]:  # a head that is trained alone has no matrix in the blocks
                 self._muon_update(group["params"], group["lr"], group["weight_decay"])
         self.param_groups = [group for group in groups if not group["muon"]]
         try:

@@ -56,7 +56,7 @@ def locked_scratch(stage: str, parts: Parts) -> Iterator[Scratch]:
         lock = _acquire(folder, stage)
         training = _prepare(folder, stage, parts)
     except (OSError, UserError) as error:
-        print(f"checkpoints: none can be saved, a killed training would start again ({error})", file=sys.stderr)
+        print(f"checkpoints: none can be saved, a killed run would start again ({error})", file=sys.stderr)
         yield Scratch(None, uuid.uuid4().hex)
         return
     try:
@@ -92,9 +92,7 @@ def _acquire(folder: Path, stage: str) -> FileLock:
         except Timeout:
             if not reported:
                 holder = f"process {(folder / HOLDER).read_text(encoding='ascii')}"
-                print(
-                    f"{stage}: {holder} is already running this training; waiting for it", file=sys.stderr, flush=True
-                )
+                print(f"{stage}: {holder} is already running this; waiting for it", file=sys.stderr, flush=True)
                 reported = True
             time.sleep(POLL_SECONDS)
 
@@ -127,8 +125,8 @@ def _report_stale(folder: Path, stage: str, parts: Parts) -> None:
             others[path] = differences(key["parts"], parts)
     if others:
         nearest = min(others, key=lambda path: len(others[path]))
-        found = f"an unfinished training is not resumed: {', '.join(others[nearest])}"
-        print(f"{stage}: {found}; training starts from the beginning (`make clean` removes {nearest})", file=sys.stderr)
+        found = f"an unfinished run is not resumed: {', '.join(others[nearest])}"
+        print(f"{stage}: {found}; it starts from the beginning (`make clean` removes {nearest})", file=sys.stderr)
 
 
 def _finish(folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_training_with_another_number_does_not_resume_and_says_why(
     process.wait(60)
     workspace.set(pretrain__lr=0.001)
     printed = workspace.run("dvc repro pretrain")
-    assert "pretrain: an unfinished training is not resumed: pretrain.lr 0.004 -> 0.001; training starts" in printed
+    assert "pretrain: an unfinished run is not resumed: pretrain.lr 0.004 -> 0.001; it starts" in printed
     assert "resumes after" not in printed
 
 

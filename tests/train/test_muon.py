@@ -55,3 +55,19 @@ def test_all_but_the_matrices_of_the_blocks_is_updated_as_by_adamw() -> None:
     blocks = {name for name, p in muon.named_parameters() if name.startswith("transformer.h.") and p.ndim == 2}
     assert differ == blocks
     assert all(parameter.isfinite().all() for parameter in muon.parameters())
+
+
+def test_a_model_without_trained_matrices_in_its_blocks_is_updated_as_by_adamw() -> None:
+    """As a classifier whose head alone is trained."""
+    results = []
+    for name in ("muon", "adamw"):
+        model = tiny_gpt()
+        for parameter in model.block_parameters():
+            parameter.requires_grad = False
+        optimizer = make_optimizer(model, training(optimizer=name))
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+        optimizer.step()
+        results.append(dict(model.named_parameters()))
+    muon, adamw = results
+    assert all(torch.equal(muon[name], adamw[name]) for name in adamw)

@@ -67,9 +67,7 @@ def test_checkpoints_of_another_training_stay_and_the_difference_is_one_line(cap
         assert checkpoint_folders(scratch.folder) == []
         assert scratch.training != training
     (line,) = capfd.readouterr().err.splitlines()
-    assert (
-        "an unfinished training is not resumed: pretrain.lr 0.004 -> 0.001; training starts from the beginning" in line
-    )
+    assert "an unfinished run is not resumed: pretrain.lr 0.004 -> 0.001; it starts from the beginning" in line
     assert saved_steps(PARTS) == ["step-000005"]
 
 
@@ -78,7 +76,7 @@ def test_of_several_other_trainings_the_most_similar_is_named(capfd: pytest.Capt
     killed({"params": {"pretrain.lr": 0.004, "seed": 2, "a": 1}})
     capfd.readouterr()
     killed({"params": {"pretrain.lr": 0.004, "seed": 3}})
-    assert "resumed: seed 1 -> 3; training" in capfd.readouterr().err
+    assert "resumed: seed 1 -> 3; it starts" in capfd.readouterr().err
 
 
 def test_the_last_checkpoint_stays_until_dvc_has_recorded_the_outs(project: Path) -> None:
@@ -158,9 +156,7 @@ def test_a_second_process_names_the_first_and_starts_when_that_is_killed() -> No
     second = start_process()
     assert second.stdout
     assert second.stderr
-    assert (
-        second.stderr.readline() == f"pretrain: process {first.pid} is already running this training; waiting for it\n"
-    )
+    assert second.stderr.readline() == f"pretrain: process {first.pid} is already running this; waiting for it\n"
     first.kill()
     first.communicate()
     assert second.stdout.readline() == "inside\n"
@@ -189,5 +185,5 @@ def test_a_read_only_scratch_folder_is_reported_and_the_training_continues(
     with locked_scratch("pretrain", PARTS) as scratch:
         assert scratch.folder is None
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("checkpoints: none can be saved, a killed training would start again (")
+    assert line.startswith("checkpoints: none can be saved, a killed run would start again (")
     assert "Read-only file system" in line
