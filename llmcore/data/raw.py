@@ -72,9 +72,9 @@ def write_raw_text(
 
 
 def _world_rows(stories: int, seed: int) -> Iterator[DocumentRow]:
-    from llmcore.data.world.stories import write_stories
+    from llmcore.data.world.stories import iter_stories
 
-    for story in write_stories(stories, seed):
+    for story in iter_stories(stories, seed):
         yield {"text": story.text, "nats": story.nats}
 
 

@@ -1,5 +1,6 @@
 """Short stories drawn from a grammar, each with its exact -ln p: no model's expected loss is lower."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmcore.base.seeds import numpy_generator
@@ -173,6 +174,12 @@ class Story:
 
 def write_stories(count: int, seed: int) -> list[Story]:
     """Return `count` independent stories; the same arguments give the same stories."""
+    return list(iter_stories(count, seed))
+
+
+def iter_stories(count: int, seed: int) -> Iterator[Story]:
+    """Yield the stories of `write_stories`, one at a time."""
     decide = drawing(numpy_generator(seed, "stories"))
-    drawn = (STORIES.expand("story", decide) for _ in range(count))
-    return [Story(each.text, each.nats) for each in drawn]
+    for _ in range(count):
+        drawn = STORIES.expand("story", decide)
+        yield Story(drawn.text, drawn.nats)
