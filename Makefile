@@ -57,10 +57,10 @@ lint: .venv/installed-dev
 	mypy
 
 check: lint
-	pytest -m "not exhaustive" -n 2 --dist loadfile
+	pytest -m "not exhaustive" -n 2 --dist loadfile --no-loadscope-reorder
 
 check-all: lint
-	pytest -m "exhaustive or not exhaustive" -n 2 --dist loadfile
+	pytest -m "exhaustive or not exhaustive" -n 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/installed-dev
 	ruff format .

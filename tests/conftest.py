@@ -27,6 +27,11 @@ if has_avx2():
     os.environ.update(PORTABLE)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first: at the end, no process of pytest-xdist waits long for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> "BytePairTokenizer":
     """A vocabulary of fewer than 320 tokens."""

@@ -42,6 +42,7 @@ def test_the_draws_are_those_of_the_whole_matrix(counts: np.ndarray, held: int) 
     assert np.array_equal(macro_f1, expected[1])
 
 
+@pytest.mark.exhaustive
 def test_700_classes_are_evaluated_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "REGULARISATIONS", (10.0,))  # six take six times as long and no more memory
     train, val, test = (rows_of(700, 2, seed) for seed in (1, 2, 3))
