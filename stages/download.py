@@ -6,12 +6,13 @@ from pathlib import Path
 
 from llmcore.base.files import fresh_folder, sha256_folder, write_json
 from llmcore.base.project import project_root
-from llmcore.config.params import SourcesParams
 from llmcore.config.read import read_params
+from llmcore.config.sources import SourcesParams
 from llmcore.data.download import fetch
 from llmcore.data.meta import check_counts
 from llmcore.data.published import Fetch, Meta
 from llmcore.data.raw import write_raw_instructions, write_raw_spam, write_raw_text, write_raw_tokenizer
+from llmcore.data.raw_mixture import write_raw_mixture
 from llmcore.tracking.run import tracked_run
 
 COUNTS = ("bytes", "documents", "rows", "equal_documents", "near_duplicates")
@@ -26,6 +27,8 @@ def main(argv: list[str]) -> None:
         meta = write_raw(params.sources, item, fresh_folder(out), get)
         check_promise(params.sources, item, meta)
         metrics: dict[str, float] = {key: meta[key] for key in COUNTS if key in meta}
+        for source in meta.get("sources", []):
+            metrics |= {f"source/{source['name']}/{key}": source[key] for key in ("documents", "bytes")}
         write_json(metrics_path, metrics)
         tracker.log_metrics(metrics | {"seconds": time.perf_counter() - started})
         tracker.log_input(item, meta["kind"], sha256_folder(out))
@@ -45,6 +48,9 @@ def write_raw(sources: SourcesParams, item: str, folder: Path, get: Fetch) -> Me
     """Write the raw folder of one item."""
     if item == "text":
         text = sources.text
+        if text.kind == "mixture":
+            parts = [part.model_dump() for part in text.parts]
+            return write_raw_mixture(folder, Path(text.path), parts, get, near_duplicates=text.near_duplicates)
         return write_raw_text(
             folder,
             text.kind,

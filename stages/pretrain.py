@@ -45,10 +45,12 @@ def main(argv: list[str]) -> None:
             seed=params.seed,
             val_bytes=val_bytes,
             device=compute.device,
+            sources=samples.sources,
         )
-        section = params.pretrain.in_epochs(task.epoch_tokens)
+        section = params.pretrain.in_epochs(samples.epoch_tokens)
         trained, history = train(run, model, task, section, sample=lambda: story(model, tokenizer, params))
         metrics = parameter_counts(model) | trained
+        metrics |= use_of_sources(samples, trained["steps"] / task.loader.steps_per_epoch)
         metrics |= distance_to_floor(samples, trained["val/nats_per_byte"], val_bytes)
         save_language_model(out, model, tokenizer=tokenizer, origin=run.origin("tokens"))
         run.write_card_facts(["tokens"], run.origin("tokens")["params"])
@@ -72,6 +74,18 @@ def story(model: LanguageModel, tokenizer: Tokenizer, params: Params) -> str:
     prompt = params.pretrain.sample_prompt
     [continuation] = continue_texts(model, tokenizer, [prompt], params.pretrain.generation(params.seed))
     return prompt + continuation.text
+
+
+def use_of_sources(samples: Samples, epochs: float) -> dict[str, float]:
+    """Return how often the windows of each source of a mixture were passed, and about how many tokens that are."""
+    found: dict[str, float] = {}
+    for source in samples.sources:
+        passes = epochs * source.epoch_windows / source.train_windows
+        found |= {
+            f"source/{source.name}/passes": passes,
+            f"source/{source.name}/tokens_seen": round(passes * source.train_tokens),
+        }
+    return found
 
 
 def distance_to_floor(samples: Samples, nats_per_byte: float, val_bytes: int) -> dict[str, float]:

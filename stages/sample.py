@@ -1,5 +1,6 @@
 """Sample. in: data/tokens | params: sample | out: data/samples (windows of training and validation), metrics."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from llmcore.base.files import sha256_folder, write_json
@@ -17,15 +18,21 @@ def main(argv: list[str]) -> None:
         tokens = open_tokens(tokens_folder)
         samples = choose_samples(tokens, **params.sample.model_dump())
         write_samples(out, samples)
-        total = len(tokens.ids)
-        metrics = {
-            "tokens": total,
+        cuts = list(zip(tokens.spans, samples.val_positions, strict=True))
+        metrics: dict[str, float] = {
+            "tokens": len(tokens.ids),
             "train_windows": len(samples.train),
             "val_windows": len(samples.val),
             "train_tokens": int(samples.train["count"].sum()),
             "val_tokens": int(samples.val["count"].sum()),
-            "train_coverage": coverage(samples.train, 0, samples.val_position),
-            "val_coverage": coverage(samples.val, samples.val_position, total),
+            "train_coverage": coverage(samples.train, [(span.begin, cut) for span, cut in cuts]),
+            "val_coverage": coverage(samples.val, [(cut, span.end) for span, cut in cuts]),
         }
+        if samples.sources:
+            metrics["epoch_tokens"] = samples.epoch_tokens
+        for source in samples.sources:
+            counts = asdict(source)
+            name = counts.pop("name")
+            metrics |= {f"source/{name}/{key}": count for key, count in counts.items()}
         write_json(metrics_file, metrics)
         tracker.log_metrics(metrics)

@@ -9,6 +9,8 @@ from llmcore.config.params import TokenizerParams
 from llmcore.config.read import read_params
 from llmcore.data.documents import read_raw_text, sample_raw_text
 from llmcore.data.meta import META_FILE, check_counts
+from llmcore.data.source_spans import write_spans
+from llmcore.data.tokens import open_tokens
 from llmcore.run.encode import encode_corpus
 from llmcore.tokenizer.bpe import BytePairTokenizer, load_byte_pair_tokenizer
 from llmcore.tokenizer.train import train_tokenizer
@@ -37,13 +39,17 @@ def main(argv: list[str]) -> None:
         check_counts(raw_text / META_FILE, raw, documents=meta["documents"])
         write_source(tokens_out, read_source(raw_text))
         seconds = time.perf_counter() - trained
-        metrics = {
+        metrics: dict[str, float] = {
             "documents": meta["documents"],
             "bytes": raw["bytes"],
             "tokens": meta["tokens"],
             "vocab_size": tokenizer.vocab_size,
             "bytes_per_token": raw["bytes"] / meta["tokens"],
         }
+        if "sources" in raw:
+            documents = {source["name"]: source["documents"] for source in raw["sources"]}
+            by_source = write_spans(tokens_out, documents, open_tokens(tokens_out).starts, meta["tokens"])
+            metrics |= {f"source/{name}/tokens": count for name, count in by_source.items()}
         write_json(metrics_file, metrics)
         speed = {"training_seconds": trained - started, "encoding_mb_per_second": raw["bytes"] / 1e6 / seconds}
         tracker.log_metrics(metrics | speed)

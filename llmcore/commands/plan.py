@@ -97,6 +97,7 @@ def _data_lines(found: "Forecast", data: "Amounts") -> Iterator[str]:
     yield from _table(
         [
             ("text", text, data.sources["text"]),
+            *((f"  {name}", f"{count:,} tokens", "") for name, count in data.tokens_of_parts.items()),
             ("windows", f"{found.train_windows:,} train, {found.val_windows:,} val", ""),
             ("spam", f"rows: {spam}", data.sources["spam"]),
             ("instructions", f"rows: {instructions}", data.sources["instructions"]),

@@ -56,6 +56,7 @@ Beams = Annotated[int, Field(strict=True, ge=1, le=MAX_NUM_BEAMS)]
 Nucleus = Annotated[float, Field(strict=True, gt=0, le=1)]
 Bool = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
+SourceName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)]  # in metrics
 QuotedPath = Annotated[str, Field(strict=True, pattern=r'^[^"$`\\]+$')]  # in a command of dvc.yaml
 Text = Annotated[str, Field(strict=True), AfterValidator(_without_surrogate), AfterValidator(normalise_input)]
 

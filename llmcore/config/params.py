@@ -32,44 +32,7 @@ from llmcore.config.fields import (
     Text,
 )
 from llmcore.config.generation import GenerationConfig
-
-
-class Source(Section):
-    """What every source has: where it comes from, and the seed of what the built-in world writes."""
-
-    path: Name  # kind local: the user's own file or folder; DVC watches it for every kind
-    seed: Seed  # kind world: another seed writes other rows
-
-
-class TextSource(Source):
-    kind: Literal["world", "the-verdict", "local"]
-    files: Name  # kind local: a glob of files in the folder `path`
-    text_column: Name  # kind local: of JSONL and Parquet
-    near_duplicates: Literal["ignore", "count", "drop"]
-    stories: PositiveInt  # kind world: stories written
-
-
-class SpamSource(Source):
-    kind: Literal["world", "sms-spam", "local"]
-    rows: PositiveInt  # kind world: messages written
-
-
-class InstructionsSource(Source):
-    kind: Literal["world", "book", "local"]
-    rows: PositiveInt  # kind world: instructions written
-
-
-class TokenizerSource(Section):
-    kind: Literal["none", "gpt2", "local"]
-    path: Name  # kind local: a folder with vocab.json and merges.txt; DVC watches it for every kind
-
-
-class SourcesParams(Section):
-    text: TextSource
-    spam: SpamSource
-    instructions: InstructionsSource
-    tokenizer: TokenizerSource
-
+from llmcore.config.sources import SourcesParams
 
 RAW_WEIGHTS = Path("data/raw/weights")  # what weights.download writes to
 PublishedWeights = Literal[  # a test compares these names with the table of downloads
@@ -105,6 +68,7 @@ class SampleParams(Section):
     stride_tokens: PositiveInt
     window_start: Literal["documents", "stride"]
     val_fraction: Fraction
+    weights: dict[str, PositiveFloat]  # of the parts of a mixture, by name; {}: each by its size
 
 
 class ModelParams(Section):
@@ -294,6 +258,10 @@ class Params(Section):
         if self.spam.split == "files" and self.sources.spam.kind != "local":
             rule = "must be 'local' when spam.split is 'files'"
             problems.append(f"sources.spam.kind {rule}, got {self.sources.spam.kind!r}; correct either")
+        names = self.sources.text.part_names
+        if self.sample.weights and sorted(self.sample.weights) != sorted(names):
+            rule = f"must name each part of sources.text.parts ({', '.join(names) or 'none'}) or be {{}}"
+            problems.append(f"sample.weights {rule}, got {', '.join(self.sample.weights)}; correct either")
         parts = Path(self.weights.path).parts
         published = parts[len(RAW_WEIGHTS.parts)] if RAW_WEIGHTS in Path(self.weights.path).parents else None
         if published and published not in self.weights.download:

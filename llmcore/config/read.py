@@ -49,8 +49,10 @@ def check_params(values: Any, source: str = "params") -> Params:
 
 def _explain(problem: Any) -> list[str]:
     """Return one of pydantic's findings as lines: key, rule, value, remedy."""
-    key = ".".join(str(part) for part in problem["loc"])
+    key = _key(problem["loc"])
     kind, value = problem["type"], problem["input"]
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _explain_kind(key, problem)
     if kind == "extra_forbidden":
         section, _, name = key.rpartition(".")
         if new := RENAMED.get((section, name)):
@@ -61,15 +63,31 @@ def _explain(problem: Any) -> list[str]:
     if kind == "value_error":
         prefix = f"{key}." if key else ""
         return [f"{prefix}{line}" for line in str(problem["ctx"]["error"]).splitlines()]
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type"):
         return [f"{key} must be a mapping of keys, got {value!r}; correct it, e.g. from presets/quickstart.yaml"]
     rule = re.sub(r"^(Input|List|String) should", "must", problem["msg"])
     return [f"{key} {rule}, got {value!r}; correct the value"]
 
 
+def _key(location: tuple[str | int, ...]) -> str:
+    """Return the key of pydantic's location, which names the kind of an element of a list after its number."""
+    pairs = zip(("", *location), location, strict=False)
+    return ".".join(str(part) for before, part in pairs if not isinstance(before, int))
+
+
+def _explain_kind(key: str, problem: Any) -> list[str]:
+    """Return the line of an element of a list that has no kind, or one that is not known."""
+    if problem["type"] == "union_tag_not_found":
+        return [f"{key}.kind is missing; add it"]
+    tags = problem["ctx"]
+    return [f"{key}.kind must be one of {tags['expected_tags']}, got {tags['tag']!r}; correct the value"]
+
+
 def _nearest(location: tuple[str | int, ...]) -> str:
     """Name the known key that the unknown one most resembles, if there is one."""
     section: Any = Params
+    if any(isinstance(part, int) for part in location):  # an element of a list may be of several kinds
+        return ""
     for part in location[:-1]:
         section = section.model_fields[part].annotation
     close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)

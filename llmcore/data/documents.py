@@ -15,6 +15,7 @@ class DocumentRow(TypedDict):
     """data/raw/text/documents.jsonl"""
 
     text: str
+    source: NotRequired[str]  # the name of a mixture's part
     nats: NotRequired[float]  # -log p of the text, known of the built-in world's stories
 
 

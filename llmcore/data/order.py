@@ -4,7 +4,7 @@ So a resumed training needs no iterator state, and another epoch changes none of
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from llmcore.base.containers import chunks
 from llmcore.base.seeds import derive, numpy_generator
 from llmcore.data.permutation import permute
+
+Draw = Callable[[np.ndarray, int], np.ndarray]
 
 BATCHES_PER_POOL = 16  # rows are sorted by length within a pool of this many batches
 
@@ -42,13 +44,18 @@ class Order:
     rows of a pool are sorted by length, so that rows of similar length share a batch, which saves padding. Then the
     batches of the pool are shuffled (as by torchtext's BucketIterator): each pool is a random sample of the rows, so
     short and long batches alternate at random through the whole epoch, and successive steps share a pool.
+
+    `draw`, given places of the permutation and the epoch, returns the rows there, where not every row comes once.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
+    def __init__(
+        self, rows: int, batch_size: int, seed: int, lengths: np.ndarray | None = None, draw: Draw | None = None
+    ):
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.lengths = lengths
+        self.draw = draw
         self.steps_per_epoch = -(-rows // batch_size)
         self._pool = lru_cache(maxsize=2)(self._batches)
 
@@ -70,6 +77,8 @@ class Order:
         size = BATCHES_PER_POOL * self.batch_size
         places = np.arange(pool * size, min((pool + 1) * size, self.rows))
         rows = permute(places, self.rows, derive(self.seed, "order", epoch))
+        if self.draw:
+            rows = self.draw(rows, epoch)
         if self.lengths is not None:
             rows = rows[np.argsort(self.lengths[rows], kind="stable")]
         batches = chunks(rows, self.batch_size)

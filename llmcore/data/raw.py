@@ -6,7 +6,7 @@ contains file names, never paths, so that the folder's bytes do not depend on wh
 
 import dataclasses
 import shutil
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import compress
@@ -35,6 +35,15 @@ LOCAL_LICENCE = "the user's own file; see its source"
 MAX_SHOWN_NAMES = 5
 
 
+@dataclasses.dataclass(frozen=True)
+class TextInput:
+    """A source of text: its licence, the files that it was read from, and its documents, which are read one by one."""
+
+    licence: str
+    files: list[Meta]
+    rows: Callable[[], Iterable[DocumentRow]]  # may be called twice
+
+
 def write_raw_text(
     folder: Path,
     kind: str,
@@ -51,24 +60,36 @@ def write_raw_text(
 
     Of a folder of the user's, those of `files` are read, a glob. The documents are read and written one by one.
     """
-    entries: list[Meta] = []
-    rows: Callable[[], Iterable[DocumentRow]]  # may be called twice
+    found = text_input(
+        folder, fetch, kind=kind, path=path, stories=stories, seed=seed, files=files, text_column=text_column
+    )
+    written = write_documents(folder, found.rows, near_duplicates)
+    return write_meta(folder, kind, found.licence, files=found.files, **written)
+
+
+def text_input(
+    folder: Path,
+    fetch: Fetch,
+    *,
+    kind: str,
+    path: Path,
+    stories: int = 0,
+    seed: int = 0,
+    files: str = "*",
+    text_column: str = "text",
+) -> TextInput:
+    """Return a source of text, of which nothing is read yet but what is downloaded, into `folder`."""
     if kind == "world":
-        licence = WORLD_LICENCE
-        rows = partial(_world_rows, stories, seed)
-    elif kind == "the-verdict":
-        licence = THE_VERDICT.licence
+        return TextInput(WORLD_LICENCE, [], partial(_world_rows, stories, seed))
+    if kind == "the-verdict":
         downloaded = folder / THE_VERDICT.name
-        entries = [remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))]
-        rows = partial(iter, [{"text": read_text(downloaded)}])
+        entry = remote_entry(THE_VERDICT, fetch(THE_VERDICT, downloaded))
+        text = read_text(downloaded)
         downloaded.unlink()
-    else:
-        licence = LOCAL_LICENCE
-        texts, left_out = text_files(path, files)
-        _report_left_out(path, left_out, "files of text")
-        entries = [_entry(file, path) for file in texts]
-        rows = partial(_file_rows, texts, text_column)
-    return write_meta(folder, kind, licence, files=entries, **write_documents(folder, rows, near_duplicates))
+        return TextInput(THE_VERDICT.licence, [entry], partial(iter, [{"text": text}]))
+    texts, left_out = text_files(path, files)
+    _report_left_out(path, left_out, "files of text")
+    return TextInput(LOCAL_LICENCE, [_entry(file, path) for file in texts], partial(_file_rows, texts, text_column))
 
 
 def _world_rows(stories: int, seed: int) -> Iterator[DocumentRow]:
@@ -87,18 +108,18 @@ def _file_rows(files: list[Path], text_column: str) -> Iterator[DocumentRow]:
 def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], near_duplicates: str) -> Meta:
     """Write documents.jsonl and return its numbers of documents and bytes, and of documents that repeat another.
 
-    `rows` gives the documents, and gives them again where `near_duplicates` is "drop": then those that nearly repeat
-    an earlier one are left out, which is known of each once all were read. "count" counts them, "ignore" does not.
+    Where the rows name their source, `sources` has the documents and bytes of each. `rows` gives the documents, and
+    gives them again where `near_duplicates` is "drop": then those that nearly repeat an earlier one are left out,
+    which is known of each once all were read. "count" counts them, "ignore" does not.
     """
     with user_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     finder = DuplicateFinder(folder, near=near_duplicates != "ignore")
-    written = {"documents": 0, "bytes": 0}
+    sources: dict[str, Counter[str]] = defaultdict(Counter)  # "" where the rows name none
 
     def counted(rows: Iterable[DocumentRow]) -> Iterator[DocumentRow]:
         for row in rows:
-            written["documents"] += 1
-            written["bytes"] += len(row["text"].encode("utf-8"))
+            sources[row.get("source", "")].update(documents=1, bytes=len(row["text"].encode("utf-8")))
             yield row
 
     if near_duplicates == "drop":
@@ -106,10 +127,11 @@ def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], nea
         write_jsonl(folder / DOCUMENTS_FILE, counted(compress(rows(), ~finder.near())))
     else:
         write_jsonl(folder / DOCUMENTS_FILE, counted(finder.watch(rows())))
-    found = {"equal_documents": int(finder.equal().sum())}
+    found: Meta = {key: sum(counts[key] for counts in sources.values()) for key in ("documents", "bytes")}
+    found["equal_documents"] = int(finder.equal().sum())
     if near_duplicates != "ignore":
         found["near_duplicates"] = int(finder.near().sum())
-    return written | found
+    return found if "" in sources else found | {"sources": {name: dict(counts) for name, counts in sources.items()}}
 
 
 def write_raw_spam(folder: Path, kind: str, path: Path, rows: int, seed: int, fetch: Fetch) -> Meta:

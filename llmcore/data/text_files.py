@@ -126,6 +126,6 @@ def _texts_of_parquet(path: Path, column: str) -> Iterator[Any]:
         table = ParquetFile(file, buffer_size=BUFFER_BYTES)  # a column chunk is read in pieces
         if column not in (names := table.schema_arrow.names):
             rule = f"must have the column {column!r}, has {reprlib.repr(names)}"
-            raise UserError(f"{path}: {rule}; name one of them in sources.text.text_column")
+            raise UserError(f"{path}: {rule}; name one of them as text_column of the source")
         for batch in table.iter_batches(PARQUET_ROWS, columns=[column], use_threads=False):
             yield from batch.column(0).to_pylist()

@@ -1,9 +1,10 @@
 """The token file: one flat little-endian array, memory-mapped, and the positions of its documents.
 
 A folder contains `tokens.bin`, `documents.npy` (the position of each document's first id),
-`document_nats.npy` (-log p of each document, only of the built-in world) and `meta.json`. End-of-text
-stands between documents, not after the last. Of a large corpus the array is cut into shards,
-`tokens-00001-of-00050.bin` and so on, whose lengths are `shard_tokens` in `meta.json`; it is read as one.
+`document_nats.npy` (-log p of each document, only of the built-in world) and `meta.json`; of a mixture
+`sources.json` too. End-of-text stands between documents, not after the last. Of a large corpus the array is
+cut into shards, `tokens-00001-of-00050.bin` and so on, whose lengths are `shard_tokens` in `meta.json`; it
+is read as one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, read_json, user_errors, write_json, writing
 from llmcore.data.documents import DocumentRow
 from llmcore.data.meta import check_counts
+from llmcore.data.source_spans import SourceSpan, read_spans
 
 MAX_OPEN_SHARDS = 256
 
@@ -31,6 +33,12 @@ class Tokens:
     starts: np.ndarray  # (documents,) position of each document's first id
     document_nats: np.ndarray | None  # (documents,) -log p, of the closing end-of-text too
     end_of_text: int
+    sources: tuple[SourceSpan, ...] = ()  # of a mixture
+
+    @property
+    def spans(self) -> tuple[SourceSpan, ...]:
+        """The ids of each source; all of them where there is one."""
+        return self.sources or (SourceSpan("", 0, len(self.ids)),)
 
 
 class ShardedArray:
@@ -146,6 +154,7 @@ def open_tokens(folder: str | Path) -> Tokens:
         starts=starts,
         document_nats=np.load(nats) if nats.exists() else None,
         end_of_text=meta["end_of_text"],
+        sources=read_spans(folder),
     )
 
 

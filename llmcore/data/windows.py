@@ -10,7 +10,7 @@ the corpus (book: chapter 2.6, which copies windows into lists). Two ways to cho
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,16 +24,16 @@ DOCUMENTS_AT_ONCE = 1 << 16  # looked at together
 PLACE_AND_COUNT = np.dtype([("place", "<i8"), ("count", "<i4")])
 
 
-def cut_corpus(tokens: Tokens, val_fraction: float) -> int:
-    """Return the position of the first id of the validation part, the last `val_fraction` of the corpus.
+def cut_corpus(tokens: Tokens, val_fraction: float, begin: int = 0, end: int | None = None) -> int:
+    """Return the position of the first id of the validation part, the last `val_fraction` of the ids in `[begin, end)`.
 
     It is the nearest start of a document, unless that would change the size of the part by more than a
     tenth, as in a corpus of one or few documents.
     """
-    total = len(tokens.ids)
-    wanted = int(total * (1 - val_fraction))
+    end = len(tokens.ids) if end is None else end
+    wanted = begin + int((end - begin) * (1 - val_fraction))
     nearest = int(tokens.starts[np.abs(tokens.starts - wanted).argmin()])
-    return nearest if nearest > 0 and abs(nearest - wanted) <= 0.1 * (total - wanted) else wanted
+    return nearest if nearest > begin and abs(nearest - wanted) <= 0.1 * (end - wanted) else wanted
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,39 @@ class StrideWindows:
         return windows
 
 
-WindowArray = np.ndarray | StrideWindows  # len() and indexing are alike
+class ConcatWindows:
+    """StrideWindows of several spans, of one length, read as one array."""
+
+    def __init__(self, parts: Sequence[StrideWindows]):
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: str | np.ndarray) -> np.ndarray:
+        if key == "count":
+            return np.broadcast_to(np.int32(self.parts[0].length), len(self))
+        if isinstance(key, str):
+            return np.concatenate([part[key] for part in self.parts])
+        windows = np.empty(len(key), PLACE_AND_COUNT)
+        numbers = np.searchsorted(self.ends, key, side="right")
+        for number, part in enumerate(self.parts):
+            here = numbers == number
+            windows[here] = part[key[here] - (self.ends[number] - len(part))]
+        return windows
+
+
+WindowArray = np.ndarray | StrideWindows | ConcatWindows  # len() and indexing are alike
+
+
+def concat_windows(parts: Sequence[WindowArray]) -> WindowArray:
+    """Return the windows of all parts, which are of one kind, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    strides = [part for part in parts if isinstance(part, StrideWindows)]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    return ConcatWindows(strides) if strides else np.concatenate(arrays)
 
 
 def document_windows(tokens: Tokens, begin: int, end: int, length: int) -> np.ndarray:

@@ -28,6 +28,7 @@ NO_OUTPUT = {  # files and folders that change no byte of an output, with the re
     "llmcore/config/params.py": "checks params, holds none",
     "llmcore/config/presets.py": "copies params.yaml",
     "llmcore/config/read.py": "reads and checks params",
+    "llmcore/config/sources.py": "checks params, holds none",
     "llmcore/config/stages.py": "names of stages; a test compares their params with dvc.yaml",
     "llmcore/dvc/": "DVC's files and processes",
     "llmcore/run/live_tables.py": "curves while a training runs, which its stage writes anew",

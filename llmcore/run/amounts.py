@@ -1,14 +1,15 @@
 """How much data the stages have: as the last build counted it, or estimated from params.yaml where it does not hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, read_jsonl
-from llmcore.config.params import Params, TextSource
+from llmcore.config.params import Params
+from llmcore.config.sources import LocalPart, TextSource, TheVerdictPart, WorldPart
 from llmcore.config.stages import report_folder
 from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
 from llmcore.data.reading import read_alpaca, read_table
@@ -27,6 +28,8 @@ PUBLISHED_ROWS = {"sms-spam": 5_574, "book": 1_100}
 STAND_IN = "measured on the built-in world's until it is here"
 WORLD_SHARES = {"val": 0.05, "test": 0.15}  # instructions.split given: as the built-in world splits its rows
 
+OneSource = TextSource | WorldPart | TheVerdictPart | LocalPart  # of text
+
 
 @dataclass(frozen=True)
 class Amounts:
@@ -35,8 +38,9 @@ class Amounts:
     text_bytes: int
     documents: int
     tokens: int | None
+    tokens_of_parts: dict[str, int]  # of a mixture, by name
     train_windows: int | None
-    train_tokens: int | None  # of all training windows
+    epoch_tokens: float | None  # inputs of an epoch
     val_windows: int | None
     spam: dict[str, int]  # rows of train, val, test
     instructions: dict[str, int]
@@ -57,8 +61,9 @@ def sample_rows(params: Params, holds: Callable[[str], bool]) -> Sample:
     text = Path("data/raw/text")
     if holds("download@text") and (text / DOCUMENTS_FILE).exists():
         texts = [row["text"] for row in islice(read_raw_text(text), SAMPLE_DOCUMENTS)]
-    elif params.sources.text.kind == "local":
-        texts = list(islice(_own_texts(params.sources.text), SAMPLE_DOCUMENTS))
+    elif own := [source for source in _sources(params.sources.text) if source.kind == "local"]:
+        path = Path(params.sources.text.path)
+        texts = list(islice(chain.from_iterable(_own_texts(source, path) for source in own), SAMPLE_DOCUMENTS))
     else:
         texts = [story.text for story in write_stories(SAMPLE_DOCUMENTS, params.sources.text.seed)]
     return Sample(
@@ -91,26 +96,39 @@ def metrics_of(stage: str) -> dict[str, Any]:
 
 
 def _text(params: Params, holds: Callable[[str], bool]) -> tuple[dict[str, Any], str]:
+    text = params.sources.text
     counted = metrics_of("tokenize") if holds("tokenize") else {}
     windows = metrics_of("sample") if holds("sample") else {}
-    known = {key: windows.get(key) for key in ("train_windows", "train_tokens", "val_windows")}
+    known = {key: windows.get(key) for key in ("train_windows", "val_windows")}
+    known["epoch_tokens"] = windows.get("epoch_tokens", windows.get("train_tokens"))
     if counted:
+        of_parts = {name: counted[f"source/{name}/tokens"] for name in text.part_names}
         numbers = {"text_bytes": counted["bytes"], "documents": counted["documents"], "tokens": counted["tokens"]}
-        return numbers | known, "counted by the last build"
-    source = params.sources.text
-    nothing = dict.fromkeys(("tokens", "train_windows", "train_tokens", "val_windows"))
+        return numbers | known | {"tokens_of_parts": of_parts}, "counted by the last build"
+    found = [_estimated(source, Path(text.path)) for source in _sources(text)]
+    numbers = {"text_bytes": sum(size for size, _, _ in found), "documents": sum(count for _, count, _ in found)}
+    nothing = dict.fromkeys(("tokens", "train_windows", "epoch_tokens", "val_windows"))
+    return numbers | nothing | {"tokens_of_parts": {}}, "; ".join(dict.fromkeys(origin for _, _, origin in found))
+
+
+def _sources(text: TextSource) -> Sequence[OneSource]:
+    return text.parts if text.kind == "mixture" else [text]
+
+
+def _estimated(source: OneSource, path: Path) -> tuple[int, int, str]:
+    """Return a source's bytes and documents, and where these numbers come from; `path` is that of the text."""
     if source.kind == "local":
-        sizes = [len(text.encode("utf-8")) for text in islice(_own_texts(source), SAMPLE_DOCUMENTS)]
+        sizes = [len(text.encode("utf-8")) for text in islice(_own_texts(source, path), SAMPLE_DOCUMENTS)]
         if len(sizes) < SAMPLE_DOCUMENTS:
-            return {"text_bytes": sum(sizes), "documents": len(sizes), **nothing}, f"read from {source.path}"
-        stored = sum(file.stat().st_size for file in text_files(Path(source.path), source.files)[0])
-        documents = round(stored / (sum(sizes) / len(sizes)))
-        return {"text_bytes": stored, "documents": documents, **nothing}, f"sizes of the files of {source.path}"
-    if source.kind == "the-verdict":
-        return {"text_bytes": THE_VERDICT.size_bytes, "documents": 1, **nothing}, f"size as published, {STAND_IN}"
-    stories = write_stories(SAMPLE_DOCUMENTS, source.seed)
-    mean = sum(len(story.text.encode("utf-8")) for story in stories) / len(stories)
-    return {"text_bytes": round(mean * source.stories), "documents": source.stories, **nothing}, "estimated from params"
+            return sum(sizes), len(sizes), f"read from {path}"
+        stored = sum(file.stat().st_size for file in text_files(path, source.files)[0])
+        return stored, round(stored / (sum(sizes) / len(sizes))), f"sizes of the files of {path}"
+    if source.kind == "world":
+        stories = write_stories(SAMPLE_DOCUMENTS, source.seed)
+        mean = sum(len(story.text.encode("utf-8")) for story in stories) / len(stories)
+        return round(mean * source.stories), source.stories, "estimated from params"
+    assert THE_VERDICT.size_bytes
+    return THE_VERDICT.size_bytes, 1, f"size as published, {STAND_IN}"
 
 
 def _rows(params: Params, holds: Callable[[str], bool], name: str) -> tuple[dict[str, int], str]:
@@ -154,9 +172,9 @@ def _instructions(params: Params, holds: Callable[[str], bool]) -> list[dict[str
     return [{key: getattr(row, key) for key in keys} for row in write_instructions(SAMPLE_ROWS, source.seed)]
 
 
-def _own_texts(source: TextSource) -> Iterator[str]:
-    """Yield the documents of the user's own text."""
-    for file in text_files(Path(source.path), source.files)[0]:
+def _own_texts(source: TextSource | LocalPart, path: Path) -> Iterator[str]:
+    """Yield the documents of the user's own text at `path`."""
+    for file in text_files(path, source.files)[0]:
         yield from iter_documents(file, source.text_column)
 
 

@@ -55,7 +55,7 @@ def forecast(params: Params, data: Amounts, figures: Figures) -> Forecast:
     sections = {stage: getattr(params, section) for stage, section in TRAININGS.items() if stage in figures}
     if found := figures.get("pretrain"):
         window_tokens = found["step_tokens"] / params.pretrain.batch_size
-        sections["pretrain"] = params.pretrain.in_epochs(data.train_tokens or window_tokens * train_windows)
+        sections["pretrain"] = params.pretrain.in_epochs(data.epoch_tokens or window_tokens * train_windows)
     trainings = {stage: _training(section, *rows[stage], figures[stage]) for stage, section in sections.items()}
     seconds = {stage: training.seconds for stage, training in trainings.items()}
     seconds |= _other_seconds(params, data, figures)

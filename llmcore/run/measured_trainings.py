@@ -33,7 +33,8 @@ def pretrain(setting: Setting) -> dict[str, float]:
     tokens = join_documents(list(setting.own.encode_stream(setting.sample.texts)), setting.own.end_of_text)
     # at least a window's worth for validation, also of a sample that is shorter than the data
     fraction = max(params.sample.val_fraction, 2 * params.sample.window_tokens / len(tokens.ids))
-    samples = choose_samples(tokens, **params.sample.model_dump() | {"val_fraction": min(fraction, 0.5)})
+    sampling = params.sample.model_dump() | {"val_fraction": min(fraction, 0.5), "weights": {}}
+    samples = choose_samples(tokens, **sampling)
     task = LanguageTask(
         Windows(tokens, samples.train),
         Windows(tokens, samples.val),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from llmcore.base.containers import chunks
+from llmcore.data.mixture import Mixture
+from llmcore.data.samples import SampledSource
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.transformer import LanguageModel
@@ -24,7 +27,8 @@ BATCH_SIZE = 8  # windows evaluated together; it changes the last digits at most
 class LanguageTask:
     """Train on one set of windows, validate on another.
 
-    `val_bytes` is the length of the validation text, by which losses of different tokenizers compare.
+    `val_bytes` is the length of the validation text, by which losses of different tokenizers compare. `sources` are
+    those of a mixture, in the order of their windows.
     """
 
     def __init__(
@@ -37,31 +41,37 @@ class LanguageTask:
         seed: int,
         val_bytes: int,
         device: torch.device,
+        sources: Sequence[SampledSource] = (),
     ):
         self.train = train
         self.val = val
         self.val_bytes = val_bytes
         self.device = device
+        self.sources = sources
+        sizes = [source.train_windows for source in sources]
         self.loader = Loader(
             train.windows["count"],
             lambda rows: collate_windows(train, rows, device),
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
             seed=seed,
+            draw=Mixture(sizes, [source.epoch_windows for source in sources], seed) if sources else None,
         )
-
-    @property
-    def epoch_tokens(self) -> int:
-        """The input tokens of an epoch."""
-        return int(self.train.windows["count"].sum())
 
     def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         return next_token_loss(model, batch)
 
     def evaluate(self, model: LanguageModel) -> dict[str, float]:
-        """Return `language_metrics` over every validation window."""
+        """Return `language_metrics` over every validation window, and the loss of each source of a mixture."""
         size = self.loader.micro_batch_size
-        return language_metrics(model, self.val, text_bytes=self.val_bytes, batch_size=size, device=self.device)
+        if not self.sources:
+            return language_metrics(model, self.val, text_bytes=self.val_bytes, batch_size=size, device=self.device)
+        edges = accumulate((source.val_windows for source in self.sources), initial=0)
+        found = [window_loss(model, self.val, range(*rows), size, self.device) for rows in pairwise(edges)]
+        n_targets = sum(count for _, count in found)
+        loss = sum(loss * count for loss, count in found) / n_targets
+        by_source = {f"{source.name}/loss": value for source, (value, _) in zip(self.sources, found, strict=True)}
+        return loss_metrics(loss, n_targets, self.val_bytes) | by_source
 
 
 def language_metrics(
@@ -71,8 +81,19 @@ def language_metrics(
 
     `text_bytes` is the length of the text that the targets spell.
     """
-    parts = chunks(range(len(windows)), batch_size)
-    loss, n_targets = mean_loss(model, lambda part: collate_windows(windows, part, device), parts)
+    loss, n_targets = window_loss(model, windows, range(len(windows)), batch_size, device)
+    return loss_metrics(loss, n_targets, text_bytes)
+
+
+def window_loss(
+    model: LanguageModel, windows: Windows, rows: range, batch_size: int, device: torch.device
+) -> tuple[float, int]:
+    """Return the mean loss over all targets of these rows of `windows`, in nats, and the number of targets."""
+    return mean_loss(model, lambda part: collate_windows(windows, part, device), chunks(rows, batch_size))
+
+
+def loss_metrics(loss: float, n_targets: int, text_bytes: int) -> dict[str, float]:
+    """Return `language_metrics` of a mean loss over `n_targets`."""
     nats_per_byte = loss * n_targets / text_bytes
     return {
         "loss": loss,

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from llmcore.base.containers import chunks
-from llmcore.data.order import Order
+from llmcore.data.order import Draw, Order
 
 Batch = TypeVar("Batch")
 
@@ -14,7 +14,7 @@ Batch = TypeVar("Batch")
 class Loader(Generic[Batch]):
     """Micro-batches as a pure function of the step; rows of similar length share a batch.
 
-    `collate` makes a batch of row numbers.
+    `collate` makes a batch of row numbers; `draw` is that of Order.
     """
 
     def __init__(
@@ -25,8 +25,9 @@ class Loader(Generic[Batch]):
         batch_size: int,
         micro_batch_size: int,
         seed: int,
+        draw: Draw | None = None,
     ):
-        self.order = Order(len(lengths), batch_size, seed, np.asarray(lengths))
+        self.order = Order(len(lengths), batch_size, seed, np.asarray(lengths), draw)
         self.collate = collate
         self.micro_batch_size = micro_batch_size
         self.n_micro_batches = -(-batch_size // micro_batch_size)

@@ -79,7 +79,7 @@ def test_a_number_must_be_spelled_as_one(key: str) -> None:
 RULES = [
     ("seed", -1, "must be greater than or equal to 0"),
     ("seed", 1.5, "must be a valid integer"),
-    ("sources.text.kind", "web", "must be 'world', 'the-verdict' or 'local'"),
+    ("sources.text.kind", "web", "must be 'world', 'the-verdict', 'local' or 'mixture'"),
     ("sources.spam.kind", "web", "must be 'world', 'sms-spam' or 'local'"),
     ("sources.instructions.kind", "web", "must be 'world', 'book' or 'local'"),
     ("sources.tokenizer.kind", "bert", "must be 'none', 'gpt2' or 'local'"),

@@ -41,7 +41,7 @@ def test_validation_windows_do_not_overlap_whatever_the_stride() -> None:
 def test_the_floor_is_the_sum_over_the_validation_documents() -> None:
     tokens = corpus(19, 29, 5, 4, nats=[7.0, 8.0, 1.5, 2.0])
     samples = choose_samples(tokens, window_tokens=8, stride_tokens=8, window_start="documents", val_fraction=0.18)
-    assert samples.val_position == 50
+    assert samples.val_positions == (50,)
     assert samples.floor_nats == 3.5
 
 
@@ -88,7 +88,7 @@ def test_validation_texts_are_the_decoded_ids_of_the_validation_part(
 
 def samples_from(val_position: int) -> Samples:
     none = np.empty(0)
-    return Samples(none, none, 1, val_position, None)
+    return Samples(none, none, 1, (val_position,), None)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -99,13 +99,13 @@ def test_a_raw_text_folder_of_other_documents_is_refused(count: int, tmp_path: P
 
 
 def test_coverage_is_the_fraction_of_tokens_that_are_targets() -> None:
-    assert coverage(StrideWindows(0, 20, 4, 4), 0, 20) == 16 / 20
-    assert coverage(StrideWindows(0, 20, 4, 8), 0, 20) == 8 / 20
-    assert coverage(StrideWindows(0, 20, 4, 1), 0, 20) == 19 / 20
-    assert coverage(StrideWindows(0, 20, 4, 4), 3, 6) == 1.0
+    assert coverage(StrideWindows(0, 20, 4, 4), [(0, 20)]) == 16 / 20
+    assert coverage(StrideWindows(0, 20, 4, 8), [(0, 20)]) == 8 / 20
+    assert coverage(StrideWindows(0, 20, 4, 1), [(0, 20)]) == 19 / 20
+    assert coverage(StrideWindows(0, 20, 4, 4), [(3, 6)]) == 1.0
     whole = choose_samples(corpus(9, 9), window_tokens=4, stride_tokens=4, window_start="documents", val_fraction=0.5)
-    assert coverage(whole.train, 0, 10) == 1.0
-    assert coverage(whole.val, 10, 19) == 1.0
+    assert coverage(whole.train, [(0, 10)]) == 1.0
+    assert coverage(whole.val, [(10, 19)]) == 1.0
 
 
 @pytest.mark.parametrize(("window_start", "floor_nats"), [("documents", 3.5), ("stride", None)])
@@ -117,7 +117,7 @@ def test_samples_are_read_as_written(window_start: str, floor_nats: float | None
     for field in ("place", "count"):
         assert read.train[field].tolist() == written.train[field].tolist()
         assert read.val[field].tolist() == written.val[field].tolist()
-    assert (read.window_tokens, read.val_position, read.floor_nats) == (4, 50, floor_nats)
+    assert (read.window_tokens, read.val_positions, read.floor_nats) == (4, (50,), floor_nats)
 
 
 def test_windows_by_stride_are_not_stored(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def with_pretraining(params: Params, **changes: Any) -> Params:
 
 def data(**changes: Any) -> Amounts:
     rows = {"train": 30, "val": 5, "test": 5}
-    numbers = {"text_bytes": 4000, "documents": 10, "tokens": None}
-    windows = {"train_windows": 24, "train_tokens": None, "val_windows": 4}
+    numbers: dict[str, Any] = {"text_bytes": 4000, "documents": 10, "tokens": None, "tokens_of_parts": {}}
+    windows = {"train_windows": 24, "epoch_tokens": None, "val_windows": 4}
     return Amounts(**numbers | windows | {"spam": rows, "instructions": rows, "sources": {}} | changes)
 
 
@@ -87,8 +87,9 @@ def test_steps_and_evaluations_are_those_of_the_loop(params: Params, epochs: flo
 def test_a_token_budget_has_the_steps_of_the_loop(params: Params, tokens: int) -> None:
     task = language_task(batch_size=4, micro_batch_size=4)
     section = with_pretraining(params, tokens=tokens, batch_size=4)
-    steps = total_steps(task, section.pretrain.in_epochs(task.epoch_tokens).epochs)
-    counted = data(train_windows=len(task.train), train_tokens=task.epoch_tokens)
+    epoch_tokens = float(task.train.windows["count"].sum())
+    steps = total_steps(task, section.pretrain.in_epochs(epoch_tokens).epochs)
+    counted = data(train_windows=len(task.train), epoch_tokens=epoch_tokens)
     assert forecast(section, counted, FIGURES).trainings["pretrain"].steps == steps
 
 
