@@ -74,10 +74,9 @@ class ConcatWindows:
         return int(self.ends[-1])
 
     def __getitem__(self, key: str | np.ndarray) -> np.ndarray:
-        if key == "count":
-            return np.broadcast_to(np.int32(self.parts[0].length), len(self))
         if isinstance(key, str):
-            return np.concatenate([part[key] for part in self.parts])
+            one = np.broadcast_to(np.int32(self.parts[0].length), len(self))  # a single number in memory
+            return one if key == "count" else np.concatenate([part[key] for part in self.parts])
         windows = np.empty(len(key), PLACE_AND_COUNT)
         numbers = np.searchsorted(self.ends, key, side="right")
         for number, part in enumerate(self.parts):

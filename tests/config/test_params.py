@@ -366,3 +366,67 @@ def test_params_cannot_be_changed() -> None:
     params = check_params(COMMITTED)
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 3
+
+
+# ---- mixtures
+
+
+def world_part(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "kind": "world", "stories": 10, "seed": 1} | changes
+
+
+def mixture(parts: list[Any], weights: Any = None) -> dict[str, Any]:
+    return changed(sources__text__kind="mixture", sources__text__parts=parts, sample__weights=weights or {})
+
+
+def test_a_part_has_the_keys_of_its_kind() -> None:
+    parts = [
+        world_part("stories"),
+        {"name": "book", "kind": "the-verdict"},
+        {"name": "own-1", "kind": "local", "files": "**/*", "text_column": "text"},
+    ]
+    params = check_params(mixture(parts, {"own-1": 2, "book": 0.5, "stories": 1}))
+    assert params.sources.text.part_names == ["stories", "book", "own-1"]
+    assert params.sample.weights["own-1"] == 2.0
+
+
+PARTS = [
+    ([], " must have at least one source when kind is 'mixture', got []; add one"),
+    ([world_part("a"), world_part("b"), world_part("a")], " must have a name each, got 'a' twice; rename one"),
+    ([world_part("size")], " must not be called 'size', a word that DVC ignores; rename it"),
+    ([world_part("a/b")], ".0.name must match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$', got 'a/b'; correct the value"),
+    ([world_part("a", files="*")], ".0.files is not a known key; remove or rename it"),
+    ([world_part("a", stories=0)], ".0.stories must be greater than 0, got 0; correct the value"),
+    ([{"name": "a"}], ".0.kind is missing; add it"),
+    (
+        [world_part("a", kind="x")],
+        ".0.kind must be one of 'world', 'the-verdict', 'local', got 'x'; correct the value",
+    ),
+    (["a"], ".0 must be a mapping of keys, got 'a'; correct it, e.g. from presets/quickstart.yaml"),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), PARTS)
+def test_parts_that_make_no_mixture_are_refused(parts: list[Any], message: str) -> None:
+    assert problems(mixture(parts)) == [f"sources.text.parts{message}"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"a": 1}, " must name each part of sources.text.parts (a, b) or be {}, got a; correct either"),
+        (
+            {"a": 1, "b": 1, "c": 1},
+            " must name each part of sources.text.parts (a, b) or be {}, got a, b, c; correct either",
+        ),
+        ({"a": 1, "b": 0}, ".b must be greater than 0, got 0; correct the value"),
+        ({"a": 1, "b": True}, ".b must be a valid number, got True; correct the value"),
+    ],
+)
+def test_weights_are_of_all_parts_and_positive(weights: Any, message: str) -> None:
+    assert problems(mixture([world_part("a"), world_part("b")], weights)) == [f"sample.weights{message}"]
+
+
+def test_weights_without_a_mixture_are_refused() -> None:
+    expected = "sample.weights must name each part of sources.text.parts (none) or be {}, got a; correct either"
+    assert problems(changed(sample__weights={"a": 1.0})) == [expected]

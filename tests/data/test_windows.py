@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.data.tokens import Tokens
-from llmcore.data.windows import IGNORE_INDEX, StrideWindows, WindowArray, Windows, cut_corpus, document_windows
+from llmcore.data.windows import (
+    IGNORE_INDEX,
+    StrideWindows,
+    WindowArray,
+    Windows,
+    concat_windows,
+    cut_corpus,
+    document_windows,
+)
 
 END = 10_000  # the end-of-text outside the corpus; inside, it too is numbered by its position
 
@@ -123,3 +131,19 @@ def test_the_corpus_is_cut_between_documents_if_a_boundary_is_near(
     lengths: tuple[int, ...], val_fraction: float, cut: int
 ) -> None:
     assert cut_corpus(counting(*lengths), val_fraction) == cut
+
+
+def test_windows_of_several_spans_are_read_as_one_array() -> None:
+    spans = [StrideWindows(0, 30, 5, 3), StrideWindows(30, 41, 5, 3), StrideWindows(41, 90, 5, 3)]
+    stored = np.concatenate([span[np.arange(len(span))] for span in spans])
+    whole = concat_windows(spans)
+    order = np.random.default_rng(0).permutation(len(stored))
+    assert len(whole) == len(stored)
+    assert np.array_equal(whole[order], stored[order])
+    for name in ("place", "count"):
+        assert whole[name].tolist() == stored[name].tolist()
+
+
+def test_each_source_of_a_mixture_is_cut_at_a_document_of_its_own() -> None:
+    tokens = counting(*[9] * 30)  # documents begin at every tenth position
+    assert [cut_corpus(tokens, 0.2, begin, end) for begin, end in ((0, 100), (100, 250), (250, 299))] == [80, 220, 290]

@@ -7,8 +7,11 @@ import pytest
 from structure import ROOT
 from tiny import CPU, language_task, tiny_gpt, training
 
+from llmcore.base.files import write_json
+from llmcore.commands.plan import _data_lines
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
+from llmcore.config.sources import LocalPart, TheVerdictPart, WorldPart
 from llmcore.run.amounts import Amounts, amounts, sample_rows
 from llmcore.run.forecast import Forecast, forecast, gpu_seconds
 from llmcore.run.gpus import GPUS, LAUNCH_SECONDS_PER_BLOCK, UTILISATION
@@ -52,6 +55,11 @@ def params() -> Params:
 def with_pretraining(params: Params, **changes: Any) -> Params:
     section = params.pretrain.model_copy(update=changes)
     return params.model_copy(update={"pretrain": section})
+
+
+def with_text(params: Params, **changes: Any) -> Params:
+    text = params.sources.text.model_copy(update=changes)
+    return params.model_copy(update={"sources": params.sources.model_copy(update={"text": text})})
 
 
 def data(**changes: Any) -> Amounts:
@@ -150,6 +158,37 @@ def test_estimates_from_params_are_near_what_the_last_build_counted(
     assert estimated.spam == counted.spam
     for split, rows in counted.instructions.items():
         assert estimated.instructions[split] == pytest.approx(rows, rel=0.03)
+
+
+def test_a_mixture_is_estimated_as_the_sum_of_its_parts(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/a.txt").write_text("one document")
+    world = WorldPart(name="stories", kind="world", stories=50, seed=1)
+    local = LocalPart(name="own", kind="local", files="*.txt", text_column="text")
+    verdict = TheVerdictPart(name="book", kind="the-verdict")
+    alone, mixed = (with_text(params, kind="mixture", path="own", parts=p) for p in ([world], [world, local, verdict]))
+    stories, found = (amounts(params, lambda stage: False) for params in (alone, mixed))
+    assert (stories.documents, found.documents) == (50, 52)
+    assert found.text_bytes == stories.text_bytes + len("one document") + 20_479
+    assert found.sources["text"].startswith("estimated from params; read from own; size as published")
+    assert sample_rows(mixed, lambda stage: False).texts == ["one document"]
+
+
+def test_a_built_mixture_has_the_tokens_of_each_part(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports/tokenize").mkdir(parents=True)
+    counted = {"bytes": 900, "documents": 9, "tokens": 300, "source/a/tokens": 100, "source/b/tokens": 200}
+    write_json("reports/tokenize/metrics.json", counted)
+    parts = [WorldPart(name=name, kind="world", stories=50, seed=1) for name in ("a", "b")]
+    built = amounts(with_text(params, kind="mixture", parts=parts), lambda stage: stage == "tokenize")
+    assert built.tokens_of_parts == {"a": 100, "b": 200}
+    lines = list(_data_lines(forecast(params, built, FIGURES), built))
+    assert [line.split() for line in lines[4:6]] == [["a", "100", "tokens"], ["b", "200", "tokens"]]
 
 
 def test_a_sample_without_data_on_disk_is_of_the_built_in_world(
