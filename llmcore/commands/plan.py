@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row = Sequence[str]
 
 REASON_WIDTH = 60
-LOCAL_KINDS = ("world", "none", "local")  # of sources: nothing is downloaded
+LOCAL_KINDS = {"world", "none", "local"}  # of sources: nothing is downloaded
 BUSY_LOAD = 0.5  # of a core, on average over the last minute: what is measured now is slower than on a quiet machine
 
 
@@ -133,8 +133,11 @@ def _time(stage: str, found: "Forecast", params: "Params") -> str:
         return _seconds(found.seconds[stage])
     if stage in (*TRAININGS, *EVALUATIONS):
         return "not known"
-    local = name == "download" and getattr(params.sources, item).kind in LOCAL_KINDS
-    return "network" if name.startswith("download") and not local else "short"
+    if name == "download":
+        source = getattr(params.sources, item)
+        kinds = [part.kind for part in source.parts] if source.kind == "mixture" else [source.kind]
+        return "short" if set(kinds) <= LOCAL_KINDS else "network"
+    return "network" if name == "download_weights" else "short"
 
 
 def _training_lines(found: "Forecast") -> Iterator[str]:
