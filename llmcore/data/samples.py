@@ -151,13 +151,11 @@ def write_samples(folder: str | Path, samples: Samples) -> None:
             write_json(folder / f"{name}.json", list(map(asdict, windows.parts)))
         else:
             write_array(folder / f"{name}.npy", windows)
-    meta: dict[str, Any] = {
-        "window_tokens": samples.window_tokens,
-        "val_position": samples.val_positions[0],
-        "floor_nats": samples.floor_nats,
-    }
+    meta: dict[str, Any] = {"window_tokens": samples.window_tokens, "floor_nats": samples.floor_nats}
     if samples.sources:
         meta |= {"val_positions": samples.val_positions, "sources": list(map(asdict, samples.sources))}
+    else:
+        meta["val_position"] = samples.val_positions[0]
     write_json(folder / "meta.json", meta)
 
 
@@ -169,7 +167,7 @@ def read_samples(folder: str | Path) -> Samples:
         _read_windows(folder / "train"),
         _read_windows(folder / "val"),
         meta["window_tokens"],
-        tuple(meta.get("val_positions", [meta["val_position"]])),
+        tuple(meta["val_positions"] if "sources" in meta else [meta["val_position"]]),
         meta["floor_nats"],
         tuple(SampledSource(**source) for source in meta.get("sources", [])),
     )
