@@ -77,6 +77,11 @@ def test_passes_over_a_source_have_orders_of_their_own() -> None:
     assert len({tuple(windows) for windows in drawn.tolist()}) == 3
 
 
+def test_sources_of_one_length_have_orders_of_their_own() -> None:
+    drawn = Mixture([30, 30], [30, 30], seed=1)(np.arange(60), 0)
+    assert (drawn[:30] + 30).tolist() != drawn[30:].tolist()
+
+
 def test_a_batch_does_not_depend_on_earlier_calls() -> None:
     order, _ = mixed([40, 20, 7], [1.0, 5.0, 0.5])
     steps = np.random.default_rng(0).permutation(50).tolist()

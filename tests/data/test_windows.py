@@ -147,3 +147,4 @@ def test_windows_of_several_spans_are_read_as_one_array() -> None:
 def test_each_source_of_a_mixture_is_cut_at_a_document_of_its_own() -> None:
     tokens = counting(*[9] * 30)  # documents begin at every tenth position
     assert [cut_corpus(tokens, 0.2, begin, end) for begin, end in ((0, 100), (100, 250), (250, 299))] == [80, 220, 290]
+    assert cut_corpus(counting(99, 99), 0.95, 100, 199) == 104  # its first document must train, too
