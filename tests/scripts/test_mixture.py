@@ -168,6 +168,7 @@ def test_a_mixture_of_worlds_has_a_floor(project: Path) -> None:
     assert samples.floor_nats == pytest.approx(sum(np.array(nats)[validates]))
 
 
+@pytest.mark.slow
 def test_a_model_learns_from_each_source_by_its_weight(project: Path) -> None:
     run_data_stages()
     found = pretrain()
