@@ -14,6 +14,7 @@ from llmcore.commands.chat import add_chat
 from llmcore.commands.classify import add_classify
 from llmcore.commands.evaluate import add_evaluate
 from llmcore.commands.generate import add_ask, add_generate
+from llmcore.commands.join import add_join
 from llmcore.commands.plan import add_plan
 from llmcore.commands.serve import add_serve
 from llmcore.config.kinds import REGISTERED
@@ -38,6 +39,7 @@ EXAMPLES = """examples:
   llmcore register classifier
   llmcore preset book-scratch
   llmcore plan --gpu h100
+  llmcore join
   llmcore lineage models/classifier
   llmcore fsck --repair
 """
@@ -122,6 +124,7 @@ def _add_result_commands(commands: "Commands") -> None:
 
 def _add_project_commands(commands: "Commands") -> None:
     add_plan(commands)
+    add_join(commands)
 
     preset = commands.add_parser("preset", help="put a preset's numbers into params.yaml")
     preset.add_argument("name", nargs="?", metavar="NAME", help="a file of presets/; without it, they are listed")

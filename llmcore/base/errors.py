@@ -13,6 +13,7 @@ from llmcore.base.streams import ReaderGoneError, StreamError, discard, prepare_
 # Exit codes
 BUG = 1
 MISTAKE = 2
+LOST = 3  # of a process that has lost another one
 INTERRUPTED = 128 + signal.SIGINT
 
 # Failures of the operating system that the user can mend, whatever library was reading or writing, and the remedy.

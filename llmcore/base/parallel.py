@@ -1,6 +1,7 @@
 """The processes that compute a stage together; no result depends on their number.
 
-`run.launch` starts them; torch.distributed connects them, with gloo on CPUs and NCCL on GPUs. Each has a neighbouring
+`run.launch` starts them, on one machine or several; torch.distributed connects them, with gloo on CPUs and NCCL on
+GPUs. Each has a neighbouring
 share of a fixed list of parts, and results are added, or collected, in the order of the parts. A process that is alone
 computes all of them.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUN_ID = "llmcore-"  # begins torchrun's id of our own workers; the launcher's process id ends it
+STORE = "LLMCORE_STORE"  # where several machines compute: the first one's store, HOST:PORT
 TIMEOUT = timedelta(days=30)  # others wait while the first one waits for a lock; dead ones are found by the launcher
 
 Part = TypeVar("Part")
@@ -36,12 +38,28 @@ def launcher_pid() -> int | None:
 
 
 def rank() -> int:
-    return int(os.environ["RANK"]) if launcher_pid() else 0
+    """Return the number of this process, those of the first machine first."""
+    return machine() * int(os.environ["WORLD_SIZE"]) + int(os.environ["RANK"]) if launcher_pid() else 0
 
 
 def n_processes() -> int:
     """Return the number of processes, a power of two."""
-    return int(os.environ["WORLD_SIZE"]) if launcher_pid() else 1
+    return n_machines() * int(os.environ["WORLD_SIZE"]) if launcher_pid() else 1
+
+
+def local_rank() -> int:
+    """Return the number of this process among those that its launcher has started, on this machine."""
+    return int(os.environ["LOCAL_RANK"]) if launcher_pid() else 0
+
+
+def machine() -> int:
+    """Return the number of this machine."""
+    return int(os.environ["NODE_RANK"]) if STORE in os.environ else 0
+
+
+def n_machines() -> int:
+    """Return the number of machines, a power of two, each with the same number of processes."""
+    return int(os.environ["NNODES"]) if STORE in os.environ else 1
 
 
 def is_first() -> bool:
@@ -64,14 +82,19 @@ def share(parts: Parts) -> Parts:
 def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """Return `function` of each part, in order; each process computes its share, and all get all results."""
     mine = [function(part) for part in share(parts)]
+    return [result for found in gather(mine) for result in found]
+
+
+def gather(value: Result) -> list[Result]:
+    """Return the value of each process, in their order."""
     if n_processes() == 1:
-        return mine
+        return [value]
     import torch.distributed as dist
 
-    shares: list[list[Result]] = [[]] * n_processes()
+    values = [value] * n_processes()
     with _connected():
-        dist.all_gather_object(shares, mine)
-    return [result for found in shares for result in found]
+        dist.all_gather_object(values, value)
+    return values
 
 
 def map_tensors(function: "Callable[[Tensor], Tensor]", tensors: "Sequence[Tensor]") -> "list[Tensor]":
@@ -129,8 +152,7 @@ def add_flat_over_processes(flat: "Tensor") -> None:
 
 def is_over_network(device: str) -> bool:
     """Return whether several processes add through a network, and not through memory that they share."""
-    on_one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
-    return n_processes() > 1 and (device != "cpu" or not on_one_machine)
+    return n_processes() > 1 and (device != "cpu" or int(os.environ["LOCAL_WORLD_SIZE"]) < n_processes())
 
 
 def _add_in_shared_memory(tensors: "Sequence[Tensor]", slots: "Tensor") -> None:
@@ -160,8 +182,8 @@ def _pieces(flat: "Tensor", tensors: "Sequence[Tensor]") -> "list[Tensor]":
 
 @cache
 def _slots(numel: int, dtype: "torch.dtype", device: str) -> "Tensor | None":
-    """Return memory that the processes share, (processes, numel); None on a GPU, where they are on several machines,
-    or where there is no room for it."""
+    """Return memory that the processes share, (processes, numel); None on a GPU, over several machines, or where there
+    is no room for it."""
     import torch.distributed as dist
 
     from llmcore.base import shared_memory
@@ -193,4 +215,9 @@ def _connect() -> None:
     import torch
     import torch.distributed as dist
 
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    store = None  # the launcher's
+    if STORE in os.environ:
+        host, _, port = os.environ[STORE].rpartition(":")
+        store = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=n_processes(), timeout=TIMEOUT)

@@ -22,6 +22,7 @@ def prepare() -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # a machine that ends would be reported with a C++ stack
     }.items():
         os.environ.setdefault(name, value)
     ask_for_fewer_threads(os.environ)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,13 +12,17 @@ from pathlib import Path
 import psutil
 
 from llmcore.base import parallel
-from llmcore.base.errors import UserError
+from llmcore.base.errors import LOST, MISTAKE, UserError
 from llmcore.base.numerics import is_portable
 from llmcore.base.process import usable_cores
 from llmcore.config.params import Params, TrainingParams
 from llmcore.config.read import read_params
+from llmcore.run.machines import Machines, interface_to, meet
+from llmcore.run.watch import Watch
 
 WEIGHTS_FILE = "model.safetensors"
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # a machine without a network cannot look up its own name
+SAME_ERROR_SECONDS = 2.0  # in which another machine meets the same mistake, and says so itself
 
 # With fewer parameters, starting processes takes longer than they save in an evaluation: two or three seconds.
 FEWEST_PARAMETERS = 10_000_000
@@ -30,12 +35,13 @@ TRAININGS = {"pretrain": "pretrain", "finetune_classifier": "classifier", "finet
 EVALUATIONS = ("load_gpt2", "evaluate_classifier", "evaluate_instruct")
 
 
-def processes_for(stage: str, arguments: list[str]) -> int:
+def processes_for(stage: str, arguments: Sequence[str], n_machines: int = 1) -> int:
     """Return the number of processes that compute `stage`, a power of two; `arguments` are those of its command.
 
     At most `runtime.processes`; where that is `auto`, the GPUs, or the cores at hand, of which each process uses its
     threads, and what the free memory holds. A step of a training has no work for more processes than its
-    micro-batches, and the evaluation of a small model is done before several have started.
+    micro-batches, and the evaluation of a small model is done before several have started. Of several machines, the
+    number on each; UserError if a step has no work for all.
     """
     if stage not in (*TRAININGS, *EVALUATIONS):
         return 1
@@ -49,7 +55,12 @@ def processes_for(stage: str, arguments: list[str]) -> int:
         most = params.runtime.processes
     if stage in TRAININGS:
         section: TrainingParams = getattr(params, TRAININGS[stage])
-        most = min(most, section.batch_size // section.micro_batch_size)
+        micro_batches = section.batch_size // section.micro_batch_size
+        if micro_batches < n_machines:
+            key = f"{TRAININGS[stage]}.batch_size"
+            rule = f"must hold a micro-batch for each of the {n_machines} machines, got {micro_batches}"
+            raise UserError(f"{key}: {rule}; raise it, or lower micro_batch_size")
+        most = min(most, micro_batches // n_machines)
     return int(1 << max(0, most.bit_length() - 1))
 
 
@@ -66,7 +77,7 @@ def _most_at_hand(params: Params, parameters: int) -> int:
     return min(usable_cores() // threads, int(psutil.virtual_memory().available) // memory)
 
 
-def take_large_pages(stage: str, arguments: list[str]) -> None:
+def take_large_pages(stage: str, arguments: Sequence[str]) -> None:
     """Let torch, before it is loaded, take memory in pages of 2 MB where the stage's model is large.
 
     A tenth of a step of GPT-2 124M is spent on fresh pages of 4 KB.
@@ -75,7 +86,7 @@ def take_large_pages(stage: str, arguments: list[str]) -> None:
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
-def _parameters(params: Params, arguments: list[str]) -> int:
+def _parameters(params: Params, arguments: Sequence[str]) -> int:
     """Return about how many parameters the model has that the stage reads, or that pretraining makes."""
     with suppress(OSError):
         return (Path(arguments[0]) / WEIGHTS_FILE).stat().st_size // 4
@@ -83,18 +94,66 @@ def _parameters(params: Params, arguments: list[str]) -> int:
     return 12 * model.n_layer * model.n_embd**2 + params.tokenizer.vocab_size * model.n_embd
 
 
-def launch(name: str, command: Sequence[str], count: int) -> int:
+def launch_on_machines(machines: Machines, name: str, arguments: Sequence[str]) -> int:
+    """Compute this machine's share of a stage with the others; return as `launch` does.
+
+    UserError if another machine has failed, was stopped, or does not answer any more.
+    """
+    take_large_pages(name, arguments)
+    meeting = meet(machines, name, processes_for(name, arguments, machines.count))
+    os.environ[parallel.STORE] = f"{machines.address}:{machines.port}"
+    interface = os.environ.get("GLOO_SOCKET_IFNAME") or interface_to(machines)
+    watch = Watch(meeting)
+    ending: str | None = "has ended"
+    try:
+        code = launch(name, command_of(name, arguments), meeting.n_processes, interface)
+        if code == LOST:
+            watch.wait_for_reason()
+        elif 0 < code <= MISTAKE:
+            time.sleep(SAME_ERROR_SECONDS)
+        ending = _ending(code)
+    except KeyboardInterrupt:
+        ending = "was interrupted"
+        raise
+    except UserError as error:
+        if not watch.reason:
+            ending = f"has failed: {error}"
+            raise
+        code = LOST
+    finally:
+        watch.close(ending)
+    if code != LOST and not watch.reason or code <= MISTAKE:  # done, or it has said why not
+        return code
+    print(file=sys.stderr)  # ends the line of a progress bar
+    reason = watch.reason or "the machines do not reach each other's processes"
+    remedy = "run the same commands again on every machine: training resumes from the last checkpoint"
+    raise UserError(f"{name}: {reason}; {remedy}")
+
+
+def _ending(code: int) -> str | None:
+    """Return how a machine whose processes ended with this code is reported to the others."""
+    if code == 0:
+        return None
+    return "has failed, and says why" if code <= LOST else "was stopped"
+
+
+def command_of(name: str, arguments: Sequence[str]) -> list[str]:
+    """Return what Python runs in each process of a stage."""
+    return ["-m", "stages", name, *arguments]
+
+
+def launch(name: str, command: Sequence[str], count: int, interface: str = LOOPBACK) -> int:
     """Run Python with `command` in `count` processes; return 0, or the exit code of the first that failed.
 
-    All end when one of them fails, or when this process gets a signal. UserError if one was ended by a signal.
+    All end when one of them fails, or when this process gets a signal. UserError if one was ended by a signal. They
+    exchange through the network `interface`.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it would repeat what workers print
-    # a machine without a network cannot look up its own name
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    os.environ["GLOO_SOCKET_IFNAME"] = interface
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

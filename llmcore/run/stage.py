@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmcore.base import parallel
-from llmcore.base.errors import BUG, INTERRUPTED, run_entry_point
+from llmcore.base.errors import INTERRUPTED, LOST, UserError, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import settle_numerics
 from llmcore.base.process import prepare
@@ -34,7 +34,15 @@ def _run(name: str, arguments: list[str]) -> int:
         settle_numerics(**compute_params())
         from llmcore.dvc.parent import end_with_dvc
         from llmcore.dvc.rwlock import mend_rwlock
-        from llmcore.run.launch import launch, processes_for, take_large_pages
+        from llmcore.run.launch import (
+            TRAININGS,
+            command_of,
+            launch,
+            launch_on_machines,
+            processes_for,
+            take_large_pages,
+        )
+        from llmcore.run.machines import machines_of_environment
         from llmcore.train.scratch import remove_finished
 
         end_with_dvc()
@@ -42,9 +50,14 @@ def _run(name: str, arguments: list[str]) -> int:
             print(mended, file=sys.stderr)
         if stage := os.environ.get("DVC_STAGE"):
             remove_finished(stage)
+        machines = machines_of_environment()
+        if machines and not machines.is_first:
+            raise UserError(f"NODE_RANK: stages run where it is 0, got {machines.rank}; run `llmcore join` here")
+        if machines and name in TRAININGS:
+            return launch_on_machines(machines, name, arguments)
         take_large_pages(name, arguments)
         if (count := processes_for(name, arguments)) > 1:
-            return launch(name, ["-m", "stages", name, *arguments], count)
+            return launch(name, command_of(name, arguments), count)
         _main(name, arguments)
     except KeyboardInterrupt:
         print("interrupted; `dvc repro` resumes, a training from its last checkpoint", file=sys.stderr)
@@ -63,7 +76,7 @@ def _run_worker(name: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except parallel.LostProcessError:
         time.sleep(GRACE_SECONDS)
-        return BUG
+        return LOST
     return 0
 
 
@@ -73,7 +86,7 @@ def _main(name: str, arguments: list[str]) -> None:
 
 @contextmanager
 def _quiet_unless_first() -> Iterator[None]:
-    """Print nothing of the body in other processes than the first, but errors that it did not have too."""
+    """Print nothing of the body in other processes than the first, but errors that the first here did not have too."""
     if parallel.is_first():
         yield
         return
@@ -83,7 +96,8 @@ def _quiet_unless_first() -> Iterator[None]:
         try:
             yield
         except Exception:
-            time.sleep(GRACE_SECONDS)
+            if parallel.local_rank():
+                time.sleep(GRACE_SECONDS)
             raise
         finally:
             sys.stdout, sys.stderr = streams

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.base import parallel
+from llmcore.base.errors import UserError
 from llmcore.base.files import fresh_folder, sha256_file, write_csv, write_json
 from llmcore.base.origin import read_source
 from llmcore.config.params import Params, TrainingParams
@@ -20,6 +21,7 @@ from llmcore.tracking.run import params_of, tracked_run
 from llmcore.tracking.tracker import Tracker
 from llmcore.train.compute import Compute, describe_machine
 from llmcore.train.history import History
+from llmcore.train.key import Parts, differences
 from llmcore.train.loop import Checkpointer, NullCheckpointer, Task, fit, total_steps
 from llmcore.train.optimizer import Trainable
 from llmcore.train.resume import DiskCheckpointer
@@ -73,6 +75,7 @@ def training_run(stage: str, params: Params, compute: Compute, tables: Path, **f
         "code": code_hashes(stage),
         "machine": describe_machine(),
     }
+    _check_same(stage, parts)
     with (
         locked_scratch(stage, parts) if parallel.is_first() else nullcontext(Scratch(None, "")) as scratch,
         tracked_run(stage, params, training=scratch.training) as tracker,
@@ -80,6 +83,16 @@ def training_run(stage: str, params: Params, compute: Compute, tables: Path, **f
         log_inputs(tracker, inputs, **folders)
         tracker.set_tags({"precision": compute.precision})  # what `auto` chose
         yield TrainingRun(stage, params, compute, tables, folders, inputs, tracker, scratch)
+
+
+def _check_same(stage: str, parts: Parts) -> None:
+    """UserError in every process if one of another machine computes something else than the first."""
+    first, *others = parallel.gather(parts)
+    for number, other in enumerate(others, 1):
+        if found := differences(first, other):
+            machine = number * parallel.n_machines() // parallel.n_processes()
+            what = f"the machine of NODE_RANK {machine} must compute the same as the first"
+            raise UserError(f"{stage}: {what}, and there {', '.join(found)}; give all the same files")
 
 
 def train(

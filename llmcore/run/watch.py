@@ -1,0 +1,100 @@
+"""Machines that compute together live and die together: each says every second that it is there, and why it ends."""
+
+import math
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+
+from llmcore.run.machines import Meeting
+
+BEAT_SECONDS = 1.0
+LOST_SECONDS = 10.0  # of silence, after which a machine counts as lost
+TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL: a process that waits for a lost machine obeys only the latter
+POLL_SECONDS = 0.2
+LEAVE_SECONDS = 3.0  # for telling the first machine
+
+ENDED = "ended"  # key of the store: why a machine has ended that should not have
+
+
+class Watch:
+    """Watches the other machines while this one computes, and ends this one's processes when one is missing.
+
+    The first machine watches all, and they watch the first, on which their store lives.
+    """
+
+    def __init__(self, meeting: Meeting):
+        self.reason: str | None = None  # why this machine cannot go on
+        self._meeting = meeting
+        self._store = meeting.store
+        self._rank = meeting.machines.rank
+        others = range(1, meeting.machines.count) if meeting.machines.is_first else [0]
+        self._heard = dict.fromkeys(others, time.monotonic())
+        self._beats = dict.fromkeys(others, 0)
+        self._closing = threading.Event()
+        self._ending: str | None = None
+        # two threads: an answer of the store may never come
+        self._beating = threading.Thread(target=self._beat, name="machines-beat", daemon=True)
+        self._judging = threading.Thread(target=self._judge, name="machines-judge", daemon=True)
+        self._beating.start()
+        self._judging.start()
+
+    def wait_for_reason(self) -> None:
+        """Wait until it is known why the processes of this machine have lost those of another one."""
+        end = time.monotonic() + LOST_SECONDS + BEAT_SECONDS
+        while self.reason is None and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+
+    def close(self, ending: str | None) -> None:
+        """Stop watching, and tell the other machines why this one ends; None if its work is done."""
+        self._ending = ending
+        self._closing.set()
+        self._beating.join(LOST_SECONDS + BEAT_SECONDS if self._meeting.machines.is_first else LEAVE_SECONDS)
+
+    def _beat(self) -> None:
+        try:
+            while not self._closing.wait(BEAT_SECONDS):
+                self._exchange()
+            if self._ending and not self.reason:
+                self._store.compare_set(ENDED, "", f"{self._meeting.name_of(self._rank)} {self._ending}")
+            self._store.add(f"left/{self._rank}", 1)
+            while self._meeting.machines.is_first and self._heard.keys() - self._lost():
+                self._exchange()
+                time.sleep(POLL_SECONDS)
+        except RuntimeError:  # the connection is closed
+            self._heard[0] = -math.inf
+
+    def _exchange(self) -> None:
+        self._store.add(f"beat/{self._rank}", 1)
+        for other in list(self._heard):
+            beats = self._store.add(f"beat/{other}", 0)
+            if beats != self._beats[other]:
+                self._beats[other], self._heard[other] = beats, time.monotonic()
+            if other and self._store.add(f"left/{other}", 0):
+                del self._heard[other]
+        if self.reason:
+            self._store.compare_set(ENDED, "", self.reason)
+        elif self._store.check([ENDED]):
+            self.reason = self._store.get(ENDED).decode()
+
+    def _lost(self) -> list[int]:
+        """Return the machines that have been silent for too long."""
+        now = time.monotonic()
+        return [other for other, heard in self._heard.copy().items() if now - heard > LOST_SECONDS]
+
+    def _judge(self) -> None:
+        while not self._closing.wait(POLL_SECONDS):
+            if self.reason is None and (lost := self._lost()):
+                self.reason = f"{self._meeting.name_of(lost[0])} does not answer any more"
+            if self.reason:
+                _end_processes()
+
+
+def _end_processes() -> None:
+    children = psutil.Process().children()
+    for number in ("terminate", "kill"):
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                getattr(child, number)()
+        _, children = psutil.wait_procs(children, timeout=TERM_SECONDS)
