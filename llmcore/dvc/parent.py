@@ -74,14 +74,14 @@ def _locking_pids() -> set[int]:
 
 
 def _watch(process: psutil.Process) -> None:
-    while _is_alive(process):
+    while is_alive(process):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)  # for the tracker's last events
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:  # it ended between the two calls

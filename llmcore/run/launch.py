@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -122,12 +122,24 @@ def launch_on_machines(machines: Machines, name: str, arguments: Sequence[str]) 
         code = LOST
     finally:
         watch.close(ending)
-    if code != LOST and not watch.reason or code <= MISTAKE:  # done, or it has said why not
+    if (code != LOST and not watch.reason) or code <= MISTAKE:  # done, or it has said why not
         return code
     print(file=sys.stderr)  # ends the line of a progress bar
     reason = watch.reason or "the machines do not reach each other's processes"
     remedy = "run the same commands again on every machine: training resumes from the last checkpoint"
     raise UserError(f"{name}: {reason}; {remedy}")
+
+
+@contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Undo what the body changes of the handling of signals: elastic_launch leaves its handlers behind."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending(code: int) -> str | None:
@@ -152,7 +164,9 @@ def launch(name: str, command: Sequence[str], count: int, interface: str = LOOPB
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it would repeat what workers print
+    for logger in logging.root.manager.loggerDict:
+        if logger.startswith("torch.distributed.elastic"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)  # it would repeat what workers print
     os.environ["GLOO_SOCKET_IFNAME"] = interface
     config = LaunchConfig(
         min_nodes=1,
@@ -166,7 +180,8 @@ def launch(name: str, command: Sequence[str], count: int, interface: str = LOOPB
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # otherwise a folder per start, never removed
     )
     try:
-        elastic_launch(config, sys.executable)(*command)
+        with _handlers_restored():
+            elastic_launch(config, sys.executable)(*command)
     except SignalException as received:
         if received.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None

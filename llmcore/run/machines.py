@@ -91,7 +91,7 @@ def interface_to(machines: Machines) -> str:
     own = _own_address(machines.address, machines.port)
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.address.partition("%")[0] == own for each in addresses):
-            return name
+            return str(name)
     raise UserError(f"no network interface has this machine's address {own}; set GLOO_SOCKET_IFNAME to one")
 
 
@@ -157,7 +157,8 @@ def _own_address(address: str, port: int) -> str:
     family, kind, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
         probe.connect(place)
-        return str(probe.getsockname()[0]).partition("%")[0]
+        own: str = probe.getsockname()[0]
+    return own.partition("%")[0]
 
 
 def _is_of_this_machine(address: str) -> bool:
@@ -191,7 +192,7 @@ def _find(machines: Machines, stage: str) -> "TCPStore":
     while not (store := _waiting_store(machines)):
         if not reported:
             command = f"`{machines.variables(0)} dvc repro`"
-            print(f"{stage}: waiting for the first machine to begin it: {command}", file=sys.stderr, flush=True)
+            print(f"waiting for the first machine to begin {stage}: {command}", file=sys.stderr, flush=True)
             reported = True
         time.sleep(POLL_SECONDS)
     return store
@@ -215,7 +216,7 @@ def _gather(store: "TCPStore", machines: Machines, stage: str) -> list[dict[str,
     """Return what each machine says of itself, by rank."""
     reported, end = False, time.monotonic() + JOIN_TIMEOUT_SECONDS
     while missing := [rank for rank in range(machines.count) if not store.check([_key(rank)])]:
-        others = " and ".join(f"`{machines.variables(rank)} llmcore join {stage}`" for rank in missing)
+        others = " and ".join(f"`{machines.variables(rank)} llmcore join`" for rank in missing)
         if time.monotonic() > end:
             raise UserError(
                 f"{stage}: no other machine has run {others} in {JOIN_TIMEOUT_SECONDS:.0f} seconds; do that"

@@ -27,6 +27,8 @@ from llmcore.train.optimizer import Trainable
 from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import Scratch, locked_scratch
 
+MAX_LISTED_DIFFERENCES = 5
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -91,8 +93,9 @@ def _check_same(stage: str, parts: Parts) -> None:
     for number, other in enumerate(others, 1):
         if found := differences(first, other):
             machine = number * parallel.n_machines() // parallel.n_processes()
-            what = f"the machine of NODE_RANK {machine} must compute the same as the first"
-            raise UserError(f"{stage}: {what}, and there {', '.join(found)}; give all the same files")
+            rule = f"the machine of NODE_RANK {machine} must compute what the first does, and there"
+            listed = ", ".join(found[:MAX_LISTED_DIFFERENCES])
+            raise UserError(f"{stage}: {rule} {listed}; give both the same commit, params.yaml and inputs")
 
 
 def train(

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import psutil
 
+from llmcore.dvc.parent import is_alive
 from llmcore.run.machines import Meeting
 
 BEAT_SECONDS = 1.0
@@ -75,7 +76,7 @@ class Watch:
                 del self._heard[other]
         if self.reason:
             self._store.compare_set(ENDED, "", self.reason)
-        elif self._store.check([ENDED]):
+        elif not self._closing.is_set() and self._store.check([ENDED]):
             self.reason = self._store.get(ENDED).decode()
 
     def _lost(self) -> list[int]:
@@ -92,9 +93,14 @@ class Watch:
 
 
 def _end_processes() -> None:
+    """End what this process has started, but leave it to the launcher to wait for it: an exit code is read once."""
     children = psutil.Process().children()
-    for number in ("terminate", "kill"):
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                getattr(child, number)()
-        _, children = psutil.wait_procs(children, timeout=TERM_SECONDS)
+    end = time.monotonic() + TERM_SECONDS
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    while (running := [child for child in children if is_alive(child)]) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+    for child in running:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from structure import ROOT
 
-from llmcore.dvc.parent import _is_alive
+from llmcore.dvc.parent import is_alive
 
 # a stand-in for DVC: it writes its id into rwlock as DVC does, runs a command, and waits
 PARENT = """
@@ -78,7 +78,7 @@ def test_a_process_that_ends_during_the_check_is_not_alive(monkeypatch: pytest.M
     sleeper.kill()
     sleeper.wait()
     monkeypatch.setattr(process, "is_running", lambda: True)  # as it was just before
-    assert not _is_alive(process)
+    assert not is_alive(process)
 
 
 def test_another_running_dvc_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
