@@ -125,9 +125,11 @@ def launch_on_machines(machines: Machines, name: str, arguments: Sequence[str]) 
     if (code != LOST and not watch.reason) or code <= MISTAKE:  # done, or it has said why not
         return code
     print(file=sys.stderr)  # ends the line of a progress bar
-    reason = watch.reason or "the machines do not reach each other's processes"
+    if watch.reason is None:
+        what = f"the processes of the machines do not reach each other, here through {interface}"
+        raise UserError(f"{name}: {what}; let all TCP ports between them through, or set GLOO_SOCKET_IFNAME")
     remedy = "run the same commands again on every machine: training resumes from the last checkpoint"
-    raise UserError(f"{name}: {reason}; {remedy}")
+    raise UserError(f"{name}: {watch.reason}; {remedy}")
 
 
 @contextmanager

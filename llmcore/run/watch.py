@@ -12,6 +12,7 @@ from llmcore.run.machines import Meeting
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 10.0  # of silence, after which a machine counts as lost
+BROKEN_SECONDS = 3.0  # the same where its processes have closed their connections, too
 TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL: a process that waits for a lost machine obeys only the latter
 POLL_SECONDS = 0.2
 LEAVE_SECONDS = 3.0  # for telling the first machine
@@ -33,6 +34,7 @@ class Watch:
         others = range(1, meeting.machines.count) if meeting.machines.is_first else [0]
         self._heard = dict.fromkeys(others, time.monotonic())
         self._beats = dict.fromkeys(others, 0)
+        self._patience_seconds = LOST_SECONDS
         self._closing = threading.Event()
         self._ending: str | None = None
         # two threads: an answer of the store may never come
@@ -43,6 +45,7 @@ class Watch:
 
     def wait_for_reason(self) -> None:
         """Wait until it is known why the processes of this machine have lost those of another one."""
+        self._patience_seconds = BROKEN_SECONDS
         end = time.monotonic() + LOST_SECONDS + BEAT_SECONDS
         while self.reason is None and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
@@ -80,9 +83,9 @@ class Watch:
             self.reason = self._store.get(ENDED).decode()
 
     def _lost(self) -> list[int]:
-        """Return the machines that have been silent for too long."""
-        now = time.monotonic()
-        return [other for other, heard in self._heard.copy().items() if now - heard > LOST_SECONDS]
+        """Return the machines that have been silent for too long, the most silent one first."""
+        limit, heard = time.monotonic() - self._patience_seconds, self._heard.copy()
+        return sorted((other for other, last in heard.items() if last < limit), key=heard.__getitem__)
 
     def _judge(self) -> None:
         while not self._closing.wait(POLL_SECONDS):
