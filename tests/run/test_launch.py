@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structure import ROOT
 
+from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml
 from llmcore.config.params import Params
 from llmcore.config.read import check_params
@@ -25,6 +26,7 @@ def processes(
     cores: int = 8,
     free_bytes: int = 64 * GIB,
     micro_batches: int = 4,
+    n_machines: int = 1,
 ) -> int:
     values = read_yaml(ROOT / "params.yaml")
     values["runtime"]["processes"] = wanted
@@ -35,7 +37,7 @@ def processes(
     monkeypatch.setattr(launch, "usable_cores", lambda: cores)
     monkeypatch.setattr(launch, "is_portable", lambda: True)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free_bytes))
-    return launch.processes_for(stage, [str(folder)])
+    return launch.processes_for(stage, [str(folder)], n_machines)
 
 
 def model_of(folder: Path, parameters: int) -> Path:
@@ -59,6 +61,18 @@ def test_a_training_has_no_more_processes_than_micro_batches(
     for wanted in ("auto", 1000):
         found = processes(monkeypatch, "pretrain", tmp_path, wanted=wanted, micro_batches=micro_batches)
         assert found == expected
+
+
+@pytest.mark.parametrize(("micro_batches", "expected"), [(2, 1), (4, 2), (32, 8)])
+def test_machines_share_the_micro_batches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, micro_batches: int, expected: int
+) -> None:
+    assert processes(monkeypatch, "pretrain", tmp_path, micro_batches=micro_batches, n_machines=2) == expected
+
+
+def test_each_machine_needs_a_micro_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="instruct.batch_size: must hold a micro-batch for each of the 4 machines, got"):
+        processes(monkeypatch, "finetune_instruct", tmp_path, micro_batches=2, n_machines=4)
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(1, 1), (3, 2), (4, 4)])
