@@ -4,7 +4,6 @@ The environment names them as torchrun's does: NNODES of them, this one's NODE_R
 where the first one, NODE_RANK 0, answers. It keeps a store of torch.distributed there while a training runs.
 """
 
-import json
 import os
 import socket
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from llmcore.base.errors import UserError
+from llmcore.base.files import json_text, parse_json
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -111,14 +111,14 @@ def meet(machines: Machines, stage: str, n_processes: int) -> Meeting:
         if machines.is_first:
             store = _serve(machines)
             store.set(STAGE, stage)
-            store.set(_key(0), json.dumps(mine))
-            store.set(AGREED, json.dumps(_agreed(_gather(store, machines, stage))))
+            store.set(_key(0), json_text(mine))
+            store.set(AGREED, json_text(_agreed(_gather(store, machines, stage))))
         else:
             store = _find(machines, stage)
-            store.set(_key(machines.rank), json.dumps(mine))
+            store.set(_key(machines.rank), json_text(mine))
             while not store.check([AGREED]):
                 time.sleep(POLL_SECONDS)
-        agreed = json.loads(store.get(AGREED))
+        agreed = parse_json(store.get(AGREED).decode())
         store.add(READ, 1)
         if machines.is_first and agreed["error"]:
             _wait_for_readers(store, machines.count)
@@ -225,7 +225,7 @@ def _gather(store: "TCPStore", machines: Machines, stage: str) -> list[dict[str,
             print(f"{stage}: waiting for {others} on another machine", file=sys.stderr, flush=True)
             reported = True
         time.sleep(POLL_SECONDS)
-    return [json.loads(store.get(_key(rank))) for rank in range(machines.count)]
+    return [parse_json(store.get(_key(rank)).decode()) for rank in range(machines.count)]
 
 
 def _agreed(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

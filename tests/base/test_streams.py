@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "evaluate none none.csv",
     "serve": "serve none --port 0",
     "plan": "plan --help",
+    "join": "join --help",
 }
 REDIRECTIONS = [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&-", "</dev/null", "<&- >&- 2>&-", "0>/dev/null"]
 

@@ -114,7 +114,7 @@ class Pair:
             machine.start()
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not holds():
             assert time.monotonic() < end, [machine.printed for machine in self.machines]
             time.sleep(0.02)
