@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from importlib.util import find_spec
+from itertools import dropwhile
 
 import pytest
 from structure import ROOT
@@ -19,6 +20,7 @@ from llmcore.config.presets import preset_names
 
 pytestmark = pytest.mark.slow
 
+VARIABLE = re.compile(r"[A-Z_]+=")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # commands that other tests run: this suite itself, servers and who asks them
 ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
@@ -54,7 +56,7 @@ def test_long_commands_name_what_exists() -> None:
     assert lines
     stages = {name.partition("@")[0] for name in read_yaml(ROOT / "dvc.lock")["stages"]}
     for line in lines:
-        program, *arguments = shlex.split(line)
+        program, *arguments = dropwhile(VARIABLE.match, shlex.split(line))
         if program == "llmcore":
             command = parser().parse_args(arguments)
             assert getattr(command, "name", None) in (None, *preset_names(ROOT)), line

@@ -153,9 +153,10 @@ def test_a_killed_machine_ends_the_other_and_the_resumed_training_has_the_bytes_
     for machine in pair.machines:
         machine.workspace.set_params({"runtime.processes": 2})
     pair.start()
-    pair.wait_until(lambda: first.process.poll() is not None and joined.process.poll() is not None)
-    assert pair.codes() == [0, 0], first.printed
-    assert joined.printed.endswith("pretrain: trained; the first machine writes the results\n")
+    pair.wait_until(lambda: first.process.poll() is not None and "waiting for the first" in joined.printed)
+    joined.process.send_signal(signal.SIGINT)  # it would join the next training
+    assert pair.codes() == [0, 128 + signal.SIGINT], first.printed
+    assert "pretrain: trained; the first machine writes the results\nwaiting for" in joined.printed
     assert "pretrain: resumes after step" in first.printed
     assert not (joined.workspace.folder / "models/pretrain").exists()
 
