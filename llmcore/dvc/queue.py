@@ -11,7 +11,7 @@ from llmcore.base.git import changed_files, git, git_error
 from llmcore.base.progress import Bar
 
 POLL_SECONDS = 10  # between two looks at the queue, each of which takes DVC a second of a core
-MAX_LOOKS_WITHOUT_WORKERS = 3
+MAX_LOOKS_WITHOUT_WORKERS = 3  # one that is busy may not answer at once
 
 Settings = Mapping[str, object]  # key of params.yaml -> value
 
@@ -24,7 +24,8 @@ def run_queue(root: Path, experiments: Mapping[str, Settings], target: str, *, j
     results are not committed, because the experiments are of the last commit, and for experiments that failed.
     """
     require_commit(root)
-    missing = [name for name in experiments if name not in finished(root)]
+    there = finished(root)
+    missing = [name for name in experiments if name not in there]
     states, workers = queue_status(root)
     for name in missing:
         state = states.get(name)
@@ -71,19 +72,23 @@ def queue_status(root: Path) -> tuple[dict[str, str], int]:
 
 def wait_for(root: Path, names: list[str], jobs: int) -> None:
     """Have `jobs` workers build queued experiments and show the progress; UserError for those without a result."""
-    _dvc(root, "queue", "start", "--jobs", str(jobs))
     ended: set[str] = set()
-    looks_without_workers = 0  # a busy worker may not answer at once
+    looks_without_workers = 0
     with Bar("experiments", len(names), "run", enabled=True) as bar:
-        while len(ended) < len(names):
-            time.sleep(POLL_SECONDS)
+        while True:
             states, workers = queue_status(root)
-            before, ended = ended, {name for name in names if states.get(name) not in ("Queued", "Running")}
+            before, ended = ended, {name for name in names if states.get(name) in ("Success", "Failed")}
             bar.advance(len(ended - before), running=str(sum(states.get(name) == "Running" for name in names)))
+            if len(ended) == len(names):
+                break
+            if workers < jobs and "Queued" in states.values():
+                _dvc(root, "queue", "start", "--jobs", str(jobs))
             looks_without_workers = 0 if workers else looks_without_workers + 1
-            if len(ended) < len(names) and looks_without_workers == MAX_LOOKS_WITHOUT_WORKERS:
+            if looks_without_workers > MAX_LOOKS_WITHOUT_WORKERS:
                 raise UserError("dvc queue: its workers must run, but they have ended; try again to start others")
-    if failed := [name for name in names if name not in finished(root)]:
+            time.sleep(POLL_SECONDS)
+    there = finished(root)
+    if failed := [name for name in names if name not in there]:
         raise UserError(
             f"{', '.join(failed)}: must have a result, but the experiment failed; see `dvc queue logs {failed[0]}`, "
             "correct the error and try again"

@@ -17,8 +17,9 @@ from llmcore.evaluate.scores import Uncertainty, percentile_interval
 
 HUBER_DELTA = 1e-3  # of log L, as in the paper
 RESAMPLES = 500
-START_EXPONENTS = (0.25, 1.0, 2.0)  # alpha and beta of the starts
-START_SHARES = (0.1, 0.5)  # of the mean loss that A / N^alpha, and B / D^beta, make at a start
+START_EXPONENTS = (0.3, 1.0, 2.0)  # alpha and beta of the starts
+START_SHARE = 0.3  # of the mean loss that A / N^alpha, and B / D^beta, make at a start; E has the rest
+BOUNDS = ((-30.0, 30.0), (0.0, 5.0), (-30.0, 30.0), (0.0, 5.0), (-30.0, 30.0))  # of `_Fit`'s unknowns, against overflow
 MIN_POINTS = 6  # one more than coefficients
 
 
@@ -71,13 +72,9 @@ def fit_scaling_law(
 
     `irreducible` fixes E. UserError for fewer than MIN_POINTS points, or those of one size or one amount of data.
     """
-    if len(losses) < MIN_POINTS or len(set(parameters)) < 2 or len(set(tokens)) < 2:
-        raise UserError(
-            f"scaling law: must have {MIN_POINTS} trainings, of two sizes and two amounts of data at least, got "
-            f"{len(losses)} of {len(set(parameters))} and {len(set(tokens))}; train more of them"
-        )
+    _require_enough(parameters, tokens, losses)
     fit = _Fit(parameters, tokens, losses, irreducible)
-    return fit.law(fit.solve(fit.starts()))
+    return fit.law(fit.solve(fit.starts(), np.ones(len(losses))))
 
 
 def fit_with_intervals(
@@ -88,24 +85,29 @@ def fit_with_intervals(
     *,
     irreducible: float | None = None,
 ) -> FittedLaw:
-    """Return `fit_scaling_law` with the percentile intervals of a bootstrap of RESAMPLES fits.
+    """Return `fit_scaling_law` with the percentile intervals of a bootstrap: RESAMPLES fits to points drawn again.
 
-    The grid is a design and stays whole: not points are drawn, but residuals of log L, widened by sqrt(n / (n - k)) for
-    the k coefficients fitted (Efron and Tibshirani 1993, chapter 9).
+    Whole points are drawn, not residuals, so that where the law is wrong in form the intervals are wider.
     """
-    law = fit_scaling_law(parameters, tokens, losses, irreducible=irreducible)
-    fitted = np.log(law.loss(parameters, tokens))
-    residuals = np.log(losses) - fitted
-    n_coefficients = 5 if irreducible is None else 4
-    residuals = (residuals - residuals.mean()) * np.sqrt(len(losses) / (len(losses) - n_coefficients))
-    refits = []
-    for _ in range(RESAMPLES):
-        drawn = np.exp(fitted + uncertainty.generator.choice(residuals, len(residuals)))
-        fit = _Fit(parameters, tokens, drawn, irreducible)
-        refits.append(astuple(fit.law(fit.solve([fit.start(law)]))))
-    ends = (percentile_interval(column, uncertainty.confidence) for column in np.array(refits).T)
-    names = (field.name for field in fields(ScalingLaw))
-    return FittedLaw(law, {name: Interval(*end) for name, end in zip(names, ends, strict=True)}, uncertainty.confidence)
+    _require_enough(parameters, tokens, losses)
+    fit = _Fit(parameters, tokens, losses, irreducible)
+    best = fit.solve(fit.starts(), np.ones(len(losses)))
+    shares = np.full(len(losses), 1 / len(losses))
+    draws = uncertainty.generator.multinomial(len(losses), shares, size=RESAMPLES)  # how often each point is drawn
+    refits = np.array([astuple(fit.law(fit.solve([best], draw))) for draw in draws])
+    ends = [percentile_interval(column, uncertainty.confidence) for column in refits.T]
+    names = [field.name for field in fields(ScalingLaw)]
+    return FittedLaw(
+        fit.law(best), {name: Interval(*end) for name, end in zip(names, ends, strict=True)}, uncertainty.confidence
+    )
+
+
+def _require_enough(parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray) -> None:
+    if len(losses) < MIN_POINTS or len(set(parameters)) < 2 or len(set(tokens)) < 2:
+        raise UserError(
+            f"scaling law: must have {MIN_POINTS} trainings, of two sizes and two amounts of data at least, got "
+            f"{len(losses)} of {len(set(parameters))} and {len(set(tokens))}; train more of them"
+        )
 
 
 class _Fit:
@@ -121,8 +123,8 @@ class _Fit:
         self.log_losses = np.log(np.asarray(losses, dtype=np.float64))
         self.log_e = None if irreducible is None else float(np.log(irreducible))
 
-    def objective(self, unknowns: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the summed Huber loss and its gradient."""
+    def objective(self, unknowns: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the sum of the Huber losses of the points, each times its weight (points,), and its gradient."""
         log_a, alpha, log_b, beta = unknowns[:4]
         log_e = unknowns[4] if self.log_e is None else self.log_e
         n, d = self.log_n - self.centres[0], self.log_d - self.centres[1]  # (points,)
@@ -130,38 +132,31 @@ class _Fit:
         predicted = np.logaddexp.reduce(terms)  # (points,)
         residuals = predicted - self.log_losses
         bounded = np.clip(residuals, -HUBER_DELTA, HUBER_DELTA)  # the derivative of the Huber loss
-        pulls = bounded * np.exp(terms - predicted)  # (3, points): each term's share of the loss
+        pulls = weights * bounded * np.exp(terms - predicted)  # (3, points): each term's share of the loss
         gradient = np.array([pulls[0].sum(), -(pulls[0] * n).sum(), pulls[1].sum(), -(pulls[1] * d).sum()])
         if self.log_e is None:
             gradient = np.append(gradient, pulls[2].sum())
-        loss = (bounded * (residuals - bounded / 2)).sum()
-        scale = HUBER_DELTA  # so that the optimizer sees numbers near one
-        return float(loss / scale), gradient / scale
+        loss = (weights * bounded * (residuals - bounded / 2)).sum()
+        return float(loss / HUBER_DELTA), gradient / HUBER_DELTA  # the optimizer wants numbers near one
 
-    def solve(self, starts: Sequence[np.ndarray]) -> np.ndarray:
+    def solve(self, starts: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
         """Return the unknowns of the lowest objective that L-BFGS reaches from any start."""
         from scipy.optimize import minimize
 
         options = {"maxiter": 2000, "maxfun": 10000, "ftol": 1e-12, "gtol": 1e-8}
-        found = [minimize(self.objective, start, jac=True, method="L-BFGS-B", options=options) for start in starts]
+        bounds = BOUNDS[: len(starts[0])]
+        found = [
+            minimize(self.objective, start, (weights,), "L-BFGS-B", jac=True, bounds=bounds, options=options)
+            for start in starts
+        ]
         best: np.ndarray = min(found, key=lambda result: float(result.fun)).x
         return best
 
     def starts(self) -> list[np.ndarray]:
-        mean = self.log_losses.mean()
-        grid = product(START_EXPONENTS, START_EXPONENTS, START_SHARES, START_SHARES)
-        shares = [
-            (mean + np.log(a), alpha, mean + np.log(b), beta, mean + np.log(1 - 0.9 * max(a, b)))
-            for alpha, beta, a, b in grid
-        ]
-        return [np.array(start[: 5 if self.log_e is None else 4]) for start in shares]
-
-    def start(self, law: ScalingLaw) -> np.ndarray:
-        """Return the unknowns that are `law`."""
-        log_a = np.log(law.A) - law.alpha * self.centres[0]
-        log_b = np.log(law.B) - law.beta * self.centres[1]
-        unknowns = np.array([log_a, law.alpha, log_b, law.beta, np.log(law.E)])
-        return unknowns if self.log_e is None else unknowns[:4]
+        part, rest = self.log_losses.mean() + np.log([START_SHARE, 1 - 2 * START_SHARE])
+        grid = product(START_EXPONENTS, START_EXPONENTS)
+        n_unknowns = 5 if self.log_e is None else 4
+        return [np.array([part, alpha, part, beta, rest][:n_unknowns]) for alpha, beta in grid]
 
     def law(self, unknowns: np.ndarray) -> ScalingLaw:
         log_a, alpha, log_b, beta = map(float, unknowns[:4])
