@@ -14,7 +14,13 @@ SEED ?= 0
 # of make seeds
 SEEDS ?= 1 2 3
 
-.PHONY: help repro deps verify seeds chaos bench test lint check check-all format ui plots clean
+# of make scaling; empty: those of llmcore/run/scaling.py
+SIZES ?=
+TOKENS ?=
+STORIES ?=
+JOBS ?=
+
+.PHONY: help repro deps verify seeds scaling chaos bench test lint check check-all format ui plots clean
 
 help:
 	@echo "make repro    build everything that is not up to date, and show the results"
@@ -22,6 +28,7 @@ help:
 	@echo "make plots    draw the plots of this workspace as a page"
 	@echo "make verify   build the last commit again from nothing and compare every output"
 	@echo "make seeds    build with other seeds (SEEDS='1 2 3') and write their results to reports/seeds.md"
+	@echo "make scaling  train sizes (SIZES='3x32x4 3x64x4') times data (TOKENS='500000 1000000'), fit a scaling law"
 	@echo "make chaos    kill the pipeline at N=50 random moments (SEED=0) and compare what it makes"
 	@echo "make bench    measure speed beside other libraries, into benchmarks/results"
 	@echo "make deps     renew the code dependencies in dvc.yaml"
@@ -81,6 +88,10 @@ verify: .venv/installed
 
 seeds: .venv/installed
 	python -m llmcore.dvc.seeds $(SEEDS)
+
+scaling: .venv/installed
+	python -m llmcore.run.scaling $(if $(SIZES),--sizes $(SIZES)) $(if $(TOKENS),--tokens $(TOKENS)) \
+	  $(if $(STORIES),--stories $(STORIES)) $(if $(JOBS),--jobs $(JOBS))
 
 chaos: .venv/installed-dev
 	python tests/chaos.py --kills $(N) --seed $(SEED)

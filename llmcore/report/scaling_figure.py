@@ -12,6 +12,8 @@ from llmcore.report.drawing import GREY, ORANGE, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MAX_DENSE_RANGE = 8  # from the lowest to the highest value, as a factor, up to which an axis has many ticks
+
 Row = Mapping[str, float]
 
 
@@ -36,16 +38,21 @@ def scaling_figure(path: str | Path, rows: Sequence[Row], law: ScalingLaw, irred
         for size, colour in zip(sizes, colours, strict=True):
             points = [(row["tokens_seen"], row["val/loss"]) for row in rows if row["parameters"] == size]
             places, losses = np.array(sorted(points)).T
-            axes.plot(places, losses, "o", color=colour, markersize=4.5, label=f"{size / 1e3:,.0f}k parameters")
-            above.plot(places, losses - floor, "o", color=colour, markersize=4.5)
+            axes.plot(places, losses, "o", color=colour, markersize=4.5)
+            above.plot(
+                places, losses - floor, "o", color=colour, markersize=4.5, label=f"{size / 1e3:,.0f}k parameters"
+            )
             fitted = law.loss(size, grid)
             axes.plot(grid, fitted, color=colour, lw=1.4)
             above.plot(grid, np.where(fitted > floor, fitted - floor, np.nan), color=colour, lw=1.4)
+        axes.plot([], [], "o-", color=GREY, lw=1.4, label="trainings, and their fit")
         axes.set(title="Loss in nats per token", ylabel="validation loss")
+        axes.set_ylim(bottom=0.93 * min(max(irreducible.low, floor / 2), floor))
         above.set(title="Its distance to the floor", ylabel="validation loss minus floor")
         for one in (axes, above):
             _name_logarithmic(one, tokens)
-        axes.legend(fontsize=8.5)
+        axes.legend(loc="upper right")
+        above.legend(loc="lower left")
 
 
 def _name_logarithmic(axes: "Axes", tokens: Sequence[float]) -> None:
@@ -56,6 +63,8 @@ def _name_logarithmic(axes: "Axes", tokens: Sequence[float]) -> None:
     amounts = sorted({float(f"{count:.2g}") for count in tokens})
     axes.set_xticks(amounts, [f"{count / 1e6:g}M" for count in amounts])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    low, high = axes.get_ylim()
+    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9) if high < MAX_DENSE_RANGE * low else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
