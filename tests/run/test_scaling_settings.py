@@ -1,0 +1,39 @@
+"""What a training of the sweep is given: tokens as epochs, its own warm-up, a learning rate for its width."""
+
+from typing import Any
+
+import pytest
+
+from llmcore.base.errors import UserError
+from llmcore.config.read import read_params
+from llmcore.run.scaling import flops_per_token, size, training_settings
+
+TEXT = {"train_tokens": 2_400_000, "train_windows": 37_500, "vocab_size": 1152}
+
+
+def settings(text: str, tokens: int) -> dict[str, Any]:
+    return training_settings(read_params("params.yaml"), TEXT, size(text), tokens)
+
+
+def test_tokens_become_a_part_of_an_epoch_and_warm_up_the_same_share_of_the_steps() -> None:
+    short, long = settings("3x32x4", 600_000), settings("3x32x4", 2_400_000)
+    assert (short["pretrain.epochs"], long["pretrain.epochs"]) == (0.25, 1.0)
+    assert long["pretrain.warmup_steps"] / 2344 == pytest.approx(0.025, rel=0.02)
+    assert long["pretrain.warmup_steps"] == pytest.approx(4 * short["pretrain.warmup_steps"], abs=2)
+    assert short["pretrain.lr"] == long["pretrain.lr"]
+
+
+def test_four_times_the_width_has_half_the_learning_rate() -> None:
+    narrow, wide = settings("3x32x4", 600_000), settings("3x128x4", 600_000)
+    assert narrow["pretrain.lr"] == pytest.approx(2 * wide["pretrain.lr"])
+
+
+def test_no_token_is_seen_twice() -> None:
+    with pytest.raises(UserError, match=r"^TOKENS: must be at most 2,400,000, one epoch, got 2,400,001"):
+        settings("3x32x4", 2_400_001)
+
+
+def test_flops_per_token_are_about_six_per_parameter() -> None:
+    """81,184 parameters; attention adds to it, positions and biases take no matmul."""
+    found = flops_per_token(read_params("params.yaml"), TEXT, size("3x32x4"))
+    assert 6 * 81_184 < found < 1.1 * 6 * 81_184
