@@ -28,7 +28,7 @@ from llmcore.model.registry import architecture
 from llmcore.report.scaling_figure import scaling_figure
 from llmcore.report.scaling_page import scaling_page
 
-SIZES = ("3x32x4", "3x48x4", "3x64x4", "3x96x4", "3x128x4")  # blocks x width x heads
+SIZES = ("3x32x4", "3x48x4", "3x64x4", "3x96x4")  # blocks x width x heads
 TOKENS = (500_000, 1_000_000, 2_000_000)
 STORIES = 40_000  # written by the built-in world for the sweep
 JOBS = 2
@@ -91,18 +91,18 @@ def committed_metrics(root: Path, commit: str, stage: str) -> dict[str, Any]:
 def training_settings(params: Params, text: Text, size: Size, tokens: int) -> dict[str, object]:
     """Return the settings of a training; UserError if it would see a token twice."""
     layers, width, heads = size
-    epochs = tokens / text["train_tokens"]
-    if epochs > 1:
+    if tokens > text["train_tokens"]:
         raise UserError(
             f"TOKENS: must be at most {text['train_tokens']:,.0f}, one epoch, got {tokens:,}; lower it or raise STORIES"
         )
-    steps = epochs * text["train_windows"] / params.pretrain.batch_size
+    tokens_per_step = text["train_tokens"] / text["train_windows"] * params.pretrain.batch_size
+    steps = tokens / tokens_per_step
     return {
         "model.n_layer": layers,
         "model.n_embd": width,
         "model.n_head": heads,
         "model.intermediate_size": round(params.model.intermediate_size * width / params.model.n_embd),
-        "pretrain.epochs": epochs,
+        "pretrain.tokens": tokens,
         "pretrain.lr": float(f"{LR_OF_WIDTH_1 / width**0.5:.2g}"),
         "pretrain.micro_batch_size": params.pretrain.batch_size,  # one process need not share a step
         "pretrain.warmup_steps": round(WARMUP_SHARE * steps),
