@@ -47,7 +47,7 @@ def scaling_figure(path: str | Path, rows: Sequence[Row], law: ScalingLaw, irred
             above.plot(grid, np.where(fitted > floor, fitted - floor, np.nan), color=colour, lw=1.4)
         axes.plot([], [], "o-", color=GREY, lw=1.4, label="trainings, and their fit")
         axes.set(title="Loss in nats per token", ylabel="validation loss")
-        bottom = 0.93 * min(max(irreducible.low, floor / 2), floor)
+        bottom = 0.93 * min(max(irreducible.low, 0.8 * floor), floor)  # an interval may reach to zero
         highest = max(row["val/loss"] for row in rows)
         axes.set_ylim(bottom, highest * (highest / bottom) ** 0.45)  # above the lines, a third for the legend
         above.set(title="Its distance to the floor", ylabel="validation loss minus floor")

@@ -7,6 +7,7 @@ import numpy as np
 from llmcore.evaluate.scaling_law import FittedLaw, ScalingLaw
 
 Row = Mapping[str, float]
+MAX_TELLING_WIDTH = 0.2  # of an interval of E, as a share of the floor
 BUDGETS = 4  # of the compute-optimal line: from the cheapest training to the dearest
 
 
@@ -77,9 +78,11 @@ def verdict(free: FittedLaw, floor: float) -> str:
     """Return in a sentence whether the fit finds the floor."""
     interval, estimate = free.intervals["E"], free.law.E
     place = "inside" if interval.covers(floor) else "outside"
+    wide = interval.high - interval.low > MAX_TELLING_WIDTH * floor
     return (
         f"**The floor, {floor:.4f}, lies {place} the interval of E**, which is {estimate:.4f} "
         f"[{interval.low:.4f}, {interval.high:.4f}]: {estimate / floor - 1:+.1%} from the truth."
+        + (" The interval is so wide that this says little." if wide else "")
     )
 
 

@@ -48,6 +48,10 @@ def test_verdict_says_where_the_floor_lies(interval: tuple[float, float], place:
     )
 
 
+def test_verdict_of_a_wide_interval_says_that_it_says_little() -> None:
+    assert verdict(fitted(0.1, 0.66), FLOOR).endswith("The interval is so wide that this says little.")
+
+
 def test_page_has_the_losses_by_size_and_data_and_the_largest_miss(rows: list[dict[str, float]]) -> None:
     page = scaling_page(rows, fitted(0.62, 0.66), fitted(0.63, 0.63), cost=(6.0, 1.0))
     assert "| blocks x width x heads | N | D = 500,000 | D = 1,000,000 |" in page
