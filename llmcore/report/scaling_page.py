@@ -26,8 +26,8 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
             "",
             *loss_table(rows),
             "",
-            f"N counts all parameters. No model can get below the floor, {floor:.4f}: the entropy of the validation "
-            "stories, which their grammar knows.",
+            f"N counts all parameters. The floor is {floor:.4f}: what the grammar that wrote the validation stories, and "
+            "knows the probability of each, would lose on them itself.",
             "",
             "## Fit",
             "",
