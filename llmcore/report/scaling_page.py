@@ -26,8 +26,8 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
             "",
             *loss_table(rows),
             "",
-            f"N counts all parameters. The floor is {floor:.4f}: what the grammar that wrote the validation stories, and "
-            "knows the probability of each, would lose on them itself.",
+            f"N counts all parameters. The floor is {floor:.4f}: what the grammar that wrote the validation stories, "
+            "and knows the probability of each, would lose on them itself.",
             "",
             "## Fit",
             "",
