@@ -21,8 +21,10 @@ from llmcore.tasks.classification import classification_task
 from llmcore.tasks.instructions import instruction_task
 from llmcore.tasks.language import LanguageTask
 from llmcore.train.compute import Compute
-from llmcore.train.loop import Task, evaluate, train_step
+from llmcore.train.loop import evaluate
 from llmcore.train.optimizer import make_optimizer
+from llmcore.train.step import train_step
+from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
 MAX_STEPS = 100

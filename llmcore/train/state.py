@@ -4,7 +4,7 @@ Frozen weights come from the base and the data order from the step, so neither i
 of their parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class State:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
+    settle: Callable[[], None] = lambda: None  # waits for the last step and tells the history of it
 
     def evaluated(self, metrics: dict[str, float], *, keep_weights: bool) -> None:
         """Record an evaluation after the present step, with the weights if none was better."""
