@@ -40,10 +40,12 @@ class TokenBatch:
         device: torch.device,
         segments: np.ndarray | None = None,
     ) -> "TokenBatch":
+        def moved(array: np.ndarray) -> Tensor:
+            return to_device(torch.from_numpy(array), device)
+
         positions = np.flatnonzero(targets != IGNORE_INDEX)
-        arrays = [inputs, targets, positions] + ([] if segments is None else [segments])
-        moved = [to_device(torch.from_numpy(array), device) for array in arrays]
-        return cls(*moved[:3], n_tokens, *moved[3:])
+        marks = None if segments is None else moved(segments)
+        return cls(moved(inputs), moved(targets), moved(positions), n_tokens, marks)
 
     @property
     def n_targets(self) -> int:
