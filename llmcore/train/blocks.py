@@ -36,13 +36,13 @@ def trained_model(model: Trainable, compute: Compute) -> Iterator[Any]:
 
 
 def _prepared(forward: Callable[..., Tensor], compute: Compute) -> Callable[..., Tensor]:
-    """Return the forward pass of a block in training; with a cache, as in generating text, it stays as it is."""
+    """Return the forward pass of a block in a step; where nothing is learned, it stays as it is."""
     run = torch.compile(forward) if compute.compile else forward
 
     def prepared(x: Tensor, layout: Any, cache: Any = None) -> Tensor:
-        if cache is not None:
+        if not torch.is_grad_enabled():
             return forward(x, layout, cache)
-        if compute.activation_checkpointing and torch.is_grad_enabled():
+        if compute.activation_checkpointing:
             out: Tensor = checkpoint(run, x, layout, use_reentrant=False)  # restores dropout's random numbers
             return out
         return run(x, layout)

@@ -46,7 +46,9 @@ def _shard(module: nn.Module, compute: Compute, precision: Any) -> None:
 
     whole = list(module.parameters())
     mesh = parallel.device_mesh(compute.device.type)
-    fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision)  # parameters are shards between calls
+    fully_shard(
+        module, mesh=mesh, reshard_after_forward=True, mp_policy=precision
+    )  # parameters are shards between calls
     assert isinstance(module, torch.distributed.fsdp.FSDPModule)
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)  # gloo multiplies by no factor
