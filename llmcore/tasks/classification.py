@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmcore.base import parallel
 from llmcore.base.containers import chunks
+from llmcore.base.transfer import to_device
 from llmcore.model.classifier import SequenceClassifier, pad_rows
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
 from llmcore.tasks.loader import Loader
-from llmcore.tasks.transfer import to_device
 
 if TYPE_CHECKING:
     from llmcore.config.params import ClassifierParams

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmcore.base import parallel
+from llmcore.base.transfer import to_device
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.model.transformer import LanguageModel
-from llmcore.tasks.transfer import to_device
 
 Part = TypeVar("Part")
 

@@ -151,7 +151,7 @@ def test_gradients_are_kept_once_for_each_level_of_the_tree() -> None:
 def test_activations_are_what_the_layers_save() -> None:
     """The inputs of two linear layers and of the GELU between them; a tensor that two of them save counts once."""
     model = nn.Sequential(nn.Linear(4, 10), nn.GELU(), nn.Linear(10, 4))
-    with ActivationCounter(model) as kept:
+    with ActivationCounter() as kept:
         model(torch.ones(3, 4))
     assert kept.bytes == 4 * 3 * (4 + 10 + 10)
 
@@ -160,7 +160,7 @@ def test_bf16_saves_fewer_bytes() -> None:
     found = []
     for enabled in (False, True):
         model = gpt2().train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), ActivationCounter(model) as kept:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), ActivationCounter() as kept:
             loss_of(model)
         found.append(kept.bytes)
     assert found[1] < found[0]

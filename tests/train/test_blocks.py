@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CPU, equal_bits, llama_pretraining, lora_classification, pretraining, training, weights
+from tiny import (
+    CPU,
+    equal_bits,
+    language_task,
+    llama_pretraining,
+    lora_classification,
+    pretraining,
+    tiny_gpt,
+    training,
+    weights,
+)
 
 from llmcore.model.costs import ActivationCounter
 from llmcore.train.blocks import trained_model
@@ -41,7 +51,7 @@ def test_computing_the_blocks_again_changes_no_byte(make: Callable[[], Made]) ->
 def test_computing_the_blocks_again_keeps_fewer_bytes(make: Callable[[], Made]) -> None:
     def kept(compute: Compute) -> int:
         model, task = make()
-        with trained_model(model.train(), compute), ActivationCounter(model) as counter:
+        with trained_model(model.train(), compute), ActivationCounter() as counter:
             task.loss_sum(model, task.loader.micro_batches(0)[0])
         return counter.bytes
 
@@ -57,18 +67,15 @@ def test_the_blocks_are_as_before_after_the_training() -> None:
     assert not any("forward" in vars(block) for block in model.body.blocks)
 
 
+def without_dropout() -> Made:
+    return tiny_gpt(), language_task(4, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_blocks_learn_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compute", [CPU, CHECKPOINTED])
+def test_compiled_blocks_learn_nearly_the_same(compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmcore.base.matmul._PORTABLE", False)  # params.yaml allows both with native numerics alone
-    for settings in ({}, {"activation_checkpointing": True}):
-        _, history = trained(pretraining_without_dropout, CPU)
-        _, compiled = trained(pretraining_without_dropout, replace(CPU, compile=True, **settings))
-        losses = [[row["train/loss"] for row in found.steps] for found in (history, compiled)]
-        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
-
-
-def pretraining_without_dropout() -> Made:
-    from tiny import language_task, tiny_gpt
-
-    return tiny_gpt(), language_task(4, 2)
+    found = [trained(without_dropout, each)[1].steps for each in (CPU, replace(compute, compile=True))]
+    plain, compiled = ([row["train/loss"] for row in steps] for steps in found)
+    assert compiled == pytest.approx(plain, abs=1e-5)
