@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
 from llmcore.train.loop import evaluate
 from llmcore.train.optimizer import make_optimizer
-from llmcore.train.step import train_step
+from llmcore.train.step import StepResult, train_step
 from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
@@ -104,7 +103,10 @@ def _training(
     with frozen, trained_model(model, compute) as trained:
         optimizer = make_optimizer(trained, section)
         how: dict[str, Any] = {"lr": section.min_lr, "grad_clip": section.grad_clip, "seed": 0, "compute": compute}
-        step = partial(train_step, trained, task, optimizer, **how)
+
+        def step(number: int) -> StepResult:
+            return train_step(trained, task, optimizer, number, **how)
+
         step(0)
         once = seconds_of(lambda: step(1))
         n_steps = parallel.from_first(max(1, min(MAX_STEPS, int(STEPS_SECONDS / once))))

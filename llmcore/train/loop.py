@@ -5,7 +5,6 @@ are summed over targets and divided by the number of all of them, so 4 micro-bat
 the gradient of 8 rows, whatever their lengths.
 """
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -82,32 +81,24 @@ def fit(
         state.evaluated(metrics, keep_weights=params.keep_checkpoint == "best")
         callback.on_evaluate(state.step, metrics)
 
-    def settle(still_pending: int = 0) -> None:
-        while len(pending) > still_pending:
-            done = pending.popleft()
-            callback.on_step_end(done.number, done.result())
-
     checkpointer = checkpointer or NullCheckpointer()
     optimizer = make_optimizer(model, params)
     steps = total_steps(task, params.epochs)
-    pending: deque[PendingStep] = deque()
-    state = State(model, optimizer, settle=settle)
+    pending = PendingSteps(callback)
+    state = State(model, optimizer, settle=pending.settle)
     checkpointer.restore(state)
-    if not compute.is_sharded:  # each process has restored its part
-        state.follow_first()
+    state.follow_first(is_sharded=compute.is_sharded)
     if state.step:
         callback.on_resume(state.step)
     else:
         validate()
     while not finished(state, steps, params.early_stopping_patience):
-        step = state.step
-        lr = lr_at(step, steps, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps)
-        done = start_step(model, task, optimizer, step, lr=lr, grad_clip=params.grad_clip, seed=seed, compute=compute)
-        pending.append(done)
+        lr = lr_at(state.step, steps, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps)
+        how: dict[str, Any] = {"lr": lr, "grad_clip": params.grad_clip, "seed": seed, "compute": compute}
+        pending.add(start_step(model, task, optimizer, state.step, **how), reads_late=compute.reads_late)
         state.step += 1
-        settle(still_pending=1 if compute.reads_late else 0)
         if state.step % params.eval_interval_steps == 0 or state.step == steps:
-            settle()
+            pending.settle()
             validate()
         checkpointer.after_step(state, last=finished(state, steps, params.early_stopping_patience))
     model.eval()
@@ -115,6 +106,27 @@ def fit(
         state.take_best()
         return state.best
     return Best(state.step, state.metrics, {})
+
+
+class PendingSteps:
+    """The steps whose results are not read yet, one at most; the callback is told of each when it is."""
+
+    def __init__(self, callback: TrainerCallback):
+        self._callback = callback
+        self._step: PendingStep | None = None
+
+    def add(self, step: PendingStep, *, reads_late: bool) -> None:
+        """Read the step before this one, which the device computes meanwhile, and this one unless it is read late."""
+        self.settle()
+        self._step = step
+        if not reads_late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the last step; UserError if its loss is not finite."""
+        if step := self._step:
+            self._step = None
+            self._callback.on_step_end(step.number, step.result())
 
 
 def finished(state: State, steps: int, early_stopping_patience: int) -> bool:

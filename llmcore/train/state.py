@@ -98,8 +98,10 @@ class State:
             else:
                 torch.cuda.set_rng_state(numbers, device)
 
-    def follow_first(self) -> None:
-        """Become the state of the first process, which alone reads checkpoints."""
+    def follow_first(self, *, is_sharded: bool) -> None:
+        """Become the state of the first process, which alone reads checkpoints; with shards, each reads its own."""
+        if is_sharded:
+            return
         if step := parallel.from_first(self.step):
             found = parallel.from_first((self.facts(), self.tensors()) if parallel.is_first() else None)
             if not parallel.is_first():
