@@ -124,6 +124,8 @@ def _training(
         "step_flops": float(np.mean(flops)),
         "n_layer": model.config.n_layer,
         "activation_bytes": activations,
+        "checkpoint_bytes": gradient_bytes(model, n_micro_batches=1, processes=1)  # as many as the trained weights
+        + optimizer_bytes(model, section.optimizer),
         **_state_bytes(model, task, section, compute, halves),
     }
 
