@@ -13,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmcore.base import matmul
 from llmcore.base.seeds import torch_generator
 from llmcore.model.classifier import SequenceClassifier, set_trainable
-from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, training_flops, weight_bytes
+from llmcore.model.costs import (
+    ActivationCounter,
+    gathered_bytes,
+    gradient_bytes,
+    optimizer_bytes,
+    training_flops,
+    weight_bytes,
+)
 from llmcore.model.lora import apply_lora, frozen_in_bf16, train_only_lora
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel, TransformerWithHead
@@ -138,6 +145,14 @@ def test_weights_under_lora_take_half_in_bf16() -> None:
     model = llama_lora()
     with frozen_in_bf16(model, llama().state_dict):
         assert weight_bytes(model, bf16=True) == sum(parameter.nbytes for parameter in model.parameters())
+
+
+def test_a_shard_has_two_blocks_and_what_is_around_them_whole() -> None:
+    model = gpt2()
+    block = sum(parameter.numel() for parameter in model.body.blocks[0].parameters())
+    around = sum(parameter.numel() for parameter in model.parameters()) - len(model.body.blocks) * block
+    assert gathered_bytes(model) == 4 * around + 4 * 2 * block
+    assert gathered_bytes(model, bf16=True) == 4 * around + 2 * 2 * block
 
 
 def test_gradients_are_kept_once_for_each_level_of_the_tree() -> None:
