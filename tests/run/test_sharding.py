@@ -43,7 +43,8 @@ class Checkpointer(ShardedCheckpointer):
     def after_step(self, state, *, last):
         super().after_step(state, last=last)
         held = {name: tensor for name, tensor in state.tensors().items() if name.startswith(("weights/", "optimizer/"))}
-        self.bytes = sum((x.to_local() if hasattr(x, "to_local") else x).nbytes for x in held.values())
+        held = [x.to_local() if hasattr(x, "to_local") else x for x in held.values()]
+        self.bytes = sum(x.untyped_storage().nbytes() for x in held)
         if state.step == int(dies_after) and parallel.rank() == parallel.n_processes() - 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
