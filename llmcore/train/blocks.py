@@ -37,7 +37,9 @@ def trained_model(model: Trainable, compute: Compute) -> Iterator[Any]:
 
 def _prepared(forward: Callable[..., Tensor], compute: Compute) -> Callable[..., Tensor]:
     """Return the forward pass of a block in a step; where nothing is learned, it stays as it is."""
-    run = torch.compile(forward) if compute.compile else forward
+    run = forward
+    if compute.compile:
+        run = torch.compile(forward, options={"fallback_random": True})  # dropout drops the same as uncompiled
 
     def prepared(x: Tensor, layout: Any, cache: Any = None) -> Tensor:
         if not torch.is_grad_enabled():

@@ -10,11 +10,9 @@ import torch
 from tiny import (
     CPU,
     equal_bits,
-    language_task,
     llama_pretraining,
     lora_classification,
     pretraining,
-    tiny_gpt,
     training,
     weights,
 )
@@ -67,15 +65,12 @@ def test_the_blocks_are_as_before_after_the_training() -> None:
     assert not any("forward" in vars(block) for block in model.body.blocks)
 
 
-def without_dropout() -> Made:
-    return tiny_gpt(), language_task(4, 2)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("compute", [CPU, CHECKPOINTED])
 def test_compiled_blocks_learn_nearly_the_same(compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout, too."""
     monkeypatch.setattr("llmcore.base.matmul._PORTABLE", False)  # params.yaml allows both with native numerics alone
-    found = [trained(without_dropout, each)[1].steps for each in (CPU, replace(compute, compile=True))]
+    found = [trained(pretraining, each)[1].steps for each in (CPU, replace(compute, compile=True))]
     plain, compiled = ([row["train/loss"] for row in steps] for steps in found)
     assert compiled == pytest.approx(plain, abs=1e-5)
