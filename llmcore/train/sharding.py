@@ -1,7 +1,7 @@
 """Sharded training by torch's FSDP2: each process keeps a part of every parameter, gradient and optimizer state.
 
-A block's parameters are gathered when it computes and freed after it, so a process holds its share of the model and
-one whole block. Rajbhandari et al. 2019 (ZeRO, stage 3), arXiv:1910.02054.
+A block's parameters are gathered when it computes and freed after it, so a process holds its share of the model, a
+whole block and the next one. Rajbhandari et al. 2019 (ZeRO, stage 3), arXiv:1910.02054.
 """
 
 import copy
@@ -37,7 +37,8 @@ def sharded(model: Any, compute: Compute) -> Iterator[Any]:
         yield twin
         for parameter, whole in zip(twin.parameters(), wholes, strict=True):
             gathered = parameter.detach().full_tensor()
-            whole.data = gathered.cpu() if parallel.is_first() else gathered[:0].clone()
+            if parallel.is_first():
+                whole.data = gathered.cpu()
 
 
 def _shard(module: nn.Module, compute: Compute, precision: Any) -> None:
@@ -46,9 +47,8 @@ def _shard(module: nn.Module, compute: Compute, precision: Any) -> None:
 
     whole = list(module.parameters())
     mesh = parallel.device_mesh(compute.device.type)
-    fully_shard(
-        module, mesh=mesh, reshard_after_forward=True, mp_policy=precision
-    )  # parameters are shards between calls
+    # by default the outermost module stays whole after an evaluation, and is read so by checkpoints
+    fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
     assert isinstance(module, torch.distributed.fsdp.FSDPModule)
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)  # gloo multiplies by no factor
