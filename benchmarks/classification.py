@@ -32,7 +32,7 @@ from llmcore.model.lora import apply_lora, lora_layers, train_only_lora
 from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tokenizer.load import load_tokenizer
 from llmcore.train.compute import Compute
-from llmcore.train.loop import train_step
+from llmcore.train.step import train_step
 
 BATCH, ROUNDS, EVERY, RANK = 8, 2, 26, 16
 END_OF_TEXT = 50256

@@ -13,8 +13,8 @@ import time
 from benchmarks.quickstart import quickstart
 from llmcore.config.read import read_params
 from llmcore.train.compute import setup_compute
-from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer
+from llmcore.train.step import train_step
 
 SETTINGS = ("strict", "warn", "off")
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from benchmarks.quickstart import quickstart
 from llmcore.config.read import read_params
 from llmcore.train.history import History
-from llmcore.train.loop import StepResult, fit
+from llmcore.train.loop import fit
 from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import scratch_root
 from llmcore.train.state import State
+from llmcore.train.step import StepResult
 
 
 class Killed(BaseException):

@@ -22,7 +22,7 @@ from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
 from llmcore.tasks.next_token import TokenBatch, next_token_loss
 from llmcore.train.compute import Compute
-from llmcore.train.loop import train_step
+from llmcore.train.step import train_step
 
 SHAPES = {  # layers, heads, width, vocabulary, rows, tokens per row, rounds
     "quickstart": (3, 4, 128, 1152, 16, 104, 30),
@@ -63,7 +63,7 @@ def ours(
     model = new_model(config)
     model.initialise(torch_generator(SEED, "initialise"))
     pairs = zip(inputs.chunk(n_micro_batches), targets.chunk(n_micro_batches), strict=True)
-    task = OneBatch([TokenBatch(ids, next_ids, ids.numel(), ids.numel()) for ids, next_ids in pairs])
+    task = OneBatch([TokenBatch(ids, next_ids, torch.arange(ids.numel()), ids.numel()) for ids, next_ids in pairs])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return lambda: train_step(model, task, optimizer, 0, lr=1e-4, grad_clip=1.0, seed=SEED, compute=compute)
 

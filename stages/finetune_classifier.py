@@ -23,9 +23,9 @@ def set_up(base: Base[ClassifierParams]) -> FineTuning:
     model = SequenceClassifier(base.model.body, labels, section.pooling, section.max_tokens)
     model.initialise_head(torch_generator(base.params.seed, "head"))
     choose_parameters(model, section, base.params.seed)
-    model.to(device)
+    base.compute.place(model)
     task, lengths = classification_task(section, base.rows, labels, tokenizer, seed=base.params.seed, device=device)
-    if not section.dropout and model.n_frozen_blocks:
+    if not section.dropout and model.n_frozen_blocks and not base.compute.is_sharded:
         with base.compute.autocast():
             task.cache_frozen_prefix(model)
     truncated = sum(length > section.max_tokens for length in lengths["train"])

@@ -18,7 +18,7 @@ def set_up(base: Base[InstructParams]) -> FineTuning:
     section = base.section
     tokenizer = base.tokenizer
     choose_parameters(model, section, base.params.seed)
-    model.to(base.compute.device)
+    base.compute.place(model)
     task, examples = instruction_task(section, base.rows, tokenizer, seed=base.params.seed, device=base.compute.device)
     template = chat_template(tokenizer, section.prompt)
     chatting = tokenizer.with_chat(template, [answer_end(tokenizer, section.prompt)])

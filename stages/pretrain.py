@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
 
     inputs = {"samples": samples_folder, "tokens": tokens_folder, "tokenizer": tokenizer_folder}
     with training_run("pretrain", params, compute, tables, **inputs) as run:
-        model = make_model(params, tokenizer.vocab_size).to(compute.device)
+        model = compute.place(make_model(params, tokenizer.vocab_size))
         task = LanguageTask(
             Windows(tokens, samples.train),
             val,

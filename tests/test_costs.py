@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmcore.base import matmul
 from llmcore.generate.decode import decode
-from llmcore.train.loop import train_step
 from llmcore.train.optimizer import make_optimizer
+from llmcore.train.step import train_step
 
 
 class Counted(TorchDispatchMode):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
 
 RUN_ID = "llmcore-"  # begins torchrun's id of our own workers; the launcher's process id ends it
 STORE = "LLMCORE_STORE"  # where several machines compute: the first one's store, HOST:PORT
@@ -79,9 +80,15 @@ def share(parts: Parts) -> Parts:
     return cast(Parts, parts[begin:end])
 
 
-def map_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Return `function` of each part, in order; each process computes its share, and all get all results."""
+def map_parts(function: Callable[[Part], Result], parts: Sequence[Part], *, equally: bool = False) -> list[Result]:
+    """Return `function` of each part, in order; each process computes its share, and all get all results.
+
+    With `equally`, all call `function` equally often, those with a smaller share once more for nothing: what a model
+    needs whose parts they exchange in each call.
+    """
     mine = [function(part) for part in share(parts)]
+    if equally and len(mine) < -(-len(parts) // n_processes()):
+        function(parts[-1])
     return [result for found in gather(mine) for result in found]
 
 
@@ -198,6 +205,15 @@ def _slots(numel: int, dtype: "torch.dtype", device: str) -> "Tensor | None":
     if is_first():
         os.unlink(path)
     return opened
+
+
+@cache
+def device_mesh(device_type: str) -> "DeviceMesh":
+    """Return the devices of the processes in one row, as torch's own sharding wants them."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    with _connected():
+        return init_device_mesh(device_type, (n_processes(),))
 
 
 @contextmanager

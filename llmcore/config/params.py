@@ -216,6 +216,24 @@ class ComputeParams(Section):
     numerics: Literal["portable", "native"]
     threads: Annotated[int, Field(strict=True, gt=0, le=MOST_THREADS)]  # numerics native
     determinism: Literal["strict", "warn", "off"]
+    parallel: Literal["replicate", "shard"]
+    activation_checkpointing: Bool
+    compile: Bool
+
+    @model_validator(mode="after")
+    def _keeps_its_promises(self) -> "ComputeParams":
+        problems = []
+        if self.parallel == "shard" and self.device == "mps":
+            problems.append("parallel must be replicate when device is mps, got 'shard'; correct either")
+        if self.parallel == "shard" and self.numerics == "portable":
+            rule = "must be native when parallel is shard: sums then depend on the number of processes"
+            problems.append(f"numerics {rule}, got 'portable'; correct either")
+        if self.compile and self.numerics == "portable":
+            rule = "must be native when compile is true: compiled kernels round differently"
+            problems.append(f"numerics {rule}, got 'portable'; correct either")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
 
 class RuntimeParams(Section):

@@ -54,6 +54,16 @@ def weight_bytes(model: TransformerWithHead, *, bf16: bool = False) -> int:
     return 4 * sum(parameter.numel() for parameter in model.parameters()) - 2 * halved
 
 
+def gathered_bytes(model: TransformerWithHead, *, bf16: bool = False) -> int:
+    """Return the bytes that a process with a shard of the model has whole at a time: two blocks, and all around them.
+
+    The second block is on its way while the first computes; with `bf16` they travel in it.
+    """
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in model.body.blocks]
+    return 4 * (whole - sum(blocks)) + (2 if bf16 else 4) * sum(sorted(blocks)[-2:])
+
+
 def gradient_bytes(model: TransformerWithHead, *, n_micro_batches: int, processes: int) -> int:
     """Return the bytes that one process needs for gradients: sums of the tree, the newest, and the exchange.
 
@@ -72,16 +82,16 @@ def optimizer_bytes(model: TransformerWithHead, optimizer: str) -> int:
 
 
 class ActivationCounter:
-    """Counts, within `with`, the bytes that a forward pass keeps for the backward pass, beside the model's parameters.
+    """Counts, within `with`, the bytes that a forward pass keeps for the backward pass, beside parameters.
 
-    >>> with ActivationCounter(model) as kept:
+    >>> with ActivationCounter() as kept:
     ...     loss = model(ids, targets=targets)
     >>> kept.bytes
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self) -> None:
         self.bytes = 0
-        self._seen = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self._seen: set[int] = set()
         self._tensors: list[Tensor] = []  # kept alive, or a later one could have the same address
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
@@ -94,6 +104,8 @@ class ActivationCounter:
         self._tensors.clear()
 
     def _pack(self, tensor: Tensor) -> Any:
+        if isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):
+            return tensor
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())

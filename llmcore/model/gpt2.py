@@ -21,7 +21,7 @@ from llmcore.model.architecture import Architecture, StoredTensor
 from llmcore.model.attention import COPY_GAIN, Layout, attention_weights, fused_attention
 from llmcore.model.cache import LayerCache
 from llmcore.model.config_json import check_computed, flag, positive_integer
-from llmcore.model.layers import Embedding, Linear
+from llmcore.model.layers import Embedding, LayerNorm, Linear
 from llmcore.model.transformer import ModelConfig, Transformer
 
 
@@ -89,9 +89,9 @@ class GPT2Block(nn.Module):
 
     def __init__(self, config: GPT2Config):
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.ln_1 = LayerNorm(config.n_embd)
         self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.ln_2 = LayerNorm(config.n_embd)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 

@@ -1,6 +1,7 @@
 """nn.Linear and nn.Embedding without random initialisation; Linear multiplies with the library that suits best."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmcore.base.matmul import linear, uses_openblas
@@ -37,6 +38,14 @@ def onednn_takes(input: Tensor, weight: Tensor) -> bool:
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     takes = is_fp32_on_cpu and available and not torch.is_autocast_enabled("cpu")
     return takes and not uses_openblas(input, weight) and gives_threads()
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm that takes its parameters in another type than its input, as bf16 shards are gathered."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
 class Embedding(nn.Embedding):

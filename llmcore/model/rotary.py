@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmcore.base.transfer import to_device
+
 
 @dataclass(frozen=True)
 class Llama3Scaling:
@@ -50,7 +52,9 @@ def rotation(positions: Tensor, rotary: Rotary, head_size: int) -> Tensor:
     Angles are rounded to fp32, as the published models were trained. On a CPU NumPy computes from there: the result
     of torch's cosine depends on the vendor of the CPU.
     """
-    angles = positions[..., None].float() * rotary.frequencies(head_size).to(positions.device)  # ([B,] T, D / 2)
+    angles = positions[..., None].float() * to_device(
+        rotary.frequencies(head_size), positions.device
+    )  # ([B,] T, D / 2)
     if angles.device.type == "cpu":
         exact = angles.double().numpy()
         turned = torch.from_numpy(np.stack([np.cos(exact), np.sin(exact)])).float()

@@ -178,17 +178,21 @@ class LanguageModel(TransformerWithHead):
         targets: Tensor | None = None,
         cache: Cache | None = None,
         segments: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Return the logits (B, T, V), or with `targets` (B, T) the cross-entropy in nats, summed over the targets.
 
-        Targets that are IGNORE_INDEX do not count, and their positions do not go through the head.
+        Targets that are IGNORE_INDEX do not count, and their positions do not go through the head. `positions` (N,)
+        are those of the others in the flat batch, where the caller knows them.
         """
         hidden = self.body(ids, cache, segments)  # (B, T, C)
         if targets is None:
             logits: Tensor = self.lm_head(hidden)
             return logits
-        counted = targets != IGNORE_INDEX  # (B, T)
-        return chunked_cross_entropy(hidden[counted], self.lm_head.weight, targets[counted])
+        if positions is None:
+            positions = (targets != IGNORE_INDEX).flatten().nonzero()[:, 0]
+        hidden, targets = hidden.flatten(0, 1)[positions], targets.flatten()[positions]  # (N, C), (N,)
+        return chunked_cross_entropy(hidden, self.lm_head.weight, targets)
 
     def new_cache(self, rows: int, max_tokens: int) -> Cache:
         """Return an empty key-value cache for `rows` texts of at most `max_tokens`."""

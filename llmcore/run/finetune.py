@@ -25,7 +25,7 @@ from llmcore.run.training import train, training_run
 from llmcore.tasks.batch_view import RowView
 from llmcore.tokenizer.tokenizer import Tokenizer
 from llmcore.train.compute import Compute, setup_compute
-from llmcore.train.loop import Task
+from llmcore.train.task import Task
 
 Section = TypeVar("Section", ClassifierParams, InstructParams)
 
@@ -76,9 +76,9 @@ def finetune(
         check_length(f"{section_name}.max_tokens", section.max_tokens, model.config.context_length)
         rows = {split: list(read_jsonl(data / f"{split}.jsonl")) for split in ("train", "val")}
         tuning = set_up(Base(params, section, compute, model, tokenizer, data, rows))
-        # LoRA's frozen weights take half the memory in bf16; merging needs them in fp32 again
+        # LoRA's frozen weights take half the memory in bf16; merging needs them in fp32 again, and sharding one type
         frozen = frozen_in_bf16(tuning.model, lambda: load_language_model(base).state_dict())
-        with frozen if compute.is_bf16 else nullcontext():
+        with frozen if compute.is_bf16 and not compute.is_sharded else nullcontext():
             trained, history = train(run, tuning.model, tuning.task, section)
         tuning.save(out, merged_state(tuning.model), run.origin("base"))
         if section.trainable == "lora":

@@ -110,7 +110,7 @@ def _disk(params: Params, data: Amounts, tokens: int, figures: Figures, training
     """Return bytes by what they are kept for."""
     weights = {stage: int(4 * figures[stage]["parameters"]) for stage in trainings}
     base = weights.get("finetune_instruct", 0)
-    states = [4 * figures[stage]["trained_parameters"] + figures[stage]["optimizer_bytes"] for stage in trainings]
+    states = [figures[stage]["checkpoint_bytes"] for stage in trainings]
     token_bytes = 2 if figures["tokenize"]["vocab_size"] <= 1 << 16 else 4
     return {
         "text and tokens": COPIES * (data.text_bytes + token_bytes * tokens),

@@ -56,7 +56,7 @@ class Setting:
         model = SequenceClassifier(base.body, labels, section.pooling, section.max_tokens)
         model.initialise_head(torch_generator(0, "head"))
         choose_parameters(model, section, self.params.seed)
-        return model.to(self.compute.device), tokenizer
+        return self.compute.place(model), tokenizer
 
 
 def seconds_of(body: Callable[[], object]) -> float:

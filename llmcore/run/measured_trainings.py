@@ -2,17 +2,24 @@
 
 import time
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from llmcore.base import parallel
 from llmcore.config.params import ClassifierParams, InstructParams, TrainingParams
 from llmcore.data.samples import choose_samples
 from llmcore.data.tokens import join_documents
 from llmcore.data.windows import Windows
-from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, training_flops, weight_bytes
+from llmcore.model.costs import (
+    ActivationCounter,
+    gathered_bytes,
+    gradient_bytes,
+    optimizer_bytes,
+    training_flops,
+    weight_bytes,
+)
 from llmcore.model.lora import frozen_in_bf16
 from llmcore.model.transformer import TransformerWithHead, parameter_counts
 from llmcore.run.finetune import choose_parameters
@@ -20,9 +27,12 @@ from llmcore.run.measured_setting import MAX_VAL_ROWS, Setting, seconds_of
 from llmcore.tasks.classification import classification_task
 from llmcore.tasks.instructions import instruction_task
 from llmcore.tasks.language import LanguageTask
+from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
-from llmcore.train.loop import Task, evaluate, train_step
+from llmcore.train.loop import evaluate
 from llmcore.train.optimizer import make_optimizer
+from llmcore.train.step import StepResult, train_step
+from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
 MAX_STEPS = 100
@@ -44,7 +54,7 @@ def pretrain(setting: Setting) -> dict[str, float]:
         val_bytes=1,
         device=setting.compute.device,
     )
-    model = setting.fresh(params.model.dropout).to(setting.compute.device)
+    model = setting.compute.place(setting.fresh(params.model.dropout))
     found = _training(setting, model, task, section, n_val=len(task.val))
     return found | {"windows_per_token": (len(samples.train) + len(samples.val)) / len(tokens.ids)}
 
@@ -57,7 +67,7 @@ def finetune_classifier(setting: Setting) -> dict[str, float]:
         section, rows, model.labels, tokenizer, seed=setting.params.seed, device=setting.compute.device
     )
     cached = 0
-    if not section.dropout and model.n_frozen_blocks:
+    if not section.dropout and model.n_frozen_blocks and not setting.compute.is_sharded:
         cached = model.n_frozen_blocks
         with setting.compute.autocast():
             task.cache_frozen_prefix(model)
@@ -68,7 +78,7 @@ def finetune_instruct(setting: Setting) -> dict[str, float]:
     section = setting.params.instruct
     model, tokenizer = setting.base(section.dropout)
     choose_parameters(model, section, setting.params.seed)
-    model.to(setting.compute.device)
+    setting.compute.place(model)
     rows = {"train": setting.sample.instructions, "val": setting.sample.instructions[:MAX_VAL_ROWS]}
     task, examples = instruction_task(section, rows, tokenizer, seed=setting.params.seed, device=setting.compute.device)
     found = _training(setting, model, task, section, n_val=len(task.val))
@@ -87,22 +97,24 @@ def _training(
     """Return sizes, and the times of a step and of the evaluation of a row."""
     compute = setting.compute
     uses_lora = isinstance(section, ClassifierParams | InstructParams) and section.trainable == "lora"
-    halves = compute.is_bf16 and uses_lora
+    halves = compute.is_bf16 and uses_lora and not compute.is_sharded
     whole = {name: tensor.clone() for name, tensor in model.state_dict().items()} if halves else {}
-    with frozen_in_bf16(model, lambda: whole) if halves else nullcontext():
-        optimizer = make_optimizer(model, section)
-        step = partial(
-            train_step, model, task, optimizer, lr=section.min_lr, grad_clip=section.grad_clip, seed=0, compute=compute
-        )
+    frozen = frozen_in_bf16(model, lambda: whole) if halves else nullcontext()
+    with frozen, trained_model(model, compute) as trained:
+        optimizer = make_optimizer(trained, section)
+        how: dict[str, Any] = {"lr": section.min_lr, "grad_clip": section.grad_clip, "seed": 0, "compute": compute}
+
+        def step(number: int) -> StepResult:
+            return train_step(trained, task, optimizer, number, **how)
+
         step(0)
         once = seconds_of(lambda: step(1))
         n_steps = parallel.from_first(max(1, min(MAX_STEPS, int(STEPS_SECONDS / once))))
         begin = time.perf_counter()
         done = [step(number) for number in range(2, 2 + n_steps)]
         seconds = (time.perf_counter() - begin) / n_steps
-        per_row = seconds_of(lambda: evaluate(model, task, compute)) / n_val
-        activations = _activation_bytes(model, task, compute)
-    shares = task.loader.n_micro_batches // parallel.n_processes()
+        per_row = seconds_of(lambda: evaluate(trained, task, compute)) / n_val
+        activations = _activation_bytes(trained, task, compute, n_cached_blocks)
     flops = [_flops(model, task, number, n_cached_blocks) for number in range(2, 2 + min(n_steps, 10))]
     return {
         **parameter_counts(model),
@@ -111,25 +123,51 @@ def _training(
         "step_tokens": float(np.mean([result.n_tokens for result in done])),
         "step_flops": float(np.mean(flops)),
         "n_layer": model.config.n_layer,
-        "weight_bytes": weight_bytes(model, bf16=halves),
-        "gradient_bytes": gradient_bytes(model, n_micro_batches=shares, processes=parallel.n_processes()),
-        "optimizer_bytes": optimizer_bytes(model, section.optimizer),
         "activation_bytes": activations,
+        "checkpoint_bytes": gradient_bytes(model, n_micro_batches=1, processes=1)  # as many as the trained weights
+        + optimizer_bytes(model, section.optimizer),
+        **_state_bytes(model, task, section, compute, halves),
     }
 
 
-def _activation_bytes(model: TransformerWithHead, task: Task[Any], compute: Compute) -> int:
+def _state_bytes(
+    model: TransformerWithHead, task: Task[Any], section: TrainingParams, compute: Compute, halves: bool
+) -> dict[str, int]:
+    """Return the bytes of a process's weights, gradients and optimizer state; with `halves`, frozen ones are bf16."""
+    processes = parallel.n_processes()
+    optimizer = optimizer_bytes(model, section.optimizer)
+    if not compute.is_sharded:
+        shares = task.loader.n_micro_batches // processes
+        gradients = gradient_bytes(model, n_micro_batches=shares, processes=processes)
+        weights = weight_bytes(model, bf16=halves)
+        return {"weight_bytes": weights, "gradient_bytes": gradients, "optimizer_bytes": optimizer}
+    return {
+        "weight_bytes": weight_bytes(model) // processes + gathered_bytes(model, bf16=compute.is_bf16),
+        "gradient_bytes": gradient_bytes(model, n_micro_batches=1, processes=1) // processes,
+        "optimizer_bytes": optimizer // processes,
+    }
+
+
+def _activation_bytes(model: TransformerWithHead, task: Task[Any], compute: Compute, n_cached_blocks: int) -> int:
     model.train()
-    with ActivationCounter(model) as kept, compute.autocast():
-        task.loss_sum(model, task.loader.micro_batches(0)[0])
-    return kept.bytes
+    batch = task.loader.micro_batches(0)[0]
+    with ActivationCounter() as kept, compute.autocast():
+        task.loss_sum(model, batch)
+    if not compute.activation_checkpointing:
+        return kept.bytes
+    blocks = model.config.n_layer - n_cached_blocks  # of which the inputs are kept, in fp32
+    return kept.bytes + blocks * 4 * _ids(batch).numel() * model.config.n_embd
+
+
+def _ids(batch: Any) -> Tensor:
+    ids: Tensor = batch.inputs if hasattr(batch, "inputs") else batch.ids
+    return ids
 
 
 def _flops(model: TransformerWithHead, task: Task[Any], step: int, n_cached_blocks: int) -> int:
     total = 0
     for batch in task.loader.micro_batches(step):
-        ids = batch.inputs if hasattr(batch, "inputs") else batch.ids
-        rows, length = ids.shape
+        rows, length = _ids(batch).shape
         total += sum(
             training_flops(model, rows=rows, length=length, n_targets=batch.n_targets, n_cached_blocks=n_cached_blocks)
         )

@@ -9,7 +9,7 @@ from llmcore.base.progress import Bar
 from llmcore.run.live_tables import LiveTables
 from llmcore.tracking.tracker import Tracker
 from llmcore.train.history import History
-from llmcore.train.loop import StepResult
+from llmcore.train.step import StepResult
 
 RATE_SECONDS = 2.0  # between two points of the rate: a point per step would be noise
 

@@ -19,13 +19,16 @@ from llmcore.run.live_tables import EVALUATIONS_FILE, STEPS_FILE
 from llmcore.run.progress import CompositeCallback, ProgressReporter
 from llmcore.tracking.run import params_of, tracked_run
 from llmcore.tracking.tracker import Tracker
+from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute, describe_machine
 from llmcore.train.history import History
 from llmcore.train.key import Parts, differences
-from llmcore.train.loop import Checkpointer, NullCheckpointer, Task, fit, total_steps
+from llmcore.train.loop import Checkpointer, NullCheckpointer, fit, total_steps
 from llmcore.train.optimizer import Trainable
 from llmcore.train.resume import DiskCheckpointer
 from llmcore.train.scratch import Scratch, locked_scratch
+from llmcore.train.sharded_checkpoint import ShardedCheckpointer
+from llmcore.train.task import Task
 
 MAX_LISTED_DIFFERENCES = 5
 
@@ -108,24 +111,24 @@ def train(
 ) -> tuple[dict[str, float], History]:
     """Train `model` in place; return the metrics of the weights it ends with, and its history.
 
-    Only the first process returns; the others have done their part.
+    Only the first process returns; the others have done their part. A sharded model generates no `sample` before it
+    is whole again.
     """
     history = History()
-    runtime = run.params.runtime
-    checkpointer: Checkpointer = NullCheckpointer()
-    if run.scratch.folder:
-        checkpointer = DiskCheckpointer(run.scratch.folder, history, runtime)
     steps = total_steps(task, section.epochs)
-    progress = runtime.progress
-    with ProgressReporter(run.stage, steps, history, run.tracker, tables=run.tables, progress=progress) as reporter:
+    progress = run.params.runtime.progress
+    with (
+        trained_model(model, run.compute) as trained,
+        ProgressReporter(run.stage, steps, history, run.tracker, tables=run.tables, progress=progress) as reporter,
+    ):
         best = fit(
-            model,
+            trained,
             task,
             section,
             seed=run.params.seed,
             compute=run.compute,
-            callback=CompositeCallback(history, reporter, sample),
-            checkpointer=checkpointer,
+            callback=CompositeCallback(history, reporter, None if run.compute.is_sharded else sample),
+            checkpointer=checkpointer_of(run, history),
         )
     parallel.leave_to_first()
     metrics = {
@@ -136,3 +139,12 @@ def train(
         "train/loss": history.mean_loss(task.loader.steps_per_epoch),
     }
     return metrics | best.metrics, history
+
+
+def checkpointer_of(run: TrainingRun, history: History) -> Checkpointer:
+    """Return what saves the training: the first process, or with shards all of them; nothing without a folder."""
+    if run.params.compute.parallel == "shard":  # also in one process, which another number of them resumes
+        folder = parallel.from_first(run.scratch.folder)
+        return ShardedCheckpointer(folder, history, run.params.runtime) if folder else NullCheckpointer()
+    folder = run.scratch.folder
+    return DiskCheckpointer(folder, history, run.params.runtime) if folder else NullCheckpointer()

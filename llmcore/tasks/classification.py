@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmcore.base import parallel
 from llmcore.base.containers import chunks
+from llmcore.base.transfer import to_device
 from llmcore.model.classifier import SequenceClassifier, pad_rows
 from llmcore.tasks.batch_view import MASKED, PADDING, TARGET, Piece, RowView
 from llmcore.tasks.loader import Loader
@@ -109,7 +110,7 @@ class ClassificationTask:
             return loss, int((logits.argmax(-1) == batch.labels).sum())
 
         parts = chunks(sorted(self.val, key=lambda row: len(row.ids)), self.loader.micro_batch_size)
-        losses, correct = zip(*parallel.map_parts(scored, parts), strict=True)
+        losses, correct = zip(*parallel.map_parts(scored, parts, equally=True), strict=True)
         return {"loss": sum(losses) / len(self.val), "accuracy": sum(correct) / len(self.val)}
 
     def _collate(self, rows: Sequence[LabelledText]) -> LabelledBatch:
@@ -119,9 +120,9 @@ class ClassificationTask:
         prefix = pad_sequence(cached, batch_first=True).to(self.device) if len(cached) == len(rows) else None
         n_tokens = sum(len(row.ids) for row in rows)
         return LabelledBatch(
-            ids.to(self.device),
-            read.to(self.device),
-            labels.to(self.device),
+            to_device(ids, self.device),
+            to_device(read, self.device),
+            to_device(labels, self.device),
             n_tokens=n_tokens,
             n_targets=len(rows),
             prefix=prefix,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmcore.base import parallel
+from llmcore.base.transfer import to_device
 from llmcore.data.windows import IGNORE_INDEX
 from llmcore.model.transformer import LanguageModel
 
@@ -20,13 +21,14 @@ Part = TypeVar("Part")
 class TokenBatch:
     """Inputs and targets, (B, T) each; a target that is IGNORE_INDEX gives no loss.
 
-    `segments` (B, T), where several texts share a row, marks the text that each input belongs to.
+    `positions` (N,) are those of the others in the flat batch: counting them later would wait for a GPU. `segments`
+    (B, T), where several texts share a row, marks the text that each input belongs to.
     """
 
     inputs: Tensor
     targets: Tensor
+    positions: Tensor
     n_tokens: int  # inputs without padding
-    n_targets: int
     segments: Tensor | None = None
 
     @classmethod
@@ -38,17 +40,21 @@ class TokenBatch:
         device: torch.device,
         segments: np.ndarray | None = None,
     ) -> "TokenBatch":
-        arrays = [
-            None if array is None else torch.from_numpy(array).to(device) for array in (inputs, targets, segments)
-        ]
-        assert arrays[0] is not None
-        assert arrays[1] is not None
-        return cls(arrays[0], arrays[1], n_tokens, int((targets != IGNORE_INDEX).sum()), arrays[2])
+        def moved(array: np.ndarray) -> Tensor:
+            return to_device(torch.from_numpy(array), device)
+
+        positions = np.flatnonzero(targets != IGNORE_INDEX)
+        marks = None if segments is None else moved(segments)
+        return cls(moved(inputs), moved(targets), moved(positions), n_tokens, marks)
+
+    @property
+    def n_targets(self) -> int:
+        return len(self.positions)
 
 
 def next_token_loss(model: LanguageModel, batch: TokenBatch) -> Tensor:
     """Return the cross-entropy in nats, summed over the targets."""
-    loss: Tensor = model(batch.inputs, targets=batch.targets, segments=batch.segments)
+    loss: Tensor = model(batch.inputs, targets=batch.targets, positions=batch.positions, segments=batch.segments)
     return loss
 
 
@@ -68,7 +74,7 @@ def mean_loss(model: LanguageModel, collate: Callable[[Part], TokenBatch], parts
 
     def summed(part: Part) -> tuple[float, int]:
         batch = collate(part)
-        return (next_token_loss(model, batch).item() if batch.n_targets else 0.0), batch.n_targets
+        return next_token_loss(model, batch).item(), batch.n_targets
 
-    losses, counts = zip(*parallel.map_parts(summed, parts), strict=True)
+    losses, counts = zip(*parallel.map_parts(summed, parts, equally=True), strict=True)
     return sum(losses) / sum(counts), sum(counts)

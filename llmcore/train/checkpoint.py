@@ -7,6 +7,8 @@ and renamed. Damage done to it later is found by the hashes.
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,31 +36,63 @@ class Checkpoint:
 
 def checkpoint_folders(folder: Path) -> list[Path]:
     """Return the checkpoints in `folder`, whole or damaged, the oldest first."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-*"), key=step_of)
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, kept: int) -> None:
     """Write a checkpoint below `folder` and remove all but the newest `kept`; UserError if it cannot be written."""
-    from safetensors.torch import save_file  # imported here: stages without torch look at these folders too
+    with new_checkpoint(folder, checkpoint.step) as temporary:
+        temporary.mkdir()
+        hashes = {TENSORS: write_tensors(temporary / TENSORS, checkpoint.tensors)}
+        complete(temporary, checkpoint.facts, hashes)
+    remove_old(folder, kept)
 
-    target = folder / f"step-{checkpoint.step:06d}"
-    temporary = folder / f"{TEMPORARY}{target.name}"
+
+@contextmanager
+def new_checkpoint(folder: Path, step: int) -> Iterator[Path]:
+    """Yield the temporary name of a checkpoint; the body completes the folder, or it is removed."""
+    temporary = temporary_folder(folder, step)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with user_errors(target):
-            temporary.mkdir()
-            save_file(checkpoint.tensors, temporary / TENSORS)  # from their memory, without a second copy
-            (temporary / FACTS).write_text(json.dumps(checkpoint.facts), encoding="utf-8")
-            for name in (TENSORS, FACTS):
-                _sync(temporary / name)
-            write_json(temporary / MARKER, {name: sha256_file(temporary / name) for name in (TENSORS, FACTS)})
-            if target.exists():  # left by another process: a folder is only renamed to a free name
-                shutil.rmtree(target)
-            os.rename(temporary, target)
-            _sync(folder)
+        with user_errors(_target(temporary)):
+            yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def temporary_folder(folder: Path, step: int) -> Path:
+    """Return the name of a checkpoint until it is complete."""
+    return folder / f"{TEMPORARY}step-{step:06d}"
+
+
+def _target(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name.removeprefix(TEMPORARY))
+
+
+def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> str:
+    """Write tensors from their memory, without a second copy, and return the file's hash."""
+    from safetensors.torch import save_file  # imported here: stages without torch look at these folders too
+
+    save_file(tensors, path)
+    _sync(path)
+    return sha256_file(path)
+
+
+def complete(temporary: Path, facts: dict[str, Any], hashes: dict[str, str]) -> None:
+    """Write what is no tensor, then the marker with the hashes of all files, and give the folder its name."""
+    (temporary / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    _sync(temporary / FACTS)
+    write_json(temporary / MARKER, hashes | {FACTS: sha256_file(temporary / FACTS)})
+    target = _target(temporary)
+    if target.exists():  # left by another process: a folder is only renamed to a free name
+        shutil.rmtree(target)
+    os.rename(temporary, target)
+    _sync(target.parent)
+
+
+def remove_old(folder: Path, kept: int) -> None:
+    """Remove all checkpoints but the newest `kept`."""
     for old in checkpoint_folders(folder)[:-kept]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -67,11 +101,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint back; ValueError with the reason if it is not what was written."""
     from safetensors.torch import load_file
 
+    facts = read_facts(path, [TENSORS])
+    return Checkpoint(step_of(path), load_file(path / TENSORS), facts)
+
+
+def read_facts(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what is no tensor; ValueError with the reason if a file of the checkpoint is not what was written.
+
+    Its files are those that the marker names, and those `needed`.
+    """
     try:
         hashes = json.loads((path / MARKER).read_bytes())
-        if missing := [name for name in (TENSORS, FACTS) if not (path / name).exists()]:
+        names = dict.fromkeys([*needed, FACTS, *hashes])
+        if missing := [name for name in names if not (path / name).exists()]:
             raise ValueError(f"{missing[0]} is missing")
-        found = {name: sha256_file(path / name) for name in (TENSORS, FACTS)}
+        found = {name: sha256_file(path / name) for name in names}
     except FileNotFoundError:
         raise ValueError(f"{MARKER} is missing") from None
     except (OSError, ValueError, UserError) as error:
@@ -79,8 +123,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name, digest in found.items():
         if not isinstance(hashes, dict) or hashes.get(name) != digest:
             raise ValueError(f"{name} differs from its hash")
-    facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
-    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / TENSORS), facts)
+    facts: dict[str, Any] = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    return facts
+
+
+def step_of(path: Path) -> int:
+    """Return the number of steps after which a checkpoint was written: its folder's name has it."""
+    return int(path.name.removeprefix("step-"))
 
 
 def _sync(path: Path) -> None:

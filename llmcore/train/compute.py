@@ -6,9 +6,10 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 
 from llmcore.base import parallel
 from llmcore.base.errors import UserError
@@ -19,17 +20,27 @@ from llmcore.base.openmp import gives_threads
 if TYPE_CHECKING:
     from llmcore.config.params import ComputeParams
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of matmuls on it; parameters are always fp32."""
+    """A device, the precision of matmuls on it, and how a training uses them; parameters are always fp32."""
 
     device: torch.device
     precision: str
+    is_sharded: bool = False  # each process has a part of the model
+    activation_checkpointing: bool = False
+    compile: bool = False
+    reads_late: bool = False  # losses are read a step later, so that the program never waits for the device
 
     @property
     def is_bf16(self) -> bool:
         return self.precision == "bf16"
+
+    def place(self, model: ModuleT) -> ModuleT:
+        """Move a model to the device, unless it is to be sharded: it may be too large for one, and moves in parts."""
+        return model if self.is_sharded else model.to(self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Compute what follows in the chosen precision."""
@@ -76,4 +87,12 @@ def setup_compute(params: "ComputeParams") -> Compute:
     if params.device == "cuda":  # each process has a GPU of its own
         device = torch.device("cuda", parallel.rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    return Compute(device, precision)
+        torch.set_float32_matmul_precision("highest")  # fp32 is not TF32
+    return Compute(
+        device,
+        precision,
+        is_sharded=params.parallel == "shard" and parallel.n_processes() > 1,
+        activation_checkpointing=params.activation_checkpointing,
+        compile=params.compile,
+        reads_late=params.device == "cuda",
+    )

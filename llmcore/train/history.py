@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmcore.train.loop import StepResult
+    from llmcore.train.step import StepResult
 
 COLUMNS = ("step", "train/loss", "train/lr", "train/grad_norm")  # of a step
 

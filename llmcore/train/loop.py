@@ -5,88 +5,19 @@ are summed over targets and divided by the number of all of them, so 4 micro-bat
 the gradient of 8 rows, whatever their lengths.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
 
-from llmcore.base.errors import UserError
-from llmcore.base.seeds import derive
 from llmcore.train.compute import Compute
-from llmcore.train.gradients import step_gradients
 from llmcore.train.optimizer import Trainable, make_optimizer
 from llmcore.train.schedule import lr_at
 from llmcore.train.state import Best, State
+from llmcore.train.step import PendingStep, StepResult, check_finite, start_step
+from llmcore.train.task import Task
 
 if TYPE_CHECKING:
     from llmcore.config.params import TrainingParams
-
-
-class Batch(Protocol):
-    """Rows that go through the model together."""
-
-    @property
-    def n_tokens(self) -> int:
-        """The number of input tokens, without padding."""
-        ...
-
-    @property
-    def n_targets(self) -> int:
-        """The number of positions that give loss."""
-        ...
-
-
-BatchT = TypeVar("BatchT", bound=Batch)
-LoadedT_co = TypeVar("LoadedT_co", bound=Batch, covariant=True)
-
-
-class Loader(Protocol[LoadedT_co]):
-    """The rows of each step."""
-
-    @property
-    def steps_per_epoch(self) -> int: ...
-
-    @property
-    def n_micro_batches(self) -> int:
-        """The number of micro-batches of a step, a power of two."""
-        ...
-
-    def micro_batches(self, step: int) -> Sequence[LoadedT_co]:
-        """Return the rows of `step`: a pure function of the step. An epoch's last one may have fewer micro-batches."""
-        ...
-
-
-class Task(Protocol[BatchT]):
-    """What is learned: the rows of each step, their loss, and how good the model is."""
-
-    @property
-    def loader(self) -> Loader[BatchT]: ...
-
-    def loss_sum(self, model: Any, batch: BatchT) -> Tensor:
-        """Return the loss summed over the batch's targets."""
-        ...
-
-    def evaluate(self, model: Any) -> dict[str, float]:
-        """Return validation metrics, `loss` among them; draws no random number."""
-        ...
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step did."""
-
-    loss: float
-    lr: float
-    grad_norm: float
-    n_tokens: int
-    n_targets: int
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {"train/loss": self.loss, "train/lr": self.lr, "train/grad_norm": self.grad_norm}
 
 
 class TrainerCallback(Protocol):
@@ -153,20 +84,21 @@ def fit(
     checkpointer = checkpointer or NullCheckpointer()
     optimizer = make_optimizer(model, params)
     steps = total_steps(task, params.epochs)
-    state = State(model, optimizer)
+    pending = PendingSteps(callback)
+    state = State(model, optimizer, settle=pending.settle)
     checkpointer.restore(state)
-    state.follow_first()
+    state.follow_first(is_sharded=compute.is_sharded)
     if state.step:
         callback.on_resume(state.step)
     else:
         validate()
     while not finished(state, steps, params.early_stopping_patience):
-        step = state.step
-        lr = lr_at(step, steps, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps)
-        done = train_step(model, task, optimizer, step, lr=lr, grad_clip=params.grad_clip, seed=seed, compute=compute)
+        lr = lr_at(state.step, steps, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps)
+        how: dict[str, Any] = {"lr": lr, "grad_clip": params.grad_clip, "seed": seed, "compute": compute}
+        pending.add(start_step(model, task, optimizer, state.step, **how), reads_late=compute.reads_late)
         state.step += 1
-        callback.on_step_end(state.step, done)
         if state.step % params.eval_interval_steps == 0 or state.step == steps:
+            pending.settle()
             validate()
         checkpointer.after_step(state, last=finished(state, steps, params.early_stopping_patience))
     model.eval()
@@ -176,56 +108,31 @@ def fit(
     return Best(state.step, state.metrics, {})
 
 
+class PendingSteps:
+    """The steps whose results are not read yet, one at most; the callback is told of each when it is."""
+
+    def __init__(self, callback: TrainerCallback):
+        self._callback = callback
+        self._step: PendingStep | None = None
+
+    def add(self, step: PendingStep, *, reads_late: bool) -> None:
+        """Read the step before this one, which the device computes meanwhile, and this one unless it is read late."""
+        self.settle()
+        self._step = step
+        if not reads_late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the last step; UserError if its loss is not finite."""
+        if step := self._step:
+            self._step = None
+            self._callback.on_step_end(step.number, step.result())
+
+
 def finished(state: State, steps: int, early_stopping_patience: int) -> bool:
     """Return whether a training ends here: all steps done, or too many evaluations without a better one."""
     worse = state.best.evaluations_since if state.best else 0
     return state.step >= steps or (0 < early_stopping_patience <= worse)
-
-
-def train_step(
-    model: Trainable,
-    task: Task[Any],
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    *,
-    lr: float,
-    grad_clip: float,
-    seed: int,
-    compute: Compute,
-) -> StepResult:
-    """Do one optimizer step: forward and backward of its micro-batches, clipping, update."""
-    model.train()
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    batches = task.loader.micro_batches(step)
-    n_targets = sum(batch.n_targets for batch in batches)
-
-    def loss_of(number: int) -> Tensor | None:
-        if number >= len(batches) or not batches[number].n_targets:  # an epoch's last batch may be smaller
-            return None
-        # dropout draws from torch's global generator: seeded by step and micro-batch, it depends on no earlier draw
-        torch.manual_seed(derive(seed, "dropout", step, number))
-        with compute.autocast():
-            loss: Tensor = task.loss_sum(model, batches[number]) / n_targets
-            return loss
-
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    losses, gradients = step_gradients(trained, loss_of, task.loader.n_micro_batches)
-    for parameter, gradient in zip(trained, gradients, strict=True):
-        parameter.grad = gradient
-    loss = sum(losses.tolist())
-    norm = torch.nn.utils.clip_grad_norm_(trained, grad_clip).item()
-    check_finite(step + 1, {"loss": loss, "gradient norm": norm})
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss, lr, norm, sum(batch.n_tokens for batch in batches), n_targets)
-
-
-def check_finite(step: int, figures: dict[str, float]) -> None:
-    """UserError if one of a step's figures is NaN or infinite."""
-    if not all(map(math.isfinite, figures.values())):
-        state = ", ".join(f"{name} {value}" for name, value in figures.items())
-        raise UserError(f"training: the loss must stay finite, got {state} at step {step}; lower lr")
 
 
 @torch.no_grad()

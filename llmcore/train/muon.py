@@ -5,12 +5,14 @@ so that AdamW's learning rate and weight decay fit. `torch.optim.Muon` computes 
 CPU without it.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmcore.base import parallel
+from llmcore.base.containers import chunks
 from llmcore.base.matmul import matmul
 
 MOMENTUM = 0.95
@@ -44,9 +46,27 @@ class MuonWithAdamW(torch.optim.AdamW):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
-        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        for parameter, update in zip(parameters, parallel.map_tensors(newton_schulz, ahead), strict=True):
+        broken = getattr(self, "found_inf", None)  # 1 on the device: no weight may change
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay * (1 if broken is None else 1 - broken))
+        for parameter, update in zip(parameters, _orthogonalised(ahead), strict=True):
+            update = update if broken is None else torch.where(broken > 0, 0, update)
             parameter.sub_(update, alpha=lr * UPDATE_RMS * max(parameter.shape) ** 0.5)
+
+
+def _orthogonalised(matrices: Sequence[Any]) -> Iterator[Tensor]:
+    """Yield `newton_schulz` of each matrix; a process computes whole ones.
+
+    Sharded matrices are gathered as many at a time as there are processes, and yielded as shards.
+    """
+    if not hasattr(matrices[0], "full_tensor"):
+        yield from parallel.map_tensors(newton_schulz, matrices)
+        return
+    from torch.distributed.tensor import distribute_tensor
+
+    for few in chunks(matrices, parallel.n_processes()):
+        wholes = [matrix.full_tensor() for matrix in few]
+        for matrix, whole in zip(few, parallel.map_tensors(newton_schulz, wholes), strict=True):
+            yield distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
 
 
 def newton_schulz(matrix: Tensor) -> Tensor:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class Trainable(Module, Protocol):
     """What the loop knows of a model."""
 
+    @property
+    def body(self) -> Any:
+        """The part with the `blocks`."""
+        ...
+
     def train(self, mode: bool = True) -> Any: ...
 
     def eval(self) -> Any: ...

@@ -4,9 +4,11 @@ import copy
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_WRITE_SHARE = 0.025  # of a core's time; with the copy before it, saving stays below 3%
 STEPS = "history/steps"  # the history's rows, in float64
+
+Found = TypeVar("Found")
 
 
 class DiskCheckpointer:
@@ -42,33 +46,18 @@ class DiskCheckpointer:
         self._writing: Future[None] | None = None
 
     def restore(self, state: State) -> None:
-        """Restore state and history from the newest whole checkpoint, if there is one.
-
-        A damaged one is reported and removed, and the one before it is used.
-        """
-        for path in reversed(checkpoint_folders(self._folder)):
-            try:
-                found = read_checkpoint(path)
-            except ValueError as error:
-                print(f"checkpoint {path}: {error}; the one before is used", file=sys.stderr)
-                shutil.rmtree(path, ignore_errors=True)
-                continue
-            state.restore(found.step, found.facts, found.tensors)
-            self._history.load(found.tensors[STEPS].tolist(), found.facts["history"])
-            self._saved_step, self._saved_at = found.step, time.monotonic()
-            return
+        """Restore state and history from the newest whole checkpoint, if there is one."""
+        if found := newest_whole(self._folder, read_checkpoint):
+            self._become(state, found)
 
     def after_step(self, state: State, *, last: bool) -> None:
         """Save the training as it stands, if that is due."""
         if not last and not self._due(state.step):
             return
         self.wait()
-        rows, rest = self._history.dump()
-        tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
-        tensors[STEPS] = torch.tensor(rows, dtype=torch.float64)  # (steps, 4)
-        facts = copy.deepcopy(state.facts() | {"history": rest})
-        self._writing = self._writer.submit(self._write, Checkpoint(state.step, tensors, facts))
-        self._saved_step, self._saved_at = state.step, time.monotonic()
+        found = self._taken(state)
+        copied = {name: tensor.clone() for name, tensor in found.tensors.items()}
+        self._writing = self._writer.submit(self._write, replace(found, tensors=copied))
         if last:
             self.wait()
 
@@ -77,13 +66,29 @@ class DiskCheckpointer:
         if self._writing:
             self._writing.result()
 
+    def _taken(self, state: State) -> Checkpoint:
+        """Return the training as it stands; its tensors are those in use."""
+        state.settle()
+        rows, rest = self._history.dump()
+        steps = {STEPS: torch.tensor(rows, dtype=torch.float64)}  # (steps, 4)
+        self._saved_step, self._saved_at = state.step, time.monotonic()
+        return Checkpoint(state.step, state.tensors() | steps, copy.deepcopy(state.facts() | {"history": rest}))
+
+    def _become(self, state: State, found: Checkpoint) -> None:
+        state.restore(found.step, found.facts, found.tensors)
+        self._history.load(found.tensors[STEPS].tolist(), found.facts["history"])
+        self._saved_step, self._saved_at = found.step, time.monotonic()
+
     def _write(self, checkpoint: Checkpoint) -> None:
         begin = time.thread_time()  # processor time, without waiting for the disk
         try:
-            write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
+            self._save(checkpoint)
         except UserError as error:  # the disk is full or gone: the training is worth more than its copy
             self._refuse(error)
         self._write_seconds = time.thread_time() - begin
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        write_checkpoint(self._folder, checkpoint, kept=self._runtime.checkpoints_kept)
 
     def _due(self, step: int) -> bool:
         if self._writing and not self._writing.done():
@@ -99,3 +104,17 @@ class DiskCheckpointer:
         if not self._refused:
             self._refused = True
             print(f"checkpoint {error}; training continues, but a kill would lose its progress", file=sys.stderr)
+
+
+def newest_whole(folder: Path, read: Callable[[Path], Found]) -> Found | None:
+    """Return what `read` makes of the newest checkpoint; None if there is none.
+
+    One that it refuses with a ValueError is reported and removed, and the one before it is used.
+    """
+    for path in reversed(checkpoint_folders(folder)):
+        try:
+            return read(path)
+        except ValueError as error:
+            print(f"checkpoint {path}: {error}; the one before is used", file=sys.stderr)
+            shutil.rmtree(path, ignore_errors=True)
+    return None

@@ -4,7 +4,7 @@ Frozen weights come from the base and the data order from the step, so neither i
 of their parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class State:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
+    settle: Callable[[], None] = lambda: None  # waits for the last step and tells the history of it
 
     def evaluated(self, metrics: dict[str, float], *, keep_weights: bool) -> None:
         """Record an evaluation after the present step, with the weights if none was better."""
@@ -97,8 +98,10 @@ class State:
             else:
                 torch.cuda.set_rng_state(numbers, device)
 
-    def follow_first(self) -> None:
-        """Become the state of the first process, which alone reads checkpoints."""
+    def follow_first(self, *, is_sharded: bool) -> None:
+        """Become the state of the first process, which alone reads checkpoints; with shards, each reads its own."""
+        if is_sharded:
+            return
         if step := parallel.from_first(self.step):
             found = parallel.from_first((self.facts(), self.tensors()) if parallel.is_first() else None)
             if not parallel.is_first():

@@ -49,7 +49,8 @@ def bf16_is_right():
 torch.manual_seed(0)
 torch.set_num_threads(3)
 right = [linear_is_right(*shape) for shape in ((1, 192), (5, 32), (64, 576), (1, 5000))]
-setup_compute(ComputeParams(device="cpu", precision="fp32", numerics="native", threads=4, determinism="off"))
+setup_compute(ComputeParams(device="cpu", precision="fp32", numerics="native", threads=4, determinism="off",
+                            parallel="replicate", activation_checkpointing=False, compile=False))
 print(*right, bf16_is_right(), linear_is_right(64, 576))
 """
 CHANGED_LATER = """

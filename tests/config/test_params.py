@@ -147,6 +147,8 @@ RULES = [
     ("runtime.processes", 0, "must be 'auto' or a valid number from 1 to 1024"),
     ("runtime.processes", "all", "must be 'auto' or a valid number from 1 to 1024"),
     ("compute.determinism", "yes", "must be 'strict', 'warn' or 'off'"),
+    ("compute.parallel", "fsdp", "must be 'replicate' or 'shard'"),
+    ("compute.compile", "yes", "must be a valid boolean"),
     ("runtime.progress", 0, "must be a valid boolean"),
 ]
 
@@ -172,6 +174,20 @@ def test_a_rule_names_key_and_value_in_one_line(key: str, value: Any, rule: str)
         (
             {"instruct__batch_size": 24, "instruct__micro_batch_size": 8},
             "instruct.micro_batch_size must be batch_size (24) divided by a power of two, got 8; correct either",
+        ),
+        (
+            {"compute__parallel": "shard"},
+            "compute.numerics must be native when parallel is shard: sums then depend on the number of processes, "
+            "got 'portable'; correct either",
+        ),
+        (
+            {"compute__parallel": "shard", "compute__numerics": "native", "compute__device": "mps"},
+            "compute.parallel must be replicate when device is mps, got 'shard'; correct either",
+        ),
+        (
+            {"compute__compile": True},
+            "compute.numerics must be native when compile is true: compiled kernels round differently, "
+            "got 'portable'; correct either",
         ),
         (
             {"instruct__lr": 0.001, "instruct__min_lr": 1.0},

@@ -13,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmcore.base import matmul
 from llmcore.base.seeds import torch_generator
 from llmcore.model.classifier import SequenceClassifier, set_trainable
-from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, training_flops, weight_bytes
+from llmcore.model.costs import (
+    ActivationCounter,
+    gathered_bytes,
+    gradient_bytes,
+    optimizer_bytes,
+    training_flops,
+    weight_bytes,
+)
 from llmcore.model.lora import apply_lora, frozen_in_bf16, train_only_lora
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel, TransformerWithHead
@@ -140,6 +147,14 @@ def test_weights_under_lora_take_half_in_bf16() -> None:
         assert weight_bytes(model, bf16=True) == sum(parameter.nbytes for parameter in model.parameters())
 
 
+def test_a_shard_has_two_blocks_and_what_is_around_them_whole() -> None:
+    model = gpt2()
+    block = sum(parameter.numel() for parameter in model.body.blocks[0].parameters())
+    around = sum(parameter.numel() for parameter in model.parameters()) - len(model.body.blocks) * block
+    assert gathered_bytes(model) == 4 * around + 4 * 2 * block
+    assert gathered_bytes(model, bf16=True) == 4 * around + 2 * 2 * block
+
+
 def test_gradients_are_kept_once_for_each_level_of_the_tree() -> None:
     """Of four micro-batches, the sum of the first two and the third wait while the fourth is computed."""
     once = gradient_bytes(gpt2(), n_micro_batches=1, processes=1)
@@ -151,7 +166,7 @@ def test_gradients_are_kept_once_for_each_level_of_the_tree() -> None:
 def test_activations_are_what_the_layers_save() -> None:
     """The inputs of two linear layers and of the GELU between them; a tensor that two of them save counts once."""
     model = nn.Sequential(nn.Linear(4, 10), nn.GELU(), nn.Linear(10, 4))
-    with ActivationCounter(model) as kept:
+    with ActivationCounter() as kept:
         model(torch.ones(3, 4))
     assert kept.bytes == 4 * 3 * (4 + 10 + 10)
 
@@ -160,7 +175,7 @@ def test_bf16_saves_fewer_bytes() -> None:
     found = []
     for enabled in (False, True):
         model = gpt2().train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), ActivationCounter(model) as kept:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), ActivationCounter() as kept:
             loss_of(model)
         found.append(kept.bytes)
     assert found[1] < found[0]

@@ -32,6 +32,7 @@ TRAINING = {
     "gradient_bytes": 4000,
     "optimizer_bytes": 8000,
     "activation_bytes": 500,
+    "checkpoint_bytes": 12000,
     "starting_seconds": 3.0,
 }
 FIGURES: dict[str, dict[str, float]] = {

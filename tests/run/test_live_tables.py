@@ -8,7 +8,7 @@ import pytest
 from llmcore.base.files import write_csv
 from llmcore.run.live_tables import EVALUATIONS_FILE, INTERVAL_SECONDS, STEPS_FILE, LiveTables
 from llmcore.train.history import History
-from llmcore.train.loop import StepResult
+from llmcore.train.step import StepResult
 
 
 def step(history: History, number: int) -> None:

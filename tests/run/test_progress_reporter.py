@@ -10,7 +10,7 @@ from llmcore.run import progress
 from llmcore.run.progress import ProgressReporter
 from llmcore.tracking.tracker import Content, NullTracker, OtherRun
 from llmcore.train.history import History
-from llmcore.train.loop import StepResult
+from llmcore.train.step import StepResult
 
 
 @pytest.fixture

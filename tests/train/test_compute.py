@@ -30,6 +30,9 @@ def section(device: str = "cpu", precision: str = "fp32", threads: int = 1, dete
             "numerics": "native",
             "threads": threads,
             "determinism": determinism,
+            "parallel": "replicate",
+            "activation_checkpointing": False,
+            "compile": False,
         }
     )
 

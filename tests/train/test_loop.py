@@ -21,9 +21,10 @@ from llmcore.tasks.language import LanguageTask
 from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.compute import Compute
 from llmcore.train.history import History
-from llmcore.train.loop import StepResult, fit, total_steps, train_step
+from llmcore.train.loop import fit, total_steps
 from llmcore.train.optimizer import make_optimizer
 from llmcore.train.state import Best
+from llmcore.train.step import StepResult, train_step
 
 Weights = dict[str, torch.Tensor]
 DEFAULT = training()

@@ -1,0 +1,107 @@
+"""A step for a GPU reads no number before the next one has begun, and otherwise is the step of a CPU.
+
+Run on the CPU, with the reading put off as on a GPU.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny import (
+    CPU,
+    equal_bits,
+    instruction_tuning,
+    language_task,
+    llama_pretraining,
+    lora_classification,
+    pretraining,
+    tiny_gpt,
+    training,
+    weights,
+)
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from llmcore.base.errors import UserError
+from llmcore.model.transformer import LanguageModel
+from llmcore.tasks.language import LanguageTask
+from llmcore.tasks.next_token import TokenBatch
+from llmcore.train.history import History
+from llmcore.train.loop import fit
+from llmcore.train.optimizer import make_optimizer
+from llmcore.train.step import start_step
+
+LATE = replace(CPU, reads_late=True)
+Made = tuple[Any, Any]
+
+
+class Unread(TorchDispatchMode):
+    """Fails where a GPU would be waited for: a tensor's number is read, or the length of a result depends on one."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket._qualified_op_name.removeprefix("aten::")
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique"), name
+        masks = [index for index in (args[1] if name.startswith("index") else []) if isinstance(index, Tensor)]
+        assert not any(mask.dtype == torch.bool for mask in masks), "an index that is a mask is counted"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("make", [pretraining, llama_pretraining, lora_classification, instruction_tuning])
+def test_no_number_is_read_in_a_step(make: Callable[[], Made], optimizer: str) -> None:
+    model, task = make()
+    trained = make_optimizer(model, training(optimizer=optimizer))
+    how: dict[str, Any] = {"lr": 1e-3, "grad_clip": 1.0, "seed": 0, "compute": LATE}
+    with Unread():
+        start_step(model, task, trained, 0, **how)
+        start_step(model, task, trained, 1, **how)
+    with pytest.raises(AssertionError), Unread():
+        torch.ones(1).item()
+    with pytest.raises(AssertionError), Unread():
+        torch.ones(2)[torch.tensor([True, False])]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("make", [pretraining, lora_classification])
+def test_reading_late_changes_no_byte(make: Callable[[], Made], optimizer: str) -> None:
+    found = []
+    for compute in (CPU, LATE):
+        model, task = make()
+        history = History()
+        section = training(optimizer=optimizer, eval_interval_steps=5)
+        fit(model, task, section, seed=1, compute=compute, callback=history)
+        found.append((weights(model), history.dump()))
+    assert equal_bits(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+class Broken(LanguageTask):
+    """Its loss is not a number in the third step of one micro-batch, and only there."""
+
+    losses = 0
+
+    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
+        self.losses += 1
+        loss = super().loss_sum(model, batch)
+        return loss * math.nan if self.losses == 3 else loss
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_after_a_loss_that_is_not_finite_no_weight_changes_though_a_step_was_under_way(optimizer: str) -> None:
+    task, model = language_task(), tiny_gpt()
+    task.__class__ = Broken
+    history = History()
+    with pytest.raises(UserError, match=r"^training: .* loss nan, .* at step 3; lower lr$"):
+        fit(model, task, training(optimizer=optimizer), seed=0, compute=LATE, callback=history)
+    assert isinstance(task, Broken)
+    assert task.losses == 4
+    assert [row["step"] for row in history.steps] == [1, 2]
+    expected = tiny_gpt()
+    other = language_task()
+    trained = make_optimizer(expected, training(optimizer=optimizer))
+    for step in range(2):
+        start_step(expected, other, trained, step, lr=1e-2, grad_clip=1.0, seed=0, compute=CPU)
+    assert equal_bits(weights(model), weights(expected))
