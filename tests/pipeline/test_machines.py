@@ -144,8 +144,11 @@ def test_a_killed_machine_ends_the_other_and_the_resumed_training_has_the_bytes_
     pair: Pair, built: Workspace, tmp_path: Path
 ) -> None:
     first, joined = pair.machines
+    alone = built.copy(tmp_path / "alone")
+    alone.set_params(NUMBERS)
     pair.start_and_save()
     joined.kill()
+    reference = alone.start(PRETRAIN, tmp_path / "alone.log")
     assert pair.codes() == [2, -signal.SIGKILL]
     [line] = first.errors()
     assert line == f"pretrain: machine {joined.network.addresses[1]} (NODE_RANK 1) does not answer any more; {AGAIN}"
@@ -160,9 +163,7 @@ def test_a_killed_machine_ends_the_other_and_the_resumed_training_has_the_bytes_
     assert "pretrain: resumes after step" in first.printed
     assert not (joined.workspace.folder / "models/pretrain").exists()
 
-    alone = built.copy(tmp_path / "alone")
-    alone.set_params(NUMBERS)
-    alone.run(PRETRAIN)
+    assert reference.wait(WITHIN_SECONDS) == 0
     results = ("models/pretrain", "reports/pretrain")
     assert first.workspace.hashes(*results) == alone.hashes(*results)
 
