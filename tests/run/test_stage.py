@@ -32,5 +32,5 @@ def run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
         raise error
 
     monkeypatch.setattr(stage, "settle_numerics", lambda **params: None)
-    monkeypatch.setattr("importlib.import_module", lambda name: SimpleNamespace(main=fail))
+    monkeypatch.setattr(stage, "importlib", SimpleNamespace(import_module=lambda name: SimpleNamespace(main=fail)))
     return stage.run_stage("sample", [])
