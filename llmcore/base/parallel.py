@@ -1,9 +1,8 @@
 """The processes that compute a stage together; no result depends on their number.
 
 `run.launch` starts them, on one machine or several; torch.distributed connects them, with gloo on CPUs and NCCL on
-GPUs. Each has a neighbouring
-share of a fixed list of parts, and results are added, or collected, in the order of the parts. A process that is alone
-computes all of them.
+GPUs. Each has a neighbouring share of a fixed list of parts, and results are added, or collected, in the order of the
+parts. A process that is alone computes all of them.
 """
 
 import os

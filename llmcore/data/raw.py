@@ -77,8 +77,9 @@ def text_input(
     seed: int = 0,
     files: str = "*",
     text_column: str = "text",
+    files_key: str = "sources.text.files",
 ) -> TextInput:
-    """Return a source of text, of which nothing is read yet but what is downloaded, into `folder`."""
+    """Return a source of text whose documents are not read yet; what is downloaded goes into `folder`."""
     if kind == "world":
         return TextInput(WORLD_LICENCE, [], partial(_world_rows, stories, seed))
     if kind == "the-verdict":
@@ -87,7 +88,7 @@ def text_input(
         text = read_text(downloaded)
         downloaded.unlink()
         return TextInput(THE_VERDICT.licence, [entry], partial(iter, [{"text": text}]))
-    texts, left_out = text_files(path, files)
+    texts, left_out = text_files(path, files, files_key)
     _report_left_out(path, left_out, "files of text")
     return TextInput(LOCAL_LICENCE, [_entry(file, path) for file in texts], partial(_file_rows, texts, text_column))
 

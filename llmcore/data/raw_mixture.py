@@ -7,7 +7,7 @@ from typing import Any
 from llmcore.base.errors import UserError
 from llmcore.data.documents import DocumentRow
 from llmcore.data.published import Fetch, Meta, write_meta
-from llmcore.data.raw import text_input, write_documents
+from llmcore.data.raw import TextInput, text_input, write_documents
 
 NOTHING = {"documents": 0, "bytes": 0}
 
@@ -24,7 +24,11 @@ def write_raw_mixture(
         rule = "must be the folder in which the files of the local parts lie"
         raise UserError(f"sources.text.path: {rule}, got {str(path)!r}; correct it")
     arguments = {part["name"]: {key: part[key] for key in part if key != "name"} for part in parts}
-    inputs = {name: text_input(folder, fetch, path=path, **given) for name, given in arguments.items()}
+    inputs = {
+        name: text_input(folder, fetch, path=path, files_key=f"sources.text.parts.{number}.files", **given)
+        for number, (name, given) in enumerate(arguments.items())
+    }
+    _check_apart({name: found for name, found in inputs.items() if arguments[name]["kind"] == "local"})
     keeps_nats = all(part["kind"] == "world" for part in parts)
 
     def rows() -> Iterator[DocumentRow]:
@@ -48,3 +52,14 @@ def write_raw_mixture(
     ]
     licence = " | ".join(dict.fromkeys(found.licence for found in inputs.values()))
     return write_meta(folder, "mixture", licence, **written | {"sources": sources})
+
+
+def _check_apart(inputs: Mapping[str, TextInput]) -> None:
+    """UserError if a file is in two parts: it would be read twice, and validate in one what trains in the other."""
+    part_of: dict[str, str] = {}
+    for name, found in inputs.items():
+        for file in (entry["name"] for entry in found.files):
+            if file in part_of:
+                rule = f"must be files of no other part, and {file} is in {part_of[file]!r} too"
+                raise UserError(f"sources.text.parts: files of {name!r} {rule}; correct either pattern")
+            part_of[file] = name

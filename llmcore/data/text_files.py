@@ -20,11 +20,11 @@ PARQUET_ROWS = 256  # in memory at the same time
 BUFFER_BYTES = 1 << 20
 
 
-def text_files(path: Path, pattern: str = "*") -> tuple[list[Path], list[str]]:
+def text_files(path: Path, pattern: str = "*", key: str = "sources.text.files") -> tuple[list[Path], list[str]]:
     """Return the text files at `path`, and the names of what `pattern` matches besides.
 
     They are the file itself, or those that match the glob `pattern` in the folder, sorted by their path in it. `*` is
-    each file of the folder itself, `**/*` each in its sub-folders too.
+    each file of the folder itself, `**/*` each in its sub-folders too. `key` is where params.yaml has the pattern.
     """
     if path.is_file():
         if not _is_text(path):
@@ -38,11 +38,11 @@ def text_files(path: Path, pattern: str = "*") -> tuple[list[Path], list[str]]:
             found = sorted(path.glob(pattern), key=lambda entry: entry.relative_to(path).as_posix())
         except (ValueError, NotImplementedError) as error:
             rule = f"must be a pattern of files inside the folder, such as **/*.jsonl ({error})"
-            raise UserError(f"sources.text.files: {rule}, got {pattern!r}; correct it") from None
+            raise UserError(f"{key}: {rule}, got {pattern!r}; correct it") from None
         files = [entry for entry in found if _is_text(entry) and entry.is_file()]
     if not files:
         rule = f"must contain at least one .txt file, or .jsonl or .parquet, that matches {pattern!r}, found none"
-        raise UserError(f"{path}: {rule}; add one or correct sources.text.path or sources.text.files")
+        raise UserError(f"{path}: {rule}; add one or correct sources.text.path or {key}")
     read = {*files, *(parent for file in files for parent in file.parents)}
     rest = [entry for entry in found if entry not in read]
     return files, [entry.relative_to(path).as_posix() + ("/" if entry.is_dir() else "") for entry in rest]

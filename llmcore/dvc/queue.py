@@ -24,8 +24,10 @@ def run_queue(root: Path, experiments: Mapping[str, Settings], target: str, *, j
     results are not committed, because the experiments are of the last commit, and for experiments that failed.
     """
     require_commit(root)
+    head = git(root, "rev-parse", "--short", "HEAD")
+    queued = {f"{name}-{head}": settings for name, settings in experiments.items()}  # an older commit's are others
     there = finished(root)
-    missing = [name for name in experiments if name not in there]
+    missing = [name for name in queued if name not in there]
     states, workers = queue_status(root)
     for name in missing:
         state = states.get(name)
@@ -35,12 +37,12 @@ def run_queue(root: Path, experiments: Mapping[str, Settings], target: str, *, j
             _dvc(root, "queue", "kill", name)
         if state:
             _dvc(root, "queue", "remove", name)
-        settings = [f"--set-param={key}={value}" for key, value in experiments[name].items()]
+        settings = [f"--set-param={key}={value}" for key, value in queued[name].items()]
         _dvc(root, "exp", "run", "--quiet", "--queue", "--name", name, *settings, target)
     if missing:
         wait_for(root, missing, jobs)
     commits = finished(root)
-    return {name: commits[name] for name in experiments}
+    return {name: commits[f"{name}-{head}"] for name in experiments}
 
 
 def require_commit(root: Path) -> None:

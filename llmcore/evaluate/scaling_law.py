@@ -19,7 +19,9 @@ HUBER_DELTA = 1e-3  # of log L, as in the paper
 RESAMPLES = 500
 START_EXPONENTS = (0.3, 1.0, 2.0)  # alpha and beta of the starts
 START_SHARE = 0.3  # of the mean loss that A / N^alpha, and B / D^beta, make at a start; E has the rest
-BOUNDS = ((-30.0, 30.0), (0.0, 5.0), (-30.0, 30.0), (0.0, 5.0), (-30.0, 30.0))  # of `_Fit`'s unknowns, against overflow
+EXPONENT_BOUNDS = (0.0, 5.0)
+# of `_Fit`'s unknowns, against overflow
+BOUNDS = ((-30.0, 30.0), EXPONENT_BOUNDS, (-30.0, 30.0), EXPONENT_BOUNDS, (-30.0, 30.0))
 MIN_POINTS = 6  # one more than coefficients
 
 
@@ -36,6 +38,11 @@ class ScalingLaw:
     def loss(self, parameters: np.ndarray | float, tokens: np.ndarray | float) -> np.ndarray:
         """Return L(N, D)."""
         return np.asarray(self.E + self.A * np.power(parameters, -self.alpha) + self.B * np.power(tokens, -self.beta))
+
+    @property
+    def has_best_size(self) -> bool:
+        """Whether more parameters, and more tokens, lower the loss."""
+        return min(self.A, self.alpha, self.B, self.beta) > 0
 
     def best_parameters(self, flops: float, flops_per_token: tuple[float, float]) -> float:
         """Return the N of the lowest loss for a budget, where a token costs c N^p operations: `flops_per_token` (c, p).

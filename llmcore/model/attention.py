@@ -66,8 +66,10 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, m
         out: Tensor = _BlockedAttention.apply(query, key, value, dropout, mask)  # type: ignore[no-untyped-call]
         return out
     time, seen = query.shape[-2], key.shape[-2]
-    if mask is None and (time == seen or time == 1):  # one query at the end sees everything: no mask needed
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=time > 1)
+    if mask is None and time == 1:  # one query at the end sees everything: no mask needed
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    if mask is None and time == seen:
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
     mask = causal_mask(time, seen, query.device) if mask is None else mask
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 

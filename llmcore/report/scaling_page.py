@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from llmcore.evaluate.scaling_law import FittedLaw, ScalingLaw
+from llmcore.evaluate.scaling_law import EXPONENT_BOUNDS, FittedLaw, ScalingLaw
 
 Row = Mapping[str, float]
 MAX_TELLING_WIDTH = 0.2  # of an interval of E, as a share of the floor
+MARK = "\\*"  # in Markdown: *
 BUDGETS = 4  # of the compute-optimal line: from the cheapest training to the dearest
 
 
@@ -35,6 +36,8 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
             "",
             *coefficient_table(free, at_floor),
             "",
+            f"{MARK}: the largest exponent that is tried; the trainings do not say how far the interval reaches.",
+            "",
             verdict(free, floor),
             "",
             *(misfit(name, fitted.law, rows) for name, fitted in (("E free", free), ("E at the floor", at_floor))),
@@ -46,7 +49,7 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
             f"A training of D tokens takes {cost[0]:.3g} N^{cost[1]:.3f} D floating-point operations, after "
             "`llmcore/model/costs.py`. By the fit with E at the floor:",
             "",
-            *budget_table(rows, at_floor.law, cost),
+            *(budget_table(rows, at_floor.law, cost) if at_floor.law.has_best_size else ["None: an exponent is 0."]),
             "",
         ]
     )
@@ -67,11 +70,16 @@ def coefficient_table(free: FittedLaw, at_floor: FittedLaw) -> list[str]:
     lines = []
     for name in free.intervals:
         cells = [
-            f"{getattr(fitted.law, name):.4g} [{fitted.intervals[name].low:.4g}, {fitted.intervals[name].high:.4g}]"
+            f"{getattr(fitted.law, name):.4g} [{_end(fitted.intervals[name].low)}, {_end(fitted.intervals[name].high)}]"
             for fitted in (free, at_floor)
         ]
         lines.append([name, cells[0], f"{at_floor.law.E:.4g}, fixed" if name == "E" else cells[1]])
     return table([f"[{free.confidence:.0%} interval]", "E free", "E at the floor"], lines)
+
+
+def _end(value: float) -> str:
+    """Return the end of an interval, marked where the fit's bounds made it."""
+    return f"{value:.4g}" + (MARK if value == EXPONENT_BOUNDS[1] else "")
 
 
 def verdict(free: FittedLaw, floor: float) -> str:

@@ -53,6 +53,7 @@ def processes_for(stage: str, arguments: Sequence[str], n_machines: int = 1) -> 
         most = _most_at_hand(params, parameters)
     else:
         most = params.runtime.processes
+        _check_gpus(params, most)
     if stage in TRAININGS:
         section: TrainingParams = getattr(params, TRAININGS[stage])
         micro_batches = section.batch_size // section.micro_batch_size
@@ -62,6 +63,16 @@ def processes_for(stage: str, arguments: Sequence[str], n_machines: int = 1) -> 
             raise UserError(f"{key}: {rule}; raise it, or lower micro_batch_size")
         most = min(most, micro_batches // n_machines)
     return int(1 << max(0, most.bit_length() - 1))
+
+
+def _check_gpus(params: Params, processes: int) -> None:
+    """UserError if processes would have to share a GPU, which NCCL refuses."""
+    if params.compute.device == "cuda":
+        from torch.cuda import device_count
+
+        if 0 < device_count() < processes:
+            rule = f"must be at most the {device_count()} GPUs of this machine"
+            raise UserError(f"runtime.processes: {rule}, got {processes}; lower it, or set it to auto")
 
 
 def _most_at_hand(params: Params, parameters: int) -> int:
@@ -170,6 +181,8 @@ def launch(name: str, command: Sequence[str], count: int, interface: str = LOOPB
         if logger.startswith("torch.distributed.elastic"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)  # it would repeat what workers print
     os.environ["GLOO_SOCKET_IFNAME"] = interface
+    if interface != LOOPBACK:
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -7,8 +7,10 @@ where the first one, NODE_RANK 0, answers. It keeps a store of torch.distributed
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -79,8 +81,9 @@ def machines_of_environment() -> Machines | None:
     rule = "MASTER_ADDR: must be the address of the first machine, NODE_RANK 0"
     try:
         _own_address(address, port)
-    except OSError as error:
-        raise UserError(f"{rule}, got {address!r} ({error.strerror}); set it, the same on every machine") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{rule}, got {address!r} ({reason}); set it, the same on every machine") from None
     if rank == 0 and not _is_of_this_machine(address):
         raise UserError(f"{rule}, got {address!r}, which this machine does not have; correct it, or NODE_RANK")
     return Machines(count, rank, address, port)
@@ -116,7 +119,7 @@ def meet(machines: Machines, stage: str, n_processes: int) -> Meeting:
         else:
             store = _find(machines, stage)
             store.set(_key(machines.rank), json_text(mine))
-            while not store.check([AGREED]):
+            while not _is_set(store, AGREED):
                 time.sleep(POLL_SECONDS)
         agreed = parse_json(store.get(AGREED).decode())
         store.add(READ, 1)
@@ -136,7 +139,7 @@ def announced_stage(machines: Machines) -> str:
     while True:
         try:
             store = _find(machines, "a training")
-            while not store.check([STAGE]):
+            while not _is_set(store, STAGE):
                 time.sleep(POLL_SECONDS)
             return str(store.get(STAGE).decode())
         except RuntimeError:  # it ended just now
@@ -207,9 +210,29 @@ def _waiting_store(machines: Machines) -> "TCPStore | None":
         socket.create_connection(place, PROBE_TIMEOUT_SECONDS).close()  # TCPStore would report each failure
         timeout = timedelta(seconds=ANSWER_TIMEOUT_SECONDS)
         store = TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timeout)
-        return None if store.check([AGREED]) else store
+        return None if _is_set(store, AGREED) else store
     except (OSError, RuntimeError):
         return None
+
+
+def _is_set(store: "TCPStore", key: str) -> bool:
+    """Return whether the store has a key; RuntimeError if it does not answer.
+
+    The call itself would wait for ever, and let no Ctrl-C through.
+    """
+    answer: Future[bool] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(store.check([key]))
+        except RuntimeError as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="machines-ask", daemon=True).start()
+    try:
+        return answer.result(ANSWER_TIMEOUT_SECONDS)
+    except TimeoutError:
+        raise RuntimeError("no answer") from None
 
 
 def _gather(store: "TCPStore", machines: Machines, stage: str) -> list[dict[str, Any]]:

@@ -143,6 +143,7 @@ def write_results(root: Path, rows: Sequence[Mapping[str, float]], seed: int) ->
     n, d, losses, per_token = (
         np.array([row[key] for row in rows]) for key in ("parameters", "tokens_seen", "val/loss", "flops_per_token")
     )
+    write_csv(root / POINTS, rows)
     floor = rows[0]["floor_nats_per_token"]
     free, at_floor = (
         fit_with_intervals(n, d, losses, Uncertainty(CONFIDENCE, numpy_generator(seed, "scaling")), irreducible=fixed)
@@ -150,7 +151,6 @@ def write_results(root: Path, rows: Sequence[Mapping[str, float]], seed: int) ->
     )
     exponent, log_factor = np.polyfit(np.log(n), np.log(per_token), 1)
     page = scaling_page(rows, free, at_floor, (float(np.exp(log_factor)), float(exponent)))
-    write_csv(root / POINTS, rows)
     scaling_figure(root / FIGURE, rows, free.law, free.intervals["E"])
     write_text(root / PAGE, page)
     print(page, end="")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmcore.base import parallel
-from llmcore.base.errors import INTERRUPTED, LOST, UserError, run_entry_point
+from llmcore.base.errors import INTERRUPTED, LOST, UserError, root_cause, run_entry_point
 from llmcore.base.files import read_yaml
 from llmcore.base.numerics import settle_numerics
 from llmcore.base.process import prepare
@@ -74,8 +74,10 @@ def _run_worker(name: str, arguments: list[str]) -> int:
             _main(name, arguments)
     except KeyboardInterrupt:  # the launcher says so
         return INTERRUPTED
-    except parallel.LostProcessError:
+    except parallel.LostProcessError as lost:
         time.sleep(GRACE_SECONDS)
+        if parallel.n_machines() == 1:  # the launcher has not ended this one: no other failed before it
+            print(f"error: {name}: the processes could not exchange ({root_cause(lost)})", file=sys.stderr)
         return LOST
     return 0
 

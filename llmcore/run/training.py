@@ -117,6 +117,7 @@ def train(
     history = History()
     steps = total_steps(task, section.epochs)
     progress = run.params.runtime.progress
+    generates = parallel.is_first() and not run.compute.is_sharded
     with (
         trained_model(model, run.compute) as trained,
         ProgressReporter(run.stage, steps, history, run.tracker, tables=run.tables, progress=progress) as reporter,
@@ -127,7 +128,7 @@ def train(
             section,
             seed=run.params.seed,
             compute=run.compute,
-            callback=CompositeCallback(history, reporter, None if run.compute.is_sharded else sample),
+            callback=CompositeCallback(history, reporter, sample if generates else None),
             checkpointer=checkpointer_of(run, history),
         )
     parallel.leave_to_first()

@@ -39,7 +39,8 @@ def _prepared(forward: Callable[..., Tensor], compute: Compute) -> Callable[...,
     """Return the forward pass of a block in a step; where nothing is learned, it stays as it is."""
     run = forward
     if compute.compile:
-        run = torch.compile(forward, options={"fallback_random": True})  # dropout drops the same as uncompiled
+        # dropout drops the same as uncompiled; one kernel serves every length, also after a kill
+        run = torch.compile(forward, options={"fallback_random": True}, dynamic=True)
 
     def prepared(x: Tensor, layout: Any, cache: Any = None) -> Tensor:
         if not torch.is_grad_enabled():

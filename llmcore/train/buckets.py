@@ -96,7 +96,7 @@ class Job:
         if self.computed is None:
             parallel.add_flat_over_processes(self.bucket)
             return
-        with torch.cuda.stream(_stream(self.bucket.device)):
+        with torch.cuda.device(self.bucket.device), torch.cuda.stream(_stream(self.bucket.device)):
             self.computed.wait()
             parallel.add_flat_over_processes(self.bucket)
 

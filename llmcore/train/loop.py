@@ -109,7 +109,7 @@ def fit(
 
 
 class PendingSteps:
-    """The steps whose results are not read yet, one at most; the callback is told of each when it is."""
+    """Holds the step whose result is not read yet, if there is one, and gives results to the callback."""
 
     def __init__(self, callback: TrainerCallback):
         self._callback = callback

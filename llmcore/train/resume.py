@@ -56,7 +56,8 @@ class DiskCheckpointer:
             return
         self.wait()
         found = self._taken(state)
-        copied = {name: tensor.clone() for name, tensor in found.tensors.items()}
+        # into main memory: a GPU may have no room for a second state
+        copied = {name: torch.empty_like(tensor, device="cpu").copy_(tensor) for name, tensor in found.tensors.items()}
         self._writing = self._writer.submit(self._write, replace(found, tensors=copied))
         if last:
             self.wait()

@@ -91,6 +91,8 @@ def _read_parts(path: Path, state: State) -> dict[str, Tensor]:
     tensors = {}
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(file, "pt")) for file in sorted(path.glob("state-*-of-*.safetensors"))]
+        if not files:
+            raise UserError(f"{path}: must be a folder that every machine sees, and this one does not; share .ckpt")
         for name in files[0].keys():  # noqa: SIM118 (no dict)
             parameter = parameters.get(name.rpartition("/")[2])
             holders = [file for file in files if name in file.keys()]  # noqa: SIM118

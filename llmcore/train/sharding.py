@@ -27,12 +27,12 @@ def sharded(model: Any, compute: Compute) -> Iterator[Any]:
 
     wholes = list(model.parameters())  # tied ones once
     twin = copy.deepcopy(model, {id(parameter): parameter for parameter in wholes})  # modules alone are copied
-    whole_precision = MixedPrecisionPolicy()
+    in_fp32 = MixedPrecisionPolicy()
     # the residual stream stays in fp32, as under autocast; so does what is around the blocks
-    halves = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    in_bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in twin.body.blocks:
-        _shard(block, compute, halves if compute.is_bf16 else whole_precision)
-    _shard(twin, compute, whole_precision)
+        _shard(block, compute, in_bf16 if compute.is_bf16 else in_fp32)
+    _shard(twin, compute, in_fp32)
     with _lost_processes():
         yield twin
         for parameter, whole in zip(twin.parameters(), wholes, strict=True):

@@ -15,7 +15,7 @@ from llmcore.base import parallel
 
 WEIGHTS = "weights/"
 OPTIMIZER = "optimizer/"
-RANDOM = "random/"
+RANDOM = "random/cpu"
 BEST = "best/"
 
 
@@ -72,10 +72,8 @@ class State:
         return {"metrics": self.metrics, "best": best}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors: `weights/<parameter>`, `optimizer/<key>/<parameter>`, `random/<device>`, `best/...`."""
-        tensors = {f"{RANDOM}cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors |= {f"{RANDOM}cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+        """Return the tensors: `weights/<parameter>`, `optimizer/<key>/<parameter>`, `random/cpu`, `best/...`."""
+        tensors = {RANDOM: torch.get_rng_state()}
         for name, parameter in trained_parameters(self.model).items():
             tensors[WEIGHTS + name] = parameter.detach()
             for key, value in self.optimizer.state[parameter].items():
@@ -92,18 +90,16 @@ class State:
             self.best = Best(**facts["best"], weights=_named(tensors, BEST))
         _copy(_named(tensors, WEIGHTS), self.model)
         self._restore_optimizer(_named(tensors, OPTIMIZER))
-        for device, numbers in _named(tensors, RANDOM).items():
-            if device == "cpu":
-                torch.set_rng_state(numbers)
-            else:
-                torch.cuda.set_rng_state(numbers, device)
+        torch.set_rng_state(tensors[RANDOM])
 
     def follow_first(self, *, is_sharded: bool) -> None:
         """Become the state of the first process, which alone reads checkpoints; with shards, each reads its own."""
         if is_sharded:
             return
         if step := parallel.from_first(self.step):
-            found = parallel.from_first((self.facts(), self.tensors()) if parallel.is_first() else None)
+            # through main memory: a tensor that is sent from a GPU would arrive on that one
+            tensors = {name: tensor.cpu() for name, tensor in self.tensors().items()} if parallel.is_first() else {}
+            found = parallel.from_first((self.facts(), tensors))
             if not parallel.is_first():
                 self.restore(step, *found)
 

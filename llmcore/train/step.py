@@ -104,7 +104,7 @@ def start_step(
     n_tokens = sum(batch.n_tokens for batch in batches)
     done = PendingStep(step + 1, losses, norm, lr=lr, n_tokens=n_tokens, n_targets=n_targets)
     if compute.reads_late:
-        hold_if_broken(optimizer, done.figures)
+        skip_updates_if_not_finite(optimizer, done.figures)
     else:
         done.result()
     optimizer.step()
@@ -120,7 +120,7 @@ def train_step(
 
 
 @torch.no_grad()
-def hold_if_broken(optimizer: Any, figures: Tensor) -> None:
+def skip_updates_if_not_finite(optimizer: Any, figures: Tensor) -> None:
     """Let the optimizer change nothing from now on if a figure is NaN or infinite, without reading it.
 
     `found_inf` is what torch's fused optimizers ask before an update; GradScaler sets it too.

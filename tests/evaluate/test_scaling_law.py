@@ -44,6 +44,7 @@ def test_one_wrong_loss_hardly_moves_the_fit() -> None:
     assert found.loss(SMALL_N, SMALL_D) == pytest.approx(SMALL.loss(SMALL_N, SMALL_D), rel=0.01)
 
 
+@pytest.mark.exhaustive
 def test_intervals_cover_the_truth_about_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 90%, of 40 fits to noise of 1%; narrower intervals than stated are Besiroglu's main finding."""
     monkeypatch.setattr(scaling_law, "RESAMPLES", 60)

@@ -63,6 +63,8 @@ def test_long_commands_name_what_exists() -> None:
         elif program == "dvc":
             assert arguments[0] == "repro", line
             assert set(arguments[1:]) <= stages, line
+        elif program == "make":
+            assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), line
         elif program == "python":
             option, module, *rest = arguments
             assert option == "-m", line

@@ -48,8 +48,9 @@ def test_second_call_trains_nothing_and_writes_the_same_bytes(swept: Workspace) 
 
 def test_what_failed_is_named_with_the_way_to_its_log(swept: Workspace) -> None:
     printed = swept.run(f"{SWEEP.replace('2x16x2', '1x9x2')}", code=2)
-    name = "scaling-1x9x2-8000-of-300"
-    assert f"{name}, scaling-1x9x2-4000-of-300: must have a result" in printed
+    head = swept.run("git rev-parse --short HEAD").strip()
+    name = f"scaling-1x9x2-8000-of-300-{head}"
+    assert f"{name}, scaling-1x9x2-4000-of-300-{head}: must have a result" in printed
     assert "n_embd must be a multiple of n_head" in swept.run(f"dvc queue logs {name}")
 
 

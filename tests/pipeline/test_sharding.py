@@ -15,6 +15,7 @@ SHARD = {"compute.parallel": "shard", "compute.numerics": "native", "compute.thr
 MODELS = {"pretrain": "CausalLM", "finetune_classifier": "SequenceClassification", "finetune_instruct": "CausalLM"}
 
 
+@pytest.mark.exhaustive
 def test_sharded_trainings_write_models_that_transformers_opens(built: Workspace, tmp_path: Path) -> None:
     workspace = built.copy(tmp_path)
     before = {stage: read_json(tmp_path / f"reports/{stage}/metrics.json") for stage in MODELS}

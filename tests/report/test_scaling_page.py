@@ -1,5 +1,6 @@
 """The page and the picture of a scaling sweep, from given trainings and a given fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,12 @@ def test_picture_draws_a_fit_that_ends_below_the_floor(rows: list[dict[str, floa
     assert np.any(low.loss(240_000, np.array([1e6])) < FLOOR)
     scaling_figure(tmp_path / "low.png", rows, low, Interval(0.05, 0.2))
     assert (tmp_path / "low.png").stat().st_size > 10_000
+
+
+def test_an_exponent_of_zero_has_no_best_size_and_one_at_the_bound_is_marked(rows: list[dict[str, float]]) -> None:
+    flat = replace(LAW, beta=0.0)
+    steep = fitted(0.62, 0.66)
+    steep.intervals["beta"] = Interval(0.5, 5.0)
+    page = scaling_page(rows, steep, fitted(0.63, 0.63, flat), cost=(6.0, 1.0))
+    assert "None: an exponent is 0." in page
+    assert "| beta | 1 [0.5, 5\\*]" in page

@@ -108,3 +108,11 @@ def test_large_models_get_large_pages(
     monkeypatch.chdir(ROOT)
     launch.take_large_pages("finetune_instruct", [str(model_of(tmp_path, parameters))])
     assert os.environ.get("THP_MEM_ALLOC_ENABLE") == expected
+
+
+def test_processes_that_would_share_a_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SimpleNamespace(compute=SimpleNamespace(device="cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    launch._check_gpus(params, 2)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"runtime.processes: must be at most the 2 GPUs of this machine, got 4"):
+        launch._check_gpus(params, 4)  # type: ignore[arg-type]

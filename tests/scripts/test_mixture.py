@@ -201,7 +201,14 @@ def test_a_model_learns_from_each_source_by_its_weight(project: Path) -> None:
             {"sources.text": {"path": "own/letters/a.jsonl"}},
             r"sources.text.path: must be the folder in which the files",
         ),
-        ({"sources.text": {"parts": [PARTS[1] | {"files": "*.txt"}]}, "sample": {"weights": {}}}, r"matches '\*.txt'"),
+        (
+            {"sources.text": {"parts": [PARTS[1] | {"files": "*.txt"}]}, "sample": {"weights": {}}},
+            r"matches '\*.txt', found none; add one or correct sources.text.path or sources.text.parts.0.files",
+        ),
+        (
+            {"sources.text": {"parts": [*PARTS, PARTS[1] | {"name": "again"}]}, "sample": {"weights": {}}},
+            r"^sources.text.parts: files of 'again' must be files of no other part, and letters/.* is in 'letters' too",
+        ),
         (
             {"sample": {"weights": {"letters": 1e9, "stories": 1e-3}}},
             r"^sample.weights.stories must give each source a w",

@@ -22,6 +22,7 @@ from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
 from llmcore.train.history import History
 from llmcore.train.loop import fit
+from llmcore.train.step import StepResult
 
 TASKS = [pretraining, llama_pretraining, lora_classification]
 CHECKPOINTED = replace(CPU, activation_checkpointing=True)
@@ -74,3 +75,28 @@ def test_compiled_blocks_learn_nearly_the_same(compute: Compute, monkeypatch: py
     found = [trained(pretraining, each)[1].steps for each in (CPU, replace(compute, compile=True))]
     plain, compiled = ([row["train/loss"] for row in steps] for steps in found)
     assert compiled == pytest.approx(plain, abs=1e-5)
+
+
+class Restarted(History):
+    """Forgets what was compiled, as a new process has not compiled it yet."""
+
+    def on_step_end(self, step: int, result: StepResult) -> None:
+        super().on_step_end(step, result)
+        if step == 3:
+            torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_restart_in_a_compiled_training_changes_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the steps have several lengths."""
+    monkeypatch.setattr("llmcore.base.matmul._PORTABLE", False)
+    compute = replace(CPU, compile=True)
+    found = []
+    for history in (History(), Restarted()):
+        torch._dynamo.reset()
+        model, task = pretraining()
+        with trained_model(model, compute) as prepared:
+            fit(prepared, task, training(epochs=1.0), seed=1, compute=compute, callback=history)
+        found.append(weights(model))
+    assert equal_bits(*found)

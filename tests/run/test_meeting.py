@@ -46,6 +46,7 @@ def test_one_machine_needs_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"NODE_RANK": ""}, "NODE_RANK: must be a whole number, from 0 to 1, got ''"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT: must be a whole number, from 1 to 65535, got 'http'"),
         ({"MASTER_ADDR": ""}, "MASTER_ADDR: must be the address of the first machine"),
+        ({"MASTER_ADDR": "10.0.0..1"}, "MASTER_ADDR: must be the address of the first machine"),
         ({"MASTER_ADDR": "nowhere.invalid"}, "MASTER_ADDR: must be the address of the first machine"),
         ({"MASTER_ADDR": "192.0.2.1", "NODE_RANK": "0"}, "MASTER_ADDR: must be the address of the first machine"),
     ],
@@ -200,3 +201,14 @@ def test_a_silent_machine_is_lost(meetings: list[Meeting]) -> None:
     first = Watch(meetings[0])
     assert wait_for_reason(first) == "machine 10.0.0.2 (NODE_RANK 1) does not answer any more"
     first.close(None)
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Frozen:
+        def check(self, keys: list[str]) -> bool:
+            threading.Event().wait(60)
+            return False
+
+    monkeypatch.setattr(machines, "ANSWER_TIMEOUT_SECONDS", 0.1)
+    with pytest.raises(RuntimeError, match="no answer"):
+        machines._is_set(Frozen(), "stage")  # type: ignore[arg-type]
