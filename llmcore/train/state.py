@@ -44,7 +44,7 @@ class State:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
-    settle: Callable[[], None] = lambda: None  # waits for the last step and tells the history of it
+    settle: Callable[[], None] = lambda: None  # waits for the last step and records its result
 
     def evaluated(self, metrics: dict[str, float], *, keep_weights: bool) -> None:
         """Record an evaluation after the present step, with the weights if none was better."""
