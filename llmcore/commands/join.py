@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_yaml
@@ -35,11 +36,19 @@ def run_join(arguments: argparse.Namespace) -> int:
         raise UserError(f"STAGE: must be one of {one}, got {arguments.stage!r}")
     while True:
         stage = arguments.stage or announced_stage(machines)
+        _check_inputs(stage)
         code = launch_on_machines(machines, stage, _paths(stage))
         if code == 0:
             print(f"{stage}: trained; the first machine writes the results", file=sys.stderr, flush=True)
         if code or arguments.stage:
             return code
+
+
+def _check_inputs(stage: str) -> None:
+    """UserError if an input of the stage is not on this machine; `dvc repro` would build it on the first one alone."""
+    for path in read_yaml(STAGES_FILE)["stages"][stage]["deps"]:
+        if not Path(path).exists() and "$" not in path:
+            raise UserError(f"{path}: must be here to join {stage}; `dvc pull` it, or copy it from the first machine")
 
 
 def _paths(stage: str) -> list[str]:

@@ -9,8 +9,6 @@ from llmcore.data.documents import DocumentRow
 from llmcore.data.published import Fetch, Meta, write_meta
 from llmcore.data.raw import TextInput, text_input, write_documents
 
-NOTHING = {"documents": 0, "bytes": 0}
-
 
 def write_raw_mixture(
     folder: Path, path: Path, parts: Sequence[Mapping[str, Any]], fetch: Fetch, *, near_duplicates: str
@@ -40,13 +38,16 @@ def write_raw_mixture(
                 yield row
 
     written = write_documents(folder, rows, near_duplicates)
+    if emptied := [name for name in inputs if name not in written["sources"]]:
+        rule = f"must leave a document of {emptied[0]!r}, and all of them repeat those of earlier parts"
+        raise UserError(f"sources.text.near_duplicates: drop {rule}; take the part out, or count them instead")
     sources = [
         {
             "name": name,
             "kind": arguments[name]["kind"],
             "licence": found.licence,
             "files": found.files,
-            **written["sources"].get(name, NOTHING),
+            **written["sources"][name],
         }
         for name, found in inputs.items()
     ]

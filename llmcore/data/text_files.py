@@ -2,7 +2,7 @@
 
 import io
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -113,9 +113,18 @@ def _texts(path: Path, column: str) -> Iterator[Any]:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip().strip("\ufeff"):
-                    yield row_of_line(path, number, line).get(column)
+                    row = row_of_line(path, number, line)
+                    if column not in row:
+                        raise UserError(f"{path}, line {number}: {_no_column(column, row)}")
+                    yield row[column]
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text ({error}); convert the file to UTF-8") from None
+
+
+def _no_column(column: str, names: Iterable[str]) -> str:
+    """Return what is wrong where rows lack the column of the text."""
+    rule = f"must have the column {column!r}, has {reprlib.repr(list(names))}"
+    return f"{rule}; name one of them as text_column of the source, or correct the row"
 
 
 def _texts_of_parquet(path: Path, column: str) -> Iterator[Any]:
@@ -125,7 +134,6 @@ def _texts_of_parquet(path: Path, column: str) -> Iterator[Any]:
     with reading(path) as file, _undamaged(path):
         table = ParquetFile(file, buffer_size=BUFFER_BYTES)  # a column chunk is read in pieces
         if column not in (names := table.schema_arrow.names):
-            rule = f"must have the column {column!r}, has {reprlib.repr(names)}"
-            raise UserError(f"{path}: {rule}; name one of them as text_column of the source")
+            raise UserError(f"{path}: {_no_column(column, names)}")
         for batch in table.iter_batches(PARQUET_ROWS, columns=[column], use_threads=False):
             yield from batch.column(0).to_pylist()

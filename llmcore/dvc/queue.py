@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from llmcore.base.git import changed_files, git, git_error
 from llmcore.base.progress import Bar
 
 POLL_SECONDS = 10  # between two looks at the queue, each of which takes DVC a second of a core
+MAX_LISTED_FILES = 5
 MAX_LOOKS_WITHOUT_WORKERS = 3  # one that is busy may not answer at once
 
 Settings = Mapping[str, object]  # key of params.yaml -> value
@@ -39,8 +41,17 @@ def run_queue(root: Path, experiments: Mapping[str, Settings], target: str, *, j
             _dvc(root, "queue", "remove", name)
         settings = [f"--set-param={key}={value}" for key, value in queued[name].items()]
         _dvc(root, "exp", "run", "--quiet", "--queue", "--name", name, *settings, target)
+    if ahead := [name for name, state in states.items() if state in ("Queued", "Running") and name not in missing]:
+        remedy = "`dvc queue remove --queued` drops those that wait, `dvc queue stop --kill` ends the workers"
+        print(f"{len(ahead)} other experiments are in DVC's queue; {remedy}", file=sys.stderr, flush=True)
     if missing:
-        wait_for(root, missing, jobs)
+        try:
+            wait_for(root, missing, jobs)
+        except KeyboardInterrupt:
+            print(
+                "\nDVC's workers go on; the same command waits on, `dvc queue stop --kill` ends them", file=sys.stderr
+            )
+            raise
     commits = finished(root)
     return {name: commits[f"{name}-{head}"] for name in experiments}
 
@@ -52,7 +63,8 @@ def require_commit(root: Path) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"{root}: must be a git repository with a commit ({git_error(error)}); commit first") from None
     if changed:
-        raise UserError(f"{changed[0]}: must be committed, because DVC's experiments belong to a commit; commit it")
+        files = ", ".join(changed[:MAX_LISTED_FILES]) + (" ..." if len(changed) > MAX_LISTED_FILES else "")
+        raise UserError(f"{files}: must be committed, because DVC's experiments belong to a commit; commit first")
 
 
 def finished(root: Path) -> dict[str, str]:

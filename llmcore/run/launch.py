@@ -59,8 +59,8 @@ def processes_for(stage: str, arguments: Sequence[str], n_machines: int = 1) -> 
         micro_batches = section.batch_size // section.micro_batch_size
         if micro_batches < n_machines:
             key = f"{TRAININGS[stage]}.batch_size"
-            rule = f"must hold a micro-batch for each of the {n_machines} machines, got {micro_batches}"
-            raise UserError(f"{key}: {rule}; raise it, or lower micro_batch_size")
+            rule = f"must be at least {n_machines} times micro_batch_size ({section.micro_batch_size}), one a machine"
+            raise UserError(f"{key}: {rule}, got {section.batch_size}; raise it, or lower micro_batch_size")
         most = min(most, micro_batches // n_machines)
     return int(1 << max(0, most.bit_length() - 1))
 
@@ -111,9 +111,9 @@ def launch_on_machines(machines: Machines, name: str, arguments: Sequence[str]) 
     UserError if another machine has failed, was stopped, or does not answer any more.
     """
     take_large_pages(name, arguments)
+    interface = interface_to(machines)
     meeting = meet(machines, name, processes_for(name, arguments, machines.count))
     os.environ[parallel.STORE] = f"{machines.address}:{machines.port}"
-    interface = os.environ.get("GLOO_SOCKET_IFNAME") or interface_to(machines)
     watch = Watch(meeting)
     ending: str | None = "has ended"
     try:

@@ -90,7 +90,12 @@ def machines_of_environment() -> Machines | None:
 
 
 def interface_to(machines: Machines) -> str:
-    """Return the network interface of this machine that leads to the first one."""
+    """Return the network interface of this machine that leads to the first one, or that GLOO_SOCKET_IFNAME names."""
+    if named := os.environ.get("GLOO_SOCKET_IFNAME"):
+        if named not in (known := psutil.net_if_addrs()):
+            rule = f"must be a network interface of this machine ({', '.join(known)})"
+            raise UserError(f"GLOO_SOCKET_IFNAME: {rule}, got {named!r}; correct it")
+        return named
     own = _own_address(machines.address, machines.port)
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.address.partition("%")[0] == own for each in addresses):
@@ -245,7 +250,8 @@ def _gather(store: "TCPStore", machines: Machines, stage: str) -> list[dict[str,
                 f"{stage}: no other machine has run {others} in {JOIN_TIMEOUT_SECONDS:.0f} seconds; do that"
             )
         if not reported:
-            print(f"{stage}: waiting for {others} on another machine", file=sys.stderr, flush=True)
+            minutes = f"for {JOIN_TIMEOUT_SECONDS / 60:.0f} minutes at most"
+            print(f"{stage}: waiting for {others} on another machine, {minutes}", file=sys.stderr, flush=True)
             reported = True
         time.sleep(POLL_SECONDS)
     return [parse_json(store.get(_key(rank)).decode()) for rank in range(machines.count)]

@@ -44,6 +44,7 @@ Text = Mapping[str, float]  # metrics of the stages tokenize and sample
 def main(arguments: list[str]) -> None:
     """Train what is missing, fit the law and write table, points and picture to reports/."""
     given = parser().parse_args(arguments)
+    check_numbers(given)
     root = project_root()
     params = read_params(root / "params.yaml")
     if params.sources.text.kind != "world":
@@ -66,6 +67,19 @@ def main(arguments: list[str]) -> None:
         for name, commit in reversed(commits.items())
     ]
     write_results(root, rows, params.seed)
+
+
+def check_numbers(given: argparse.Namespace) -> None:
+    """UserError for numbers that no training can have."""
+    for name in ("tokens", "stories", "jobs"):
+        value = getattr(given, name)
+        if least := [number for number in (value if isinstance(value, Sequence) else [value]) if number < 1]:
+            raise UserError(f"{name.upper()}: must be positive, got {least[0]}; correct it")
+    for layers, width, heads in given.sizes:
+        if min(layers, width, heads) < 1 or width % heads:
+            got = f"{layers}x{width}x{heads}"
+            rule = "must be blocks x width x heads, the width a multiple of the heads"
+            raise UserError(f"SIZES: {rule}, got {got}; correct it")
 
 
 def parser() -> argparse.ArgumentParser:

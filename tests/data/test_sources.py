@@ -228,7 +228,7 @@ def test_each_row_of_a_jsonl_file_is_a_document(folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ('{"text": "a"}\n{"txt": "b"}\n', "own.jsonl, row 2: 'text' must be a string, got None"),
+        ('{"text": "a"}\n{"txt": "b"}\n', "own.jsonl, line 2: must have the column 'text', has ['txt']"),
         ('{"text": 3}\n', "row 1: 'text' must be a string, got 3"),
         ('{"text": " "}\n', "at least one row with text"),
         ('{"text": "\\ud800"}\n', "lone surrogate"),

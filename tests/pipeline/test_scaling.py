@@ -47,11 +47,11 @@ def test_second_call_trains_nothing_and_writes_the_same_bytes(swept: Workspace) 
 
 
 def test_what_failed_is_named_with_the_way_to_its_log(swept: Workspace) -> None:
-    printed = swept.run(f"{SWEEP.replace('2x16x2', '1x9x2')}", code=2)
+    printed = swept.run(f"{SWEEP.replace('2x16x2', '1x2000000x2')}", code=2)
     head = swept.run("git rev-parse --short HEAD").strip()
-    name = f"scaling-1x9x2-8000-of-300-{head}"
-    assert f"{name}, scaling-1x9x2-4000-of-300-{head}: must have a result" in printed
-    assert "n_embd must be a multiple of n_head" in swept.run(f"dvc queue logs {name}")
+    name = f"scaling-1x2000000x2-8000-of-300-{head}"
+    assert f"{name}, scaling-1x2000000x2-4000-of-300-{head}: must have a result" in printed
+    assert "model.n_embd" in swept.run(f"dvc queue logs {name}")
 
 
 def test_uncommitted_code_and_data_seen_twice_are_refused(swept: Workspace) -> None:

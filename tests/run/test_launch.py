@@ -71,7 +71,7 @@ def test_machines_share_the_micro_batches(
 
 
 def test_each_machine_needs_a_micro_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"instruct\.batch_size: must hold a micro-batch for each of the 4 machines"):
+    with pytest.raises(UserError, match=r"instruct\.batch_size: must be at least 4 times micro_batch_size"):
         processes(monkeypatch, "finetune_instruct", tmp_path, micro_batches=2, n_machines=4)
 
 

@@ -127,7 +127,7 @@ def test_the_first_machine_says_which_commands_it_waits_for(
     command = f"`MASTER_ADDR=127.0.0.1 MASTER_PORT={port} NNODES=2 NODE_RANK=1 llmcore join`"
     with pytest.raises(UserError) as error:
         meet(Machines(2, 0, "127.0.0.1", port), "pretrain", 1)
-    assert capsys.readouterr().err == f"pretrain: waiting for {command} on another machine\n"
+    assert capsys.readouterr().err == f"pretrain: waiting for {command} on another machine, for 0 minutes at most\n"
     assert str(error.value).startswith(f"pretrain: no other machine has run {command}")
 
 

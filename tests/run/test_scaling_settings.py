@@ -6,6 +6,7 @@ import pytest
 
 from llmcore.base.errors import UserError
 from llmcore.config.read import read_params
+from llmcore.run import scaling
 from llmcore.run.scaling import flops_per_token, size, training_settings
 
 TEXT = {"train_tokens": 2_400_000, "train_windows": 37_500, "vocab_size": 1152}
@@ -36,3 +37,17 @@ def test_flops_per_token_are_about_six_per_parameter() -> None:
     """81,184 parameters; attention adds to it, positions and biases take no matmul."""
     found = flops_per_token(read_params("params.yaml"), TEXT, size("3x32x4"))
     assert 6 * 81_184 < found < 1.1 * 6 * 81_184
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stories", "0"], "STORIES: must be positive, got 0"),
+        (["--tokens", "5", "-5"], "TOKENS: must be positive, got -5"),
+        (["--jobs", "0"], "JOBS: must be positive, got 0"),
+        (["--sizes", "1x15x2"], "SIZES: must be blocks x width x heads, the width a multiple of the heads, got 1x15x2"),
+    ],
+)
+def test_numbers_that_no_training_can_have_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scaling.check_numbers(scaling.parser().parse_args(arguments))
