@@ -11,7 +11,7 @@ from llmcore.base.errors import UserError
 from llmcore.base.git import changed_files, git, git_error
 from llmcore.base.progress import Bar
 
-POLL_SECONDS = 10  # between two looks at the queue, each of which takes DVC a second of a core
+POLL_SECONDS = 10  # between two looks at the queue; DVC computes for a second at each
 MAX_LISTED_FILES = 5
 MAX_LOOKS_WITHOUT_WORKERS = 3  # one that is busy may not answer at once
 

@@ -155,7 +155,7 @@ def _activation_bytes(model: TransformerWithHead, task: Task[Any], compute: Comp
         task.loss_sum(model, batch)
     if not compute.activation_checkpointing:
         return kept.bytes
-    blocks = model.config.n_layer - n_cached_blocks  # of which the inputs are kept, in fp32
+    blocks = model.config.n_layer - n_cached_blocks  # their inputs are kept, in fp32
     return kept.bytes + blocks * 4 * _ids(batch).numel() * model.config.n_embd
 
 

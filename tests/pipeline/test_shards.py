@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 from structure import ROOT
+from workspace import enter_project
 
 from llmcore.base.files import read_json, sha256_file
 from llmcore.run.encode import encode_corpus
@@ -18,12 +19,7 @@ PRETRAIN = [*("data/samples", "data/tokens", "data/tokenizer", "models/pretrain"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("LLMCORE_TRACKING", "off")
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    for name in ("dvc.yaml", "llmcore", "stages"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter_project(tmp_path, monkeypatch)
     params = YAML(typ="safe").load((ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8"))
     params["sources"]["text"]["stories"] = 3000
     params["model"] |= SMALL

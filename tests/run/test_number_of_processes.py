@@ -1,16 +1,12 @@
 """A training gives the same bytes in one, two or four processes, also when another number of them resumes it."""
 
 import functools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from structure import ROOT
+from torchrun import run_script
 
 from llmcore.base import shared_memory
-from llmcore.base.parallel import RUN_ID
 
 # each kind of training with dropout and four micro-batches per step; the optimizer is AdamW or Muon
 TRAINING = """
@@ -67,16 +63,7 @@ def train(
     """Return the hash of three trainings, or "stopped" after `last_step` of the first one."""
     script = folder / "training.py"
     script.write_text(TRAINING)
-    torchrun = f"-m torch.distributed.run --nproc-per-node {processes} --rdzv-backend c10d --rdzv-endpoint localhost:0"
-    launcher = [*torchrun.split(), "--local-addr", "localhost", "--rdzv-id", f"{RUN_ID}1"] if processes > 1 else []
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/train")))
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), precision, str(folder), str(last_step), str(memory)],
-        env=os.environ | {"PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = run_script(script, processes, precision, str(folder), str(last_step), str(memory))
     assert done.stdout or done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -4,16 +4,11 @@ Real processes with gloo on the CPU; nothing here has run on a GPU.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structure import ROOT
-
-from llmcore.base.parallel import RUN_ID
+from torchrun import run_script
 
 # 20 steps of each training, four micro-batches each; the first process prints its history and the bytes that it held
 TRAINING = """
@@ -88,16 +83,7 @@ def train(folder: Path, processes: int, *trainings: str, how: str = "shard", die
     """Return what the first process printed; nothing if the last one died."""
     script = folder / "training.py"
     script.write_text(TRAINING)
-    torchrun = f"-m torch.distributed.run --nproc-per-node {processes} --rdzv-backend c10d --rdzv-endpoint localhost:0"
-    launcher = [*torchrun.split(), "--local-addr", "localhost", "--rdzv-id", f"{RUN_ID}1"] if processes > 1 else []
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/train")))
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), how, str(folder), str(dies_after), *trainings],
-        env=os.environ | {"PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = run_script(script, processes, how, str(folder), str(dies_after), *trainings)
     assert bool(done.returncode) == bool(dies_after), done.stderr
     return json.loads(done.stdout) if done.stdout else {}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from structure import ROOT
+from workspace import enter_project
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_csv, read_json, read_jsonl, sha256_folder
@@ -30,12 +31,7 @@ PRETRAIN = ["data/samples", "data/tokens", "data/tokenizer", "models/pretrain", 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("LLMCORE_TRACKING", "off")
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    for name in ("dvc.yaml", "llmcore", "stages"):  # the key of half-done work has their hashes
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter_project(tmp_path, monkeypatch)
     (tmp_path / "own/letters").mkdir(parents=True)
     write_letters(LETTERS)
     params = YAML(typ="safe").load((ROOT / "presets/quickstart.yaml").read_text(encoding="utf-8"))
