@@ -52,8 +52,13 @@ def run_queue(root: Path, experiments: Mapping[str, Settings], target: str, *, j
                 "\nDVC's workers go on; the same command waits on, `dvc queue stop --kill` ends them", file=sys.stderr
             )
             raise
-    commits = finished(root)
-    return {name: commits[f"{name}-{head}"] for name in experiments}
+        there = finished(root)
+    if failed := [name for name in missing if name not in there]:
+        raise UserError(
+            f"{', '.join(failed)}: must have a result, but the experiment failed; see `dvc queue logs {failed[0]}`, "
+            "correct the error and try again"
+        )
+    return {name: there[f"{name}-{head}"] for name in experiments}
 
 
 def require_commit(root: Path) -> None:
@@ -85,7 +90,7 @@ def queue_status(root: Path) -> tuple[dict[str, str], int]:
 
 
 def wait_for(root: Path, names: list[str], jobs: int) -> None:
-    """Have `jobs` workers build queued experiments and show the progress; UserError for those without a result."""
+    """Have `jobs` workers build queued experiments, and show the progress until all have ended."""
     ended: set[str] = set()
     looks_without_workers = 0
     with Bar("experiments", len(names), "run", enabled=True) as bar:
@@ -101,12 +106,6 @@ def wait_for(root: Path, names: list[str], jobs: int) -> None:
             if looks_without_workers > MAX_LOOKS_WITHOUT_WORKERS:
                 raise UserError("dvc queue: its workers must run, but they have ended; try again to start others")
             time.sleep(POLL_SECONDS)
-    there = finished(root)
-    if failed := [name for name in names if name not in there]:
-        raise UserError(
-            f"{', '.join(failed)}: must have a result, but the experiment failed; see `dvc queue logs {failed[0]}`, "
-            "correct the error and try again"
-        )
 
 
 def _dvc(root: Path, *arguments: str) -> str:

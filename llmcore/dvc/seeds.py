@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmcore.base.errors import UserError, run_entry_point
-from llmcore.base.files import parse_json, write_text
+from llmcore.base.files import write_text
 from llmcore.base.git import git
+from llmcore.base.markdown import markdown_table
 from llmcore.base.project import project_root
+from llmcore.dvc.experiments import committed_metrics
 
 TABLE = Path("reports/seeds.md")
 
@@ -54,7 +56,7 @@ def build(root: Path, seed: int) -> dict[str, dict[str, float]]:
         raise UserError(f"seed {seed}: the build failed; correct the error above and try again")
     [commit] = git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").split()
     stages = ("pretrain", "evaluate_classifier", "evaluate_instruct")
-    return {stage: parse_json(git(root, "show", f"{commit}:reports/{stage}/metrics.json")) for stage in stages}
+    return {stage: committed_metrics(root, commit, stage) for stage in stages}
 
 
 def table(found: Mapping[int, Metrics]) -> str:
@@ -66,8 +68,8 @@ def table(found: Mapping[int, Metrics]) -> str:
         cells[str(seed)][-1] += f" ({weakest_kind(metrics)[0]})"
     cells["median"] = [f"{statistics.median(column):.1%}" for column in columns]
     cells["range"] = [f"{min(column):.1%} to {max(column):.1%}" for column in columns]
-    lines = [["seed", *COLUMNS], ["---"] * (1 + len(COLUMNS)), *([name, *row] for name, row in cells.items())]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = markdown_table(["seed", *COLUMNS], ([name, *row] for name, row in cells.items()))
+    return "".join(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The results of a scaling sweep in Markdown: the losses, the fit with intervals, and whether it finds the floor."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from llmcore.base.markdown import markdown_table
 from llmcore.evaluate.scaling_law import EXPONENT_BOUNDS, FittedLaw, ScalingLaw
 
 Row = Mapping[str, float]
@@ -63,7 +64,7 @@ def loss_table(rows: Sequence[Row]) -> list[str]:
         [f"{layers:g} x {width:g} x {heads:g}", f"{n:,.0f}", *(losses.get((n, d), "") for d in amounts)]
         for n, layers, width, heads in sizes
     ]
-    return table(["blocks x width x heads", "N", *(f"D = {amount:,.0f}" for amount in amounts)], lines)
+    return markdown_table(["blocks x width x heads", "N", *(f"D = {amount:,.0f}" for amount in amounts)], lines)
 
 
 def coefficient_table(free: FittedLaw, at_floor: FittedLaw) -> list[str]:
@@ -74,7 +75,7 @@ def coefficient_table(free: FittedLaw, at_floor: FittedLaw) -> list[str]:
             for fitted in (free, at_floor)
         ]
         lines.append([name, cells[0], f"{at_floor.law.E:.4g}, fixed" if name == "E" else cells[1]])
-    return table([f"[{free.confidence:.0%} interval]", "E free", "E at the floor"], lines)
+    return markdown_table([f"[{free.confidence:.0%} interval]", "E free", "E at the floor"], lines)
 
 
 def _end(value: float) -> str:
@@ -111,8 +112,4 @@ def budget_table(rows: Sequence[Row], law: ScalingLaw, cost: tuple[float, float]
         n = law.best_parameters(flops, cost)
         d = flops / (cost[0] * n ** cost[1])
         lines.append([f"{flops:.2g}", f"{n:,.3g}", f"{d:,.3g}", f"{d / n:.1f}", f"{law.loss(n, d):.3f}"])
-    return table(["FLOPs", "N", "D", "tokens per parameter", "loss"], lines)
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+    return markdown_table(["FLOPs", "N", "D", "tokens per parameter", "loss"], lines)

@@ -8,18 +8,17 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from llmcore.base.errors import UserError, run_entry_point
-from llmcore.base.files import parse_json, write_csv, write_text
-from llmcore.base.git import git
+from llmcore.base.files import write_csv, write_text
 from llmcore.base.project import project_root
 from llmcore.base.seeds import numpy_generator
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
+from llmcore.dvc.experiments import committed_metrics
 from llmcore.dvc.queue import run_queue
 from llmcore.evaluate.scaling_law import fit_with_intervals
 from llmcore.evaluate.scores import Uncertainty
@@ -97,14 +96,15 @@ def size(text: str) -> Size:
     return layers, width, heads
 
 
-def committed_metrics(root: Path, commit: str, stage: str) -> dict[str, Any]:
-    found: dict[str, Any] = parse_json(git(root, "show", f"{commit}:reports/{stage}/metrics.json"))
-    return found
+def model_shape(params: Params, size: Size) -> dict[str, int]:
+    """Return the keys of `model` that a size sets; the width of the MLP grows as that of the blocks."""
+    layers, width, heads = size
+    hidden = round(params.model.intermediate_size * width / params.model.n_embd)
+    return {"n_layer": layers, "n_embd": width, "n_head": heads, "intermediate_size": hidden}
 
 
 def training_settings(params: Params, text: Text, size: Size, tokens: int) -> dict[str, object]:
     """Return the settings of a training; UserError if it would see a token twice."""
-    layers, width, heads = size
     if tokens > text["train_tokens"]:
         raise UserError(
             f"TOKENS: must be at most {text['train_tokens']:,.0f}, one epoch, got {tokens:,}; lower it or raise STORIES"
@@ -112,12 +112,9 @@ def training_settings(params: Params, text: Text, size: Size, tokens: int) -> di
     tokens_per_step = text["train_tokens"] / text["train_windows"] * params.pretrain.batch_size
     steps = tokens / tokens_per_step
     return {
-        "model.n_layer": layers,
-        "model.n_embd": width,
-        "model.n_head": heads,
-        "model.intermediate_size": round(params.model.intermediate_size * width / params.model.n_embd),
+        **{f"model.{key}": value for key, value in model_shape(params, size).items()},
         "pretrain.tokens": tokens,
-        "pretrain.lr": float(f"{LR_OF_WIDTH_1 / width**0.5:.2g}"),
+        "pretrain.lr": float(f"{LR_OF_WIDTH_1 / size[1] ** 0.5:.2g}"),
         "pretrain.micro_batch_size": params.pretrain.batch_size,  # one process need not share a step
         "pretrain.warmup_steps": round(WARMUP_SHARE * steps),
         "pretrain.eval_interval_steps": round(steps) + 1,  # one before the first step and one at the end
@@ -143,8 +140,7 @@ def point(params: Params, text: Text, size: Size, metrics: Mapping[str, float]) 
 
 def flops_per_token(params: Params, text: Text, size: Size) -> float:
     """Return the operations of forward and backward pass per token, in windows of the mean length."""
-    shape = params.model.model_dump() | dict(zip(("n_layer", "n_embd", "n_head"), size, strict=True))
-    shape["intermediate_size"] = round(params.model.intermediate_size * size[1] / params.model.n_embd)
+    shape = params.model.model_dump() | model_shape(params, size)
     entry = architecture(params.model.kind)
     with torch.device("meta"):
         model = entry.new_model(entry.config_from_params(shape, int(text["vocab_size"])))
