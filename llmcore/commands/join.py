@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmcore.base.errors import UserError
@@ -36,21 +37,18 @@ def run_join(arguments: argparse.Namespace) -> int:
         raise UserError(f"STAGE: must be one of {one}, got {arguments.stage!r}")
     while True:
         stage = arguments.stage or announced_stage(machines)
-        _check_inputs(stage)
-        code = launch_on_machines(machines, stage, _paths(stage))
+        entry = read_yaml(STAGES_FILE)["stages"][stage]
+        _check_inputs(stage, entry["deps"])
+        paths = shlex.split(entry["cmd"])[4:]  # python -m stages NAME PATH...
+        code = launch_on_machines(machines, stage, paths)
         if code == 0:
             print(f"{stage}: trained; the first machine writes the results", file=sys.stderr, flush=True)
         if code or arguments.stage:
             return code
 
 
-def _check_inputs(stage: str) -> None:
+def _check_inputs(stage: str, paths: Sequence[str]) -> None:
     """UserError if an input of the stage is not on this machine; `dvc repro` would build it on the first one alone."""
-    for path in read_yaml(STAGES_FILE)["stages"][stage]["deps"]:
+    for path in paths:
         if not Path(path).exists() and "$" not in path:
             raise UserError(f"{path}: must be here to join {stage}; `dvc pull` it, or copy it from the first machine")
-
-
-def _paths(stage: str) -> list[str]:
-    """Return the paths of the stage's command in dvc.yaml, `python -m stages NAME PATH...`."""
-    return shlex.split(read_yaml(STAGES_FILE)["stages"][stage]["cmd"])[4:]

@@ -125,13 +125,15 @@ def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], nea
 
     if near_duplicates == "drop":
         deque(finder.watch(rows()), maxlen=0)
-        write_jsonl(folder / DOCUMENTS_FILE, counted(compress(rows(), ~finder.near())))
+        near = finder.near()
+        write_jsonl(folder / DOCUMENTS_FILE, counted(compress(rows(), ~near)))
     else:
         write_jsonl(folder / DOCUMENTS_FILE, counted(finder.watch(rows())))
+        near = finder.near() if near_duplicates == "count" else None
     found: Meta = {key: sum(counts[key] for counts in sources.values()) for key in ("documents", "bytes")}
     found["equal_documents"] = int(finder.equal().sum())
-    if near_duplicates != "ignore":
-        found["near_duplicates"] = int(finder.near().sum())
+    if near is not None:
+        found["near_duplicates"] = int(near.sum())
     return found if "" in sources else found | {"sources": {name: dict(counts) for name, counts in sources.items()}}
 
 
