@@ -127,13 +127,14 @@ def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], nea
         deque(finder.watch(rows()), maxlen=0)
         near = finder.near()
         write_jsonl(folder / DOCUMENTS_FILE, counted(compress(rows(), ~near)))
+        n_near = int(near.sum())
     else:
         write_jsonl(folder / DOCUMENTS_FILE, counted(finder.watch(rows())))
-        near = finder.near() if near_duplicates == "count" else None
+        n_near = int(finder.near().sum()) if near_duplicates == "count" else None
     found: Meta = {key: sum(counts[key] for counts in sources.values()) for key in ("documents", "bytes")}
     found["equal_documents"] = int(finder.equal().sum())
-    if near is not None:
-        found["near_duplicates"] = int(near.sum())
+    if n_near is not None:
+        found["near_duplicates"] = n_near
     return found if "" in sources else found | {"sources": {name: dict(counts) for name, counts in sources.items()}}
 
 
