@@ -123,6 +123,7 @@ def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], nea
             sources[row.get("source", "")].update(documents=1, bytes=len(row["text"].encode("utf-8")))
             yield row
 
+    n_near: int | None = None
     if near_duplicates == "drop":
         deque(finder.watch(rows()), maxlen=0)
         near = finder.near()
@@ -130,7 +131,8 @@ def write_documents(folder: Path, rows: Callable[[], Iterable[DocumentRow]], nea
         n_near = int(near.sum())
     else:
         write_jsonl(folder / DOCUMENTS_FILE, counted(finder.watch(rows())))
-        n_near = int(finder.near().sum()) if near_duplicates == "count" else None
+        if near_duplicates == "count":
+            n_near = int(finder.near().sum())
     found: Meta = {key: sum(counts[key] for counts in sources.values()) for key in ("documents", "bytes")}
     found["equal_documents"] = int(finder.equal().sum())
     if n_near is not None:
