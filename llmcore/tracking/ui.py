@@ -60,9 +60,8 @@ def server_environment() -> dict[str, str]:
 @contextmanager
 def running(port: int, log: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the server with its workers in a group of its own, which ends with the body, however that ends."""
-    server = subprocess.Popen(
-        server_command(port), env=server_environment(), stdout=log, stderr=log, start_new_session=True
-    )
+    environment = server_environment() | {"PYTHONUNBUFFERED": "1"}  # the last line of the log is the last one printed
+    server = subprocess.Popen(server_command(port), env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         yield server
     finally:
