@@ -95,7 +95,7 @@ def load(kind: str) -> Any:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(TRACKING, store_uri())
-        patch.setattr(sys, "dont_write_bytecode", True)  # MLflow imports from the store, whose files are looked at below
+        patch.setattr(sys, "dont_write_bytecode", True)  # MLflow imports from the store, whose files a test lists
         return load_model(f"models:/{REGISTERED[kind].registered_name}@champion")
 
 
