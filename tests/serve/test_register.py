@@ -45,6 +45,15 @@ LABELS = ["ham", "spam", "other"]
 TEXTS = ["Call now!", "Anna had a ball. " * 20, "naïve 日本 <|endoftext|>"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _store_without_bytecode() -> Iterator[None]:
+    """MLflow imports from the store, here and in servers, and a test lists the store's files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def project(
     tmp_path_factory: pytest.TempPathFactory,
@@ -95,7 +104,6 @@ def load(kind: str) -> Any:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(TRACKING, store_uri())
-        patch.setattr(sys, "dont_write_bytecode", True)  # MLflow imports from the store, whose files a test lists
         return load_model(f"models:/{REGISTERED[kind].registered_name}@champion")
 
 
