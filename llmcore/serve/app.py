@@ -74,7 +74,7 @@ def create_app(
             worker.join()
 
     app = FastAPI(title="llmcore", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.workers = workers
+    app.state.workers, app.state.inspections = workers, inspections
     app.state.close = close
     app.add_middleware(Access, api_key=api_key, hosts=hosts)
     _handle_errors(app)

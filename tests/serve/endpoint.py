@@ -1,8 +1,10 @@
 """An endpoint of tiny models on a free port of this machine, for the tests of `llmcore serve`."""
 
+import json
+import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +18,10 @@ from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 from llmcore.serve.scheduler import Scheduler
 from llmcore.serve.server import listening
+from llmcore.serve.thread_queue import ThreadQueue
 from llmcore.serve.uvicorn_server import server_of
 
+TIMEOUT_SECONDS = 60.0
 LIMITS = Limits(max_tokens=64, max_characters=4000, max_body_bytes=2**16, max_seconds=30)
 
 
@@ -28,6 +32,7 @@ class Endpoint:
     url: str
     models: Mapping[str, ServedModel]
     workers: Mapping[str, Any]
+    inspections: ThreadQueue
 
     def client(self, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": "none", "max_retries": 0} | options)
@@ -37,30 +42,83 @@ class Endpoint:
         sent = {"content": body} if isinstance(body, bytes) else {"json": body}
         return httpx2.post(self.url + path, **sent, **options, timeout=30)
 
+    def connect(self) -> socket.socket:
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS)
+
+    def send(self, path: str, body: Any) -> socket.socket:
+        """Send a request, and return its connection without waiting for the answer."""
+        sent, connection = json.dumps(body).encode(), self.connect()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self.url.removeprefix('http://')}\r\nContent-Length: {len(sent)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + sent)
+        return connection
+
     def scheduler(self, name: str) -> Scheduler:
         found = self.workers[name]
         assert isinstance(found, Scheduler)
         return found
 
-    def wait_until_idle(self, name: str, seconds: float = 5.0) -> bool:
+    def wait_until_idle(self, name: str) -> bool:
         """Return whether nothing is left of any request."""
         scheduler = self.scheduler(name)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if scheduler.n_open == 0 and not scheduler._decoder.busy:
-                return True
-            time.sleep(0.01)
-        return False
+        return comes_true(lambda: scheduler.n_open == 0 and not scheduler._decoder.busy)
+
+    def wait_until_open(self, name: str, n_requests: int) -> None:
+        """Wait until a model has that many requests, begun or not."""
+        assert comes_true(lambda: self.scheduler(name).n_open == n_requests)
+
+    def wait_until_cancelled(self, name: str) -> None:
+        """Wait until the server has seen that a client has gone, while the model's thread is in a pass."""
+        assert comes_true(lambda: not self.scheduler(name)._inbox.empty())
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> bool:
+    """Wait for something that other threads do; False if it has not come after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.005)
+    return true
+
+
+class Gate:
+    """Passes through a model come one by one, and each waits until it is let through.
+
+    So a test says what happens during which pass, however busy the machine is.
+    """
+
+    def __init__(self) -> None:
+        self.passes = 0  # that have come
+        self._permits = threading.Semaphore(0)
+
+    def __call__(self, *_: object) -> None:
+        self.passes += 1
+        assert self._permits.acquire(timeout=TIMEOUT_SECONDS)
+
+    def let(self, passes: int) -> None:
+        """Let the next passes through, those that wait and those that will come."""
+        self._permits.release(passes)
+
+    def wait_for(self, passes: int) -> None:
+        """Wait until that many have come; the last may be waiting."""
+        assert comes_true(lambda: self.passes >= passes)
+
+    def open(self) -> None:
+        """Let everything through from now on."""
+        self._permits.release(10_000)
 
 
 @contextmanager
-def slowed(served: ServedModel, seconds: float) -> Iterator[None]:
-    """Let each pass through a model take longer."""
-    hook = served.language_model.body.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+def gated(served: ServedModel) -> Iterator[Gate]:
+    """Let each pass through a model wait for the test; the gate opens at the end."""
+    gate = Gate()
+    hook = served.language_model.body.register_forward_pre_hook(gate)
     try:
-        yield
+        yield gate
     finally:
         hook.remove()
+        gate.open()
 
 
 @contextmanager
@@ -80,7 +138,7 @@ def running(
         while not server.started:
             time.sleep(0.005)
         try:
-            yield Endpoint(f"http://127.0.0.1:{port}", models, app.state.workers)
+            yield Endpoint(f"http://127.0.0.1:{port}", models, app.state.workers, app.state.inspections)
         finally:
             server.should_exit = True
             thread.join()

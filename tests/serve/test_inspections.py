@@ -1,13 +1,10 @@
 """What the page asks about a text is computed one after the other, for clients that still wait for it."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 
-import httpx2
 import pytest
-from serve.endpoint import LIMITS, Endpoint, running, slowed
+from serve.endpoint import LIMITS, Endpoint, comes_true, gated, running
 
 from llmcore.serve.models import ServedModel
 
@@ -15,36 +12,27 @@ PATHS = ("/inspect", "/inspect/lens")
 
 
 def test_inspections_beyond_those_that_may_wait_are_refused(served_models: dict[str, ServedModel]) -> None:
-    with (
-        running(served_models, replace(LIMITS, max_waiting=2)) as endpoint,
-        slowed(served_models["story"], 0.6),
-        ThreadPoolExecutor(8) as pool,
-    ):
-        asked = {"model": "story", "text": "The brown fox"}
-        found = list(pool.map(lambda number: endpoint.post(PATHS[number % 2], asked), range(8)))
-    refused = [answer for answer in found if not answer.is_success]
-    assert 1 <= len(refused) <= 5  # one is computed, two wait
-    assert all(answer.status_code == 429 and answer.json()["error"]["code"] == "busy" for answer in refused)
+    asked = {"model": "story", "text": "The brown fox"}
+    with running(served_models, replace(LIMITS, max_waiting=2)) as endpoint, ThreadPoolExecutor(8) as pool:
+        with gated(served_models["story"]) as gate:
+            found = [pool.submit(endpoint.post, PATHS[0], asked)]
+            gate.wait_for(passes=1)
+            found += [pool.submit(endpoint.post, PATHS[number % 2], asked) for number in range(7)]
+            assert comes_true(lambda: sum(answer.done() for answer in found) == 5)  # one is computed, two wait
+            refused = [answer.result() for answer in found if answer.done()]
+        assert all(answer.status_code == 429 and answer.json()["error"]["code"] == "busy" for answer in refused)
+        assert sum(answer.result().is_success for answer in found) == 3
 
 
 def test_inspections_whose_clients_have_gone_are_not_computed(endpoint: Endpoint) -> None:
-    story = endpoint.models["story"]
-    passes: list[int] = []
-
-    def leave(_: int) -> None:
-        asked = {"model": "story", "text": "The brown fox"}
-        with suppress(httpx2.TimeoutException):
-            httpx2.post(f"{endpoint.url}/inspect", json=asked, timeout=0.3)
-
-    hook = story.language_model.body.register_forward_pre_hook(lambda *_: passes.append(1))
-    try:
-        with slowed(story, 0.5):
-            with ThreadPoolExecutor(20) as pool:
-                list(pool.map(leave, range(20)))
-            time.sleep(1.0)
-    finally:
-        hook.remove()
-    assert 1 <= len(passes) <= 6
+    with gated(endpoint.models["story"]) as gate:
+        clients = [endpoint.send("/inspect", {"model": "story", "text": "The brown fox"}) for _ in range(20)]
+        assert comes_true(lambda: endpoint.inspections.n_open == len(clients))
+        for client in clients:
+            client.close()
+        assert comes_true(lambda: endpoint.inspections.n_open == 1)
+    assert comes_true(lambda: endpoint.inspections.n_open == 0)
+    assert gate.passes == 1
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/inspect/attention"])

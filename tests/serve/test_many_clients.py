@@ -3,9 +3,6 @@
 import asyncio
 import gc
 import json
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,10 +14,11 @@ import openai
 import psutil
 import pytest
 import torch
-from serve.endpoint import LIMITS, Endpoint, running, slowed
+from serve.endpoint import LIMITS, Endpoint, comes_true, gated, running
 
 from llmcore.generate.prefixes import Prefixes
 from llmcore.model.transformer import LanguageModel
+from llmcore.serve import generation, scheduler
 from llmcore.serve.limits import Limits
 from llmcore.serve.models import ServedModel
 
@@ -31,6 +29,24 @@ LONG = {"model": "story", "prompt": "The brown fox", "temperature": 1.0, "seed":
 def never(endpoint: Endpoint) -> dict[str, float]:
     """The bias with which a text does not end by itself."""
     return {str(endpoint.models["story"].tokenizer.end_of_text): -100}
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which texts are cut."""
+    clock = Clock()
+    for module in (generation, scheduler):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 def test_fifty_requests_at_once_get_what_each_gets_alone(endpoint: Endpoint) -> None:
@@ -71,30 +87,32 @@ def test_hostile_requests_change_nothing_for_those_beside_them(served_models: di
 
 
 def test_a_request_joins_while_another_is_written(endpoint: Endpoint, never: Any) -> None:
-    """The short text is there long before the long one, which began first."""
-    ended = []
-    with slowed(endpoint.models["story"], 0.005):
-
-        def ask(tokens: int) -> None:
-            assert endpoint.post("/v1/completions", LONG | {"max_tokens": tokens, "logit_bias": never}).is_success
-            ended.append(tokens)
-
-        threads = [threading.Thread(target=ask, args=(tokens,)) for tokens in (60, 2)]
-        for thread in threads:
-            thread.start()
-            time.sleep(0.05)
-        for thread in threads:
-            thread.join()
-    assert ended == [2, 60]
+    """The short text is there while the long one, which began first, is being written."""
+    with gated(endpoint.models["story"]) as gate, ThreadPoolExecutor(2) as pool:
+        body = LONG | {"logit_bias": never}
+        long = pool.submit(endpoint.post, "/v1/completions", body)
+        gate.wait_for(passes=1)
+        short = pool.submit(endpoint.post, "/v1/completions", body | {"max_tokens": 2})
+        endpoint.wait_until_open("story", 2)
+        gate.let(4)
+        assert short.result().is_success
+        assert not long.done()
+        gate.open()
+        assert long.result().is_success
 
 
 def test_a_text_that_a_stop_string_ends_leaves_its_place_at_once(
     endpoint: Endpoint, never: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = endpoint.post("/v1/completions", LONG | {"logit_bias": never}).json()["choices"][0]["text"]
-    with slowed(endpoint.models["story"], 0.05):  # the whole text would take three seconds
-        assert endpoint.post("/v1/completions", LONG | {"logit_bias": never, "stop": text[2:4]}).is_success
-        assert endpoint.wait_until_idle("story", seconds=0.5)
+    body = LONG | {"logit_bias": never}
+    text = endpoint.post("/v1/completions", body).json()["choices"][0]["text"]
+    stopped = body | {"stop": text[2:4]}
+    tokens = endpoint.post("/v1/completions", stopped).json()["usage"]["completion_tokens"]
+    assert tokens < 20
+    with gated(endpoint.models["story"]) as gate:
+        gate.let(tokens + 1)  # the whole text has more
+        assert endpoint.post("/v1/completions", stopped).is_success
+        assert endpoint.wait_until_idle("story")
     assert caplog.records == []
 
 
@@ -103,26 +121,24 @@ def test_a_text_that_a_stop_string_ends_leaves_its_place_at_once(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_rows_of_a_client_that_has_gone_are_removed(endpoint: Endpoint, never: Any, stream: bool) -> None:
-    body = json.dumps(LONG | {"stream": stream, "n": 3, "logit_bias": never}).encode()
-    host, _, port = endpoint.url.removeprefix("http://").partition(":")
-    scheduler = endpoint.scheduler("story")
-    with slowed(endpoint.models["story"], 0.05):  # the texts would take three seconds
-        for _ in range(3):
-            connection = socket.create_connection((host, int(port)))
-            head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall(head.encode() + body)
-            while not scheduler._decoder.rows:
-                time.sleep(0.005)
+    for _ in range(3):
+        with gated(endpoint.models["story"]) as gate:
+            connection = endpoint.send("/v1/completions", LONG | {"stream": stream, "n": 3, "logit_bias": never})
+            gate.wait_for(passes=1)
             if stream:
-                connection.recv(100)
+                gate.let(4)  # the first tokens may be less than a character
+                assert connection.recv(100)
+                gate.wait_for(passes=5)
             connection.close()
-        assert endpoint.wait_until_idle("story", seconds=1.0)
+            endpoint.wait_until_cancelled("story")
+            gate.let(3)  # the texts have 60 tokens
+            assert endpoint.wait_until_idle("story")
 
 
 def test_body_that_is_cut_off_leaves_nothing(endpoint: Endpoint) -> None:
-    host, _, port = endpoint.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"POST /classify HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 99\r\n\r\n{{".encode())
+    with endpoint.connect() as connection:
+        host = endpoint.url.removeprefix("http://")
+        connection.sendall(f"POST /classify HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n{{".encode())
     assert endpoint.post("/v1/completions", LONG).is_success
 
 
@@ -131,29 +147,39 @@ def test_body_that_is_cut_off_leaves_nothing(endpoint: Endpoint) -> None:
 
 def test_requests_beyond_those_that_may_wait_are_told_to_try_again(served_models: dict[str, ServedModel]) -> None:
     limits = replace(LIMITS, max_rows=1, max_waiting=2)
-    with running(served_models, limits) as endpoint, slowed(served_models["story"], 0.02):
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG | {"max_tokens": 20}), range(8)))
-        refused = [answer for answer in found if answer.status_code == 429]
-        assert 4 <= len(refused) <= 6  # two wait, and perhaps one is written already
+    with running(served_models, limits) as endpoint, ThreadPoolExecutor(9) as pool:
+        with gated(served_models["story"]) as gate:
+            begun = pool.submit(endpoint.post, "/v1/completions", LONG)
+            gate.let(4)
+            gate.wait_for(passes=5)
+            others = [pool.submit(endpoint.post, "/v1/completions", LONG) for _ in range(8)]
+            assert comes_true(lambda: sum(answer.done() for answer in others) == 6)
+            refused = [answer.result() for answer in others if answer.done()]
+        assert all(answer.status_code == 429 for answer in refused)
         assert all(answer.headers["retry-after"] == "1" for answer in refused)
         assert all(answer.json()["error"]["code"] == "busy" for answer in refused)
-        assert all(answer.is_success for answer in found if answer not in refused)
+        assert begun.result().is_success
+        assert sum(answer.result().is_success for answer in others) == 2
 
 
-def test_text_is_cut_when_time_is_up_and_says_so(served_models: dict[str, ServedModel], never: Any) -> None:
-    limits = replace(LIMITS, max_rows=1, max_seconds=0.4)
-    with running(served_models, limits) as endpoint, slowed(served_models["story"], 0.05):
-        with ThreadPoolExecutor(2) as pool:
-            body = LONG | {"logit_bias": never}
-            found = list(pool.map(lambda _: endpoint.post("/v1/completions", body), range(2)))
-        cut = next(answer for answer in found if answer.is_success).json()
-        assert 0 < cut["usage"]["completion_tokens"] < 12
+def test_text_is_cut_when_time_is_up_and_says_so(
+    served_models: dict[str, ServedModel], never: Any, clock: Clock
+) -> None:
+    limits = replace(LIMITS, max_rows=1, max_seconds=100)
+    with running(served_models, limits) as endpoint, ThreadPoolExecutor(2) as pool:
+        with gated(served_models["story"]) as gate:
+            found = [pool.submit(endpoint.post, "/v1/completions", LONG | {"logit_bias": never}) for _ in range(2)]
+            endpoint.wait_until_open("story", 2)
+            gate.let(3)
+            gate.wait_for(passes=4)
+            clock.seconds += 101
+        answers = sorted((answer.result() for answer in found), key=lambda answer: answer.status_code)
+        cut, waited = (answer.json() for answer in answers)
+        assert [answer.status_code for answer in answers] == [200, 503]
         assert cut["choices"][0]["finish_reason"] == "length"
         assert cut["choices"][0]["llmcore_finish_reason"] == "timeout"
-        waited = next(answer for answer in found if not answer.is_success)  # for the row of the other
-        assert waited.status_code == 503
-        assert waited.json()["error"]["code"] == "timeout"
+        assert 0 < cut["usage"]["completion_tokens"] <= 4
+        assert waited["error"]["code"] == "timeout"  # for the row of the other
         assert endpoint.wait_until_idle("story")
 
 
@@ -192,14 +218,14 @@ def test_failing_model_ends_the_request_and_the_next_is_answered(
 
 def test_stream_that_breaks_ends_with_an_error(endpoint: Endpoint, never: Any) -> None:
     client = endpoint.client()
-    with slowed(endpoint.models["story"], 0.02):
+    with gated(endpoint.models["story"]) as gate:
+        gate.let(4)  # the first tokens may be less than a character
         chunks = client.completions.create(**LONG, logit_bias=never, stream=True)
         next(iter(chunks))
-        with (
-            broken(endpoint.models["story"].language_model, fail),
-            pytest.raises(openai.APIError, match="RuntimeError"),
-        ):
-            list(chunks)
+        with broken(endpoint.models["story"].language_model, fail):
+            gate.open()
+            with pytest.raises(openai.APIError, match="RuntimeError"):
+                list(chunks)
     assert endpoint.post("/v1/completions", LONG).is_success
 
 
@@ -214,30 +240,38 @@ def test_requests_that_wait_survive_the_failure_of_others(served_models: dict[st
     with running(served_models, limits) as endpoint, ThreadPoolExecutor(4) as pool:
         expected = endpoint.post("/v1/completions", LONG).json()["choices"]
         story = served_models["story"]
-        with slowed(story, 0.05), broken(story.language_model, once):
-            found = list(pool.map(lambda _: endpoint.post("/v1/completions", LONG), range(4)))
+        with broken(story.language_model, once):
+            with gated(story):
+                waiting = [pool.submit(endpoint.post, "/v1/completions", LONG) for _ in range(4)]
+                endpoint.wait_until_open("story", 4)
+            found = [answer.result() for answer in waiting]
     assert sorted(answer.status_code for answer in found) == [200, 200, 200, 500]
     assert all(answer.json()["choices"] == expected for answer in found if answer.is_success)
 
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_row_that_cannot_be_removed_stops_nobody_else(
-    served_models: dict[str, ServedModel], never: Any, gone: bool, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, never: Any, clock: Clock, gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Time is up, or the client has gone: its row is removed beside the steps."""
-    limits = replace(LIMITS, max_seconds=30 if gone else 0.3)
     body = LONG | {"prompt": "The brown fox sees a dog.", "logit_bias": never}
-    with running(served_models, limits) as endpoint:
-        with slowed(served_models["story"], 0.05), monkeypatch.context() as patch:
-            patch.setattr(Prefixes, "keep", lambda *_: fail())
+    with monkeypatch.context() as patch:
+        patch.setattr(Prefixes, "keep", lambda *_: fail())
+        with gated(endpoint.models["story"]) as gate:
+            connection = endpoint.send("/v1/completions", body)
+            gate.let(4)
+            gate.wait_for(passes=5)
             if gone:
-                with pytest.raises(httpx2.ReadTimeout):
-                    httpx2.post(f"{endpoint.url}/v1/completions", json=body, timeout=0.3)
+                connection.close()
+                endpoint.wait_until_cancelled("story")
             else:
-                cut = endpoint.post("/v1/completions", body)
-                assert cut.json()["choices"][0]["llmcore_finish_reason"] == "timeout"
+                clock.seconds += LIMITS.max_seconds + 1
+            gate.let(2)
             assert endpoint.wait_until_idle("story")
-        assert endpoint.post("/v1/completions", LONG | {"max_tokens": 2}).is_success
+        if not gone:
+            with connection:
+                assert b'"llmcore_finish_reason":"timeout"' in connection.recv(10_000)
+    assert endpoint.post("/v1/completions", LONG | {"max_tokens": 2}).is_success
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
