@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from workspace import SMALL, Workspace
+from workspace import Workspace, small_build
 
 from llmcore.dvc.files import hash_of, read_lock
 
@@ -38,9 +38,9 @@ def state(workspace: Workspace) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A pipeline built with edits of params.yaml that are not committed yet."""
-    workspace = Workspace(tmp_path_factory.mktemp("lineage"))
-    workspace.set_params(SMALL | {"runtime.tracking": True})
-    workspace.repro()
+    workspace = small_build(tmp_path_factory).copy(tmp_path_factory.mktemp("lineage"))
+    workspace.run("git reset -q HEAD~")
+    workspace.set_params({"runtime.tracking": True})
     return workspace
 
 

@@ -149,7 +149,7 @@ def test_training_with_another_number_does_not_resume_and_says_why(
 def test_forced_repro_trains_again(trained: tuple[Workspace, dict[str, str]]) -> None:
     """The checkpoint that is kept until DVC has recorded the outs must not replace a training."""
     workspace, expected = trained
-    for arguments in ("", "-f -s", "-f -s"):
+    for arguments in ("", "-f -s"):
         assert "resumes after" not in workspace.run(f"dvc repro {arguments} pretrain")
     assert workspace.hashes(*MADE) == expected
 

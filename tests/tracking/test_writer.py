@@ -27,7 +27,7 @@ from tracking.stored import (
 )
 
 from llmcore.dvc import parent
-from llmcore.tracking import mlflow_store, store_location, writer
+from llmcore.tracking import copied, mlflow_store, store_location, writer
 from llmcore.tracking.run import tracked_run
 from llmcore.tracking.spool import send_spool
 from llmcore.tracking.store_location import sqlite_uri
@@ -135,6 +135,7 @@ def test_store_that_is_away_for_a_while_has_everything_at_the_end(project, param
 
 def test_locked_database_gets_the_records_when_it_is_free(project, params, monkeypatch, capfd):
     monkeypatch.setattr(writer, "STORE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(copied, "TIMEOUT_SECONDS", 1.0)
     with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with tracked_run("pretrain", params) as tracker:
