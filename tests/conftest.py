@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny model shape, a tokenizer learned in-process, a model with random weights."""
+"""Shared fixtures: the small pipeline, a tiny model shape, a tokenizer, a model with random weights."""
 
 import os
 import signal
@@ -11,6 +11,8 @@ from sentences import SENTENCES
 from llmcore.base.numerics import PORTABLE, has_avx2
 
 if TYPE_CHECKING:
+    from workspace import Workspace
+
     from llmcore.model.gpt2 import GPT2Config
     from llmcore.model.transformer import LanguageModel
     from llmcore.tokenizer.bpe import BytePairTokenizer
@@ -28,8 +30,27 @@ if has_avx2():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow files first: at the end, no process of pytest-xdist waits long for another."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Put the slow files first: at the end, no process of pytest-xdist waits long for another.
+
+    Among them one begins that builds the small pipeline, and those follow that do not wait for it.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    of_build = [item.path for item in items if item.path in slow and "small" in getattr(item, "fixturenames", ())]
+
+    def place(item: pytest.Item) -> int:
+        if item.path not in slow:
+            return 3
+        return 0 if item.path == of_build[0] else 2 if item.path in of_build else 1
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
+    """The whole pipeline at small size, built once and committed. Only to be read, or copied."""
+    from workspace import small_build
+
+    return small_build(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

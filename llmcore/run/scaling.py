@@ -27,9 +27,9 @@ from llmcore.model.registry import architecture
 from llmcore.report.scaling_figure import scaling_figure
 from llmcore.report.scaling_page import scaling_page
 
-SIZES = ("3x32x4", "3x48x4", "3x64x4", "3x96x4")  # blocks x width x heads
-TOKENS = (500_000, 1_000_000, 2_000_000)
-STORIES = 40_000  # written by the built-in world for the sweep
+SIZES = ("3x32x4", "3x48x4", "3x64x4", "3x96x4", "3x128x4")  # blocks x width x heads
+TOKENS = (500_000, 1_000_000, 2_000_000, 4_000_000)
+STORIES = 80_000  # written by the built-in world for the sweep
 JOBS = 2
 LR_OF_WIDTH_1 = 0.09  # 0.016 at width 32, 0.008 at 128
 WARMUP_SHARE = 0.025  # of the steps

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from workspace import Workspace, small_build
+from workspace import Workspace
 
 from llmcore.dvc.files import hash_of, read_lock
 
@@ -36,9 +36,9 @@ def state(workspace: Workspace) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def built(small: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A pipeline built with edits of params.yaml that are not committed yet."""
-    workspace = small_build(tmp_path_factory).copy(tmp_path_factory.mktemp("lineage"))
+    workspace = small.copy(tmp_path_factory.mktemp("lineage"))
     workspace.run("git reset -q HEAD~")
     workspace.set_params({"runtime.tracking": True})
     return workspace

@@ -1,13 +1,7 @@
-"""The small pipeline, built once per session; each module works on a copy of its own."""
+"""Each module works on a copy of the small pipeline of its own."""
 
 import pytest
-from workspace import Workspace, small_build
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The whole pipeline at small size, committed. Only to be read, or copied."""
-    return small_build(tmp_path_factory)
+from workspace import Workspace
 
 
 @pytest.fixture(scope="module")
