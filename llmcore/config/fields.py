@@ -15,6 +15,11 @@ def _without_surrogate(text: str) -> str:
     return text
 
 
+def _whole(value: object) -> object:
+    """Return 1e9, which YAML reads as a float, as the number that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _auto_or_number(value: object) -> object:
     if value != "auto" and not (type(value) is int and 0 < value <= MOST_THREADS):
         raise PydanticCustomError(
@@ -41,7 +46,7 @@ SMALLEST_FRACTION = 1e-6
 
 PositiveInt = Annotated[int, Field(strict=True, gt=0, le=LARGEST)]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-Budget = Annotated[int, Field(strict=True, ge=0, le=LARGEST_BUDGET)]
+Budget = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=LARGEST_BUDGET)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 Dimension = Annotated[int, Field(strict=True, gt=0, le=LARGEST_DIMENSION)]
 PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=LARGEST, allow_inf_nan=False)]

@@ -1,6 +1,7 @@
 """The schema of params.yaml: what it accepts, and the message for what it refuses."""
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,10 @@ RULES = [
     ("model.tied_head", "yes", "must be a valid boolean"),
     ("pretrain.epochs", 0.0, "must be greater than 0"),
     ("pretrain.tokens", -1, "must be greater than or equal to 0"),
-    ("pretrain.tokens", 1e9, "must be a valid integer"),
+    ("pretrain.tokens", 0.5, "must be a valid integer"),
+    ("pretrain.tokens", "1e9", "must be a valid integer"),
+    ("pretrain.tokens", math.inf, "must be a valid integer"),
+    ("pretrain.tokens", 1e16, "must be less than or equal to 1000000000000000"),
     ("pretrain.tokens", 10**16, "must be less than or equal to 1000000000000000"),
     ("pretrain.lr", "fast", "must be a valid number"),
     ("pretrain.lr", float("inf"), "must be a finite number"),
@@ -151,6 +155,11 @@ RULES = [
     ("compute.compile", "yes", "must be a valid boolean"),
     ("runtime.progress", 0, "must be a valid boolean"),
 ]
+
+
+def test_a_budget_may_be_written_with_an_exponent() -> None:
+    tokens = check_params(changed(pretrain__tokens=1e9), "params.yaml").pretrain.tokens
+    assert (tokens, type(tokens)) == (10**9, int)
 
 
 @pytest.mark.parametrize(("key", "value", "rule"), RULES)
