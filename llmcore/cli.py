@@ -89,11 +89,11 @@ def _add_result_commands(commands: "Commands") -> None:
     add_evaluate(commands)
 
     info = commands.add_parser("info", help="describe a model folder or GGUF file")
-    info.add_argument("folder", metavar="FOLDER")
+    info.add_argument("folder", metavar="FOLDER", help="a model's folder or GGUF file")
     info.set_defaults(run=run_info)
 
     export = commands.add_parser("export", help="write a language model for llama.cpp and Ollama, or as a page")
-    export.add_argument("folder", metavar="FOLDER")
+    export.add_argument("folder", metavar="FOLDER", help="a model's folder or GGUF file")
     export.add_argument("--to", choices=["gguf", "html"], default="gguf", help="(default: %(default)s)")
     types = ["f32", "f16", "bf16", "q8_0"]
     export.add_argument("--type", choices=types, default="f16", help="of GGUF's weights (default: %(default)s)")
