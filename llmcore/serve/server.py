@@ -20,7 +20,7 @@ def serve(folders: Sequence[str], *, host: str, port: int, limits: Limits, needs
     it is for every address that other machines reach.
     """
     if not (find_spec("fastapi") and find_spec("uvicorn")):
-        raise UserError("llmcore serve: needs FastAPI and uvicorn; install them with pip install -e '.[serve]' in the project's folder")
+        raise UserError("llmcore serve: needs FastAPI and uvicorn; pip install -e '.[serve]' in the project's folder")
     from llmcore.serve.access import is_loopback, loopback_hosts
     from llmcore.serve.app import create_app
     from llmcore.serve.models import default_folders, open_models
