@@ -108,7 +108,7 @@ def _sampled_sources(
     for name, of_train, of_val, quota in zip(names, train, val, quotas, strict=True):
         if not quota:
             rule = f"must give each source a window of the {sum(sizes)} of an epoch, got {weights[name]}"
-            raise UserError(f"sample.weights.{name} {rule}; raise it, or take the source out")
+            raise UserError(f"sample.weights.{name} {rule}; raise it, lower the others, or take the source out")
         yield SampledSource(name, len(of_train), int(of_train["count"].sum()), len(of_val), quota)
 
 

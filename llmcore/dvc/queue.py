@@ -10,6 +10,7 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.git import changed_files, git, git_error
 from llmcore.base.progress import Bar
+from llmcore.dvc.command import activated
 
 POLL_SECONDS = 10  # between two looks at the queue; DVC computes for a second at each
 MAX_LISTED_FILES = 5
@@ -110,7 +111,8 @@ def wait_for(root: Path, names: list[str], jobs: int) -> None:
 
 def _dvc(root: Path, *arguments: str) -> str:
     """Return what a DVC command printed; UserError with its last line if it fails."""
-    done = subprocess.run(["dvc", *arguments], cwd=root, capture_output=True, text=True, encoding="utf-8")
+    command = ["dvc", *arguments]
+    done = subprocess.run(command, cwd=root, env=activated(), capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise UserError(f"dvc {' '.join(arguments[:2])}: must succeed ({reason}); correct the error and try again")

@@ -14,6 +14,7 @@ from llmcore.base.files import write_text
 from llmcore.base.git import git
 from llmcore.base.markdown import markdown_table
 from llmcore.base.project import project_root
+from llmcore.dvc.command import activated
 from llmcore.dvc.experiments import committed_metrics
 
 TABLE = Path("reports/seeds.md")
@@ -50,9 +51,9 @@ def build(root: Path, seed: int) -> dict[str, dict[str, float]]:
     """Build the pipeline with a seed, as a DVC experiment outside the workspace; return the metrics of its stages."""
     name = f"seed-{seed}"
     # fails where there is none yet
-    subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=root, stderr=subprocess.DEVNULL)
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=root, env=activated(), stderr=subprocess.DEVNULL)
     command = ["dvc", "exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}"]
-    if subprocess.run(command, cwd=root).returncode:
+    if subprocess.run(command, cwd=root, env=activated()).returncode:
         raise UserError(f"seed {seed}: the build failed; correct the error above and try again")
     [commit] = git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").split()
     stages = ("pretrain", "evaluate_classifier", "evaluate_instruct")

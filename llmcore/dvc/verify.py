@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from llmcore.base.errors import UserError
 from llmcore.base.git import git, git_error
 from llmcore.base.numerics import cpu_name
+from llmcore.dvc.command import activated
 from llmcore.dvc.differences import folder_differences
 from llmcore.dvc.files import LOCK_FILE, STAGES_FILE, md5, read_lock
 
@@ -50,8 +50,7 @@ def clone_head(root: Path, clone: Path) -> None:
 def environment() -> dict[str, str]:
     """Return the environment of the build: the same interpreter, no tracking, no variables of an outer DVC."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return kept | {"PATH": path, "PYTHONPATH": "", "LLMCORE_TRACKING": "off"}
+    return activated(kept) | {"PYTHONPATH": "", "LLMCORE_TRACKING": "off"}
 
 
 def locked_outs(root: Path) -> dict[str, dict[str, str]]:

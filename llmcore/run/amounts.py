@@ -1,5 +1,6 @@
 """How much data the stages have: as the last build counted it, or estimated from params.yaml where it does not hold."""
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,7 +15,7 @@ from llmcore.config.stages import report_folder
 from llmcore.data.documents import DOCUMENTS_FILE, read_raw_text
 from llmcore.data.reading import read_alpaca, read_table
 from llmcore.data.sources import THE_VERDICT
-from llmcore.data.text_files import iter_documents, text_files
+from llmcore.data.text_files import COMPRESSIONS, iter_documents, text_files
 from llmcore.data.world.instructions import write_instructions
 from llmcore.data.world.messages import write_messages
 from llmcore.data.world.stories import write_stories
@@ -118,17 +119,30 @@ def _sources(text: TextSource) -> Sequence[OneSource]:
 def _estimated(source: OneSource, path: Path) -> tuple[int, int, str]:
     """Return a source's bytes and documents, and where these numbers come from; `path` is that of the text."""
     if source.kind == "local":
-        sizes = [len(text.encode("utf-8")) for text in islice(_own_texts(source, path), SAMPLE_DOCUMENTS)]
+        sample = [text.encode("utf-8") for text in islice(_own_texts(source, path), SAMPLE_DOCUMENTS)]
+        sizes = list(map(len, sample))
         if len(sizes) < SAMPLE_DOCUMENTS:
             return sum(sizes), len(sizes), f"read from {path}"
-        stored = sum(file.stat().st_size for file in text_files(path, source.files)[0])
-        return stored, round(stored / (sum(sizes) / len(sizes))), f"sizes of the files of {path}"
+        mean = sum(sizes) / len(sizes)
+        documents = round(sum(_documents_in(file, sample, mean) for file in text_files(path, source.files)[0]))
+        return round(documents * mean), documents, f"estimated from the files of {path}"
     if source.kind == "world":
         stories = write_stories(SAMPLE_DOCUMENTS, source.seed)
         mean = sum(len(story.text.encode("utf-8")) for story in stories) / len(stories)
         return round(mean * source.stories), source.stories, "estimated from params"
     assert THE_VERDICT.size_bytes
     return THE_VERDICT.size_bytes, 1, f"size as published, {STAND_IN}"
+
+
+def _documents_in(file: Path, sample: Sequence[bytes], mean_bytes: float) -> float:
+    """Estimate the documents of a file by its size; a sample says how far its texts can be compressed."""
+    if file.suffix.lower() == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        return float(read_metadata(file).num_rows)
+    text = b"\n".join(sample)
+    ratio = len(text) / len(zlib.compress(text)) if file.suffix.lower() in COMPRESSIONS else 1.0
+    return file.stat().st_size * ratio / mean_bytes
 
 
 def _rows(params: Params, holds: Callable[[str], bool], name: str) -> tuple[dict[str, int], str]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -264,6 +265,10 @@ def _agreed(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if entry[value] != entries[0][value]:
                 both = f"{entries[0][value]} on the first machine and {entry[value]} on that of NODE_RANK {rank}"
                 error = error or f"{what} must be the same on every machine, got {both}; correct it"
+    local = [ip_address(entry["address"]).is_loopback for entry in entries]
+    if any(local) and not all(local):  # as where /etc/hosts gives a machine's own name the address 127.0.1.1
+        got = f"{entries[local.index(True)]['address']} on that of NODE_RANK {local.index(True)}"
+        error = error or f"MASTER_ADDR must be an address in the network, got {got}; set it, the same on every machine"
     return {
         "error": error,
         "n_processes": min(entry["n_processes"] for entry in entries),

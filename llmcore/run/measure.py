@@ -42,7 +42,9 @@ def measure(sample: Sample) -> Figures:
         command = [sys.executable, "-m", "llmcore.run.measure", str(rows), str(result)]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise UserError((done.stderr.strip().splitlines() or ["llmcore plan: measuring failed; try again"])[-1])
+            lines = done.stderr.strip().splitlines() or ["llmcore plan: measuring failed; try again"]
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise UserError("\n".join(errors or lines[-1:]))
         found: Figures = read_json(result)
         return found
 

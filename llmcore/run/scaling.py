@@ -20,7 +20,7 @@ from llmcore.config.params import Params
 from llmcore.config.read import read_params
 from llmcore.dvc.experiments import committed_metrics
 from llmcore.dvc.queue import run_queue
-from llmcore.evaluate.scaling_law import fit_with_intervals
+from llmcore.evaluate.scaling_law import MIN_POINTS, fit_with_intervals
 from llmcore.evaluate.scores import Uncertainty
 from llmcore.model.costs import training_flops
 from llmcore.model.registry import architecture
@@ -79,6 +79,10 @@ def check_numbers(given: argparse.Namespace) -> None:
             got = f"{layers}x{width}x{heads}"
             rule = "must be blocks x width x heads, the width a multiple of the heads"
             raise UserError(f"SIZES: {rule}, got {got}; correct it")
+    sizes, tokens = len(set(given.sizes)), len(set(given.tokens))
+    if min(sizes, tokens) < 2 or sizes * tokens < MIN_POINTS:
+        rule = f"must make {MIN_POINTS} trainings, of two sizes and two amounts of data at least"
+        raise UserError(f"SIZES, TOKENS: {rule}, got {sizes} and {tokens}; name more")
 
 
 def parser() -> argparse.ArgumentParser:

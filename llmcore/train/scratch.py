@@ -91,10 +91,19 @@ def _acquire(folder: Path, stage: str) -> FileLock:
             continue
         except Timeout:
             if not reported:
-                holder = f"process {(folder / HOLDER).read_text(encoding='ascii')}"
-                print(f"{stage}: {holder} is already running this; waiting for it", file=sys.stderr, flush=True)
+                print(
+                    f"{stage}: {_holder(folder)} is already running this; waiting for it", file=sys.stderr, flush=True
+                )
                 reported = True
             time.sleep(POLL_SECONDS)
+
+
+def _holder(folder: Path) -> str:
+    """Name the process that has locked a folder; it may not have said so yet, or be leaving."""
+    try:
+        return f"process {(folder / HOLDER).read_text(encoding='ascii')}"
+    except OSError:
+        return "another process"
 
 
 def _prepare(folder: Path, stage: str, parts: Parts) -> str:
@@ -117,16 +126,21 @@ def _prepare(folder: Path, stage: str, parts: Parts) -> str:
 
 
 def _report_stale(folder: Path, stage: str, parts: Parts) -> None:
-    """Report the unfinished training nearest to this one, and the parts that keep it from being resumed."""
+    """Report the unfinished work nearest to this one, and the parts that keep it from being resumed."""
     others = {}
     for path in folder.parent.iterdir():
         key = _read_json(path / KEY)
-        if path != folder and key and checkpoint_folders(path) and not (path / FINISHED).exists():
+        if path != folder and key and _has_work(path, key) and not (path / FINISHED).exists():
             others[path] = differences(key["parts"], parts)
     if others:
         nearest = min(others, key=lambda path: len(others[path]))
         found = f"an unfinished run is not resumed: {', '.join(others[nearest])}"
         print(f"{stage}: {found}; it starts from the beginning (`make clean` removes {nearest})", file=sys.stderr)
+
+
+def _has_work(folder: Path, key: Any) -> bool:
+    """Return whether there are checkpoints of a training, or parts of a tokenized corpus."""
+    return bool(checkpoint_folders(folder)) or (folder / str(key["training"])).is_dir()
 
 
 def _finish(folder: Path) -> None:

@@ -106,7 +106,7 @@ def _read_parts(path: Path, state: State) -> dict[str, Tensor]:
 
 
 def _like(parameter: Any, files: Sequence[Any], name: str) -> Tensor:
-    """Return a tensor sharded as `parameter`, of which each file has the next rows."""
+    """Return a tensor sharded as `parameter`; each file has the rows that follow those of the file before."""
     from torch.distributed.tensor import DTensor
 
     mine = parameter.to_local()

@@ -46,7 +46,7 @@ class PendingStep:
         self.number = number
         self.figures = torch.cat([losses, norm[None]])
         # copied right behind the step: a copy that is asked for later would wait for the steps between
-        self._copy = self.figures.to("cpu", non_blocking=True)
+        self._copy = self.figures.to("cpu", non_blocking=self.figures.is_cuda)
         self._copied = torch.cuda.current_stream().record_event() if self.figures.is_cuda else None
         self._known: dict[str, Any] = {"lr": lr, "n_tokens": n_tokens, "n_targets": n_targets}
 

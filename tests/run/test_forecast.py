@@ -1,8 +1,11 @@
 """The forecast of `llmcore plan`: counts against what the loop and the data stages do, estimates by their formula."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from structure import ROOT
 from tiny import CPU, language_task, tiny_gpt, training
@@ -12,6 +15,7 @@ from llmcore.commands.plan import _data_lines
 from llmcore.config.params import Params
 from llmcore.config.read import read_params
 from llmcore.config.sources import LocalPart, TheVerdictPart, WorldPart
+from llmcore.data.world.stories import write_stories
 from llmcore.run.amounts import Amounts, amounts, sample_rows
 from llmcore.run.forecast import Forecast, forecast, gpu_seconds
 from llmcore.run.gpus import GPUS, LAUNCH_SECONDS_PER_BLOCK, UTILISATION
@@ -159,6 +163,25 @@ def test_estimates_from_params_are_near_what_the_last_build_counted(
     assert estimated.spam == counted.spam
     for split, rows in counted.instructions.items():
         assert estimated.instructions[split] == pytest.approx(rows, rel=0.03)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
+def test_a_large_corpus_is_estimated_by_its_files_compressed_or_not(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [f"{row} {story.text}" for row, story in enumerate(write_stories(6000, seed=1))]
+    table = pyarrow.table({"text": texts})
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(table, "own.parquet")
+    else:
+        rows = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+        with pyarrow.output_stream(f"own{suffix}") as file:  # compressed as the suffix says
+            file.write(rows)
+    own = with_text(params, kind="local", path=f"own{suffix}", text_column="text")
+    found = amounts(own, lambda stage: False)
+    assert found.documents == pytest.approx(len(texts), rel=0.15)
+    assert found.text_bytes == pytest.approx(sum(map(len, texts)), rel=0.15)
 
 
 def test_a_mixture_is_estimated_as_the_sum_of_its_parts(

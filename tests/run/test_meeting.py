@@ -114,6 +114,17 @@ def test_what_does_not_fit_is_told_on_every_machine(
     assert all(f": {message}" in line for line in found)
 
 
+def test_a_loopback_address_beside_others_is_refused() -> None:
+    """On Debian /etc/hosts gives a machine's own name 127.0.1.1: it would answer where no other machine can ask."""
+    entry = {"stage": "pretrain", "count": 2, "n_processes": 1, "process": ""}
+    found = machines._agreed([entry | {"address": address} for address in ("127.0.1.1", "10.0.0.2")])
+    assert found["error"].startswith(
+        "MASTER_ADDR must be an address in the network, got 127.0.1.1 on that of NODE_RANK"
+    )
+    for addresses in (["127.0.0.1", "127.0.0.1"], ["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]):
+        assert machines._agreed([entry | {"address": address} for address in addresses])["error"] == ""
+
+
 def test_a_port_in_use_is_a_mistake() -> None:
     server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with pytest.raises(UserError, match=f"MASTER_PORT: must be a free port of the first machine, and {server.port} is"):

@@ -45,6 +45,9 @@ def test_flops_per_token_are_about_six_per_parameter() -> None:
         (["--stories", "0"], "STORIES: must be positive, got 0"),
         (["--tokens", "5", "-5"], "TOKENS: must be positive, got -5"),
         (["--jobs", "0"], "JOBS: must be positive, got 0"),
+        (["--sizes", "3x64x4"], "SIZES, TOKENS: must make 6 trainings, of two sizes .* at least, got 1 and 4"),
+        (["--tokens", "7", "7"], "SIZES, TOKENS: must make 6 trainings, of two sizes .* at least, got 5 and 1"),
+        (["--sizes", "3x64x4", "3x32x4", "--tokens", "7", "8"], "SIZES, TOKENS: must make 6 .*, got 2 and 2"),
         (["--sizes", "1x15x2"], "SIZES: must be blocks x width x heads, the width a multiple of the heads, got 1x15x2"),
     ],
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from structure import ROOT
 
 from llmcore.train.checkpoint import Checkpoint, checkpoint_folders, write_checkpoint
-from llmcore.train.key import Parts
+from llmcore.train.key import Parts, key_of
 from llmcore.train.scratch import locked_scratch, remove_finished, scratch_root
 
 PARTS: Parts = {"params": {"pretrain.lr": 0.004}}
@@ -69,6 +70,19 @@ def test_checkpoints_of_another_training_stay_and_the_difference_is_one_line(cap
     (line,) = capfd.readouterr().err.splitlines()
     assert "an unfinished run is not resumed: pretrain.lr 0.004 -> 0.001; it starts from the beginning" in line
     assert saved_steps(PARTS) == ["step-000005"]
+
+
+def test_tokenized_parts_of_other_inputs_stay_and_are_one_line(capfd: pytest.CaptureFixture) -> None:
+    """They have no checkpoints, and may be large."""
+    with suppress(KeyboardInterrupt), locked_scratch("tokenize", PARTS) as scratch:
+        assert scratch.folder
+        (scratch.folder / scratch.training / "000000").mkdir(parents=True)
+        raise KeyboardInterrupt
+    with locked_scratch("tokenize", OTHER):
+        pass
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "tokenize: an unfinished run is not resumed: pretrain.lr 0.004 -> 0.001; it starts from" in line
+    assert f"(`make clean` removes {scratch.folder})" in line
 
 
 def test_of_several_other_trainings_the_most_similar_is_named(capfd: pytest.CaptureFixture) -> None:
@@ -147,6 +161,19 @@ def start_process() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def test_a_holder_that_has_not_said_who_it_is_is_waited_for(
+    capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scratch_root() / "pretrain" / key_of(PARTS)
+    folder.mkdir(parents=True)
+    holder = FileLock(folder / "lock")
+    holder.acquire()
+    monkeypatch.setattr("llmcore.train.scratch.time.sleep", lambda _: holder.release())
+    with locked_scratch("pretrain", PARTS) as scratch:
+        assert scratch.folder == folder
+    assert capfd.readouterr().err == "pretrain: another process is already running this; waiting for it\n"
 
 
 def test_a_second_process_names_the_first_and_starts_when_that_is_killed() -> None:
