@@ -19,6 +19,8 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
     `free` is the fit, `at_floor` the one whose E is the floor; a token costs c N^p operations: `cost` (c, p).
     """
     floor = rows[0]["floor_nats_per_token"]
+    coefficients = coefficient_table(free, at_floor)
+    footnote = f"{MARK}: the largest exponent that is tried; the trainings do not say how far the interval reaches."
     return "\n".join(
         [
             "# Scaling laws, with a known floor",
@@ -35,10 +37,9 @@ def scaling_page(rows: Sequence[Row], free: FittedLaw, at_floor: FittedLaw, cost
             "",
             "L(N, D) = E + A / N^alpha + B / D^beta, with E free, and with E at the floor:",
             "",
-            *coefficient_table(free, at_floor),
+            *coefficients,
             "",
-            f"{MARK}: the largest exponent that is tried; the trainings do not say how far the interval reaches.",
-            "",
+            *([footnote, ""] if any(MARK in line for line in coefficients) else []),
             verdict(free, floor),
             "",
             *(misfit(name, fitted.law, rows) for name, fitted in (("E free", free), ("E at the floor", at_floor))),

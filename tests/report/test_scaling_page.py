@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmcore.evaluate.scaling_law import FittedLaw, Interval, ScalingLaw
+from llmcore.evaluate.scaling_law import EXPONENT_BOUNDS, FittedLaw, Interval, ScalingLaw
 from llmcore.report.scaling_figure import scaling_figure
 from llmcore.report.scaling_page import scaling_page, verdict
 
@@ -59,6 +59,15 @@ def test_page_has_the_losses_by_size_and_data_and_the_largest_miss(rows: list[di
     assert f"| 3 x 32 x 4 | 80,000 | {rows[0]['val/loss']:.4f} | {rows[1]['val/loss']:.4f} |" in page
     assert "at most by 9.1%, for 240,000 parameters and 1,000,000 tokens." in page
     assert "| E | 0.65 [0.62, 0.66] | 0.65, fixed |" in page
+    assert "largest exponent" not in page
+
+
+def test_page_marks_an_interval_that_the_bound_of_the_exponents_ends(rows: list[dict[str, float]]) -> None:
+    free = fitted(0.62, 0.66)
+    free.intervals["beta"] = Interval(0.4, EXPONENT_BOUNDS[1])
+    page = scaling_page(rows, free, fitted(0.63, 0.63), cost=(6.0, 1.0))
+    assert "[0.4, 5\\*]" in page
+    assert "\n\\*: the largest exponent that is tried" in page
 
 
 def test_budgets_are_spent_in_full_and_no_better_split_is_near(rows: list[dict[str, float]]) -> None:
