@@ -4,8 +4,8 @@
 
 Random weights, the same for all, greedy. Tokens per second: 64 new tokens, the prompts' time included; none ends a
 text. Time to first token: a prompt of 128 tokens. A token of one text reads every weight once, so the bound is the
-time to read them. Of the rounds, in which all take turns, the fastest counts: what other programs take from the
-machine is not measured.
+time to read them. Of the rounds, in which all take turns, each in a process of its own, the fastest counts: what other
+programs take from the machine is not measured.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import decoding_peers as peers
+from benchmarks.apart import SETTLE_SECONDS, Apart
 from benchmarks.decoding_peers import Generate
 from benchmarks.side_by_side import Row, named, read_gigabytes_per_second, take_turns, tell
 from llmcore.base.matmul import native_bf16
@@ -55,17 +56,26 @@ def ours(precision: str) -> Generate:
     return generate
 
 
-def engines(precision: str, threads: int, folder: Path) -> dict[str, Generate]:
-    """Return ours and the peers that are installed and have this precision, by name."""
-    found, model = {"ours": ours(precision)}, our_model()
-    if (title := named("transformers")) and precision != "int8":
-        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        found[title] = peers.transformers(model, dtype)
-    if (title := named("ctranslate2")) and precision in CTRANSLATE2:
-        found[title] = peers.ctranslate2(model, CTRANSLATE2[precision], threads, folder)
-    if title := named("llama-cpp-python", "llama_cpp"):
-        found[title] = peers.llama_cpp(model, LLAMA_CPP[precision], threads, folder)
-    return found
+def titles(precision: str) -> dict[str, str]:
+    """Return ours and the peers that are installed and have this precision: their names with versions."""
+    found = {
+        "transformers": named("transformers") if precision != "int8" else "",
+        "ctranslate2": named("ctranslate2") if precision in CTRANSLATE2 else "",
+        "llama_cpp": named("llama-cpp-python", "llama_cpp"),
+    }
+    return {"ours": "ours"} | {engine: title for engine, title in found.items() if title}
+
+
+def engine(name: str, precision: str, threads: int, folder: Path) -> Generate:
+    """Return one of the engines, of which a process has no other."""
+    torch.set_num_threads(threads)
+    if name == "ours":
+        return ours(precision)
+    if name == "transformers":
+        return peers.transformers(our_model(), torch.float32 if precision == "fp32" else torch.bfloat16)
+    if name == "ctranslate2":
+        return peers.ctranslate2(our_model(), CTRANSLATE2[precision], threads, folder)
+    return peers.llama_cpp(our_model(), LLAMA_CPP[precision], threads, folder)
 
 
 def prompts_of(lengths: list[int]) -> list[list[int]]:
@@ -75,13 +85,14 @@ def prompts_of(lengths: list[int]) -> list[list[int]]:
 
 def compare(precision: str, threads: int, folder: Path) -> list[Row]:
     """Return the rows of one precision: one prompt, eight, and the time to the first token."""
-    found, rows = engines(precision, threads, folder), []
+    rows = []
+    found = {title: Apart(engine, name, precision, threads, folder) for name, title in titles(precision).items()}
     parameters = sum(p.numel() for name, p in our_model().named_parameters() if "wpe" not in name)
     gigabytes = parameters * WEIGHT_BYTES[precision] / 1e9
     for what, lengths in {"one prompt": ONE, "eight prompts": EIGHT}.items():
         prompts = prompts_of(lengths)
         work = {name: partial(generate, prompts, NEW_TOKENS) for name, generate in found.items()}
-        seconds = take_turns(work, rounds=ROUNDS, summary=min)
+        seconds = take_turns(work, rounds=ROUNDS, pause_seconds=SETTLE_SECONDS, summary=min)
         rates = {name: len(prompts) * NEW_TOKENS / each for name, each in seconds.items()}
         read = read_gigabytes_per_second(torch.float32)
         share = rates["ours"] / (len(prompts) * read / gigabytes)
@@ -89,7 +100,8 @@ def compare(precision: str, threads: int, folder: Path) -> list[Row]:
         title = f"decoding, GPT-2 124M, {precision}, {what}"
         rows.append(Row(title, "tokens/s", rates.pop("ours"), rates, goal=GOALS[what], limit=limit))
     work = {name: partial(generate, prompts_of(LONG), 1) for name, generate in found.items()}
-    times = {name: 1e3 * each for name, each in take_turns(work, rounds=FIRST_TOKEN_ROUNDS, summary=min).items()}
+    seconds = take_turns(work, rounds=FIRST_TOKEN_ROUNDS, pause_seconds=SETTLE_SECONDS, summary=min)
+    times = {name: 1e3 * each for name, each in seconds.items()}
     title = f"time to first token of {LONG[0]}, GPT-2 124M, {precision}"
     return [*rows, Row(title, "ms", times.pop("ours"), times, more_is_better=False, goal=GOALS["first token"])]
 

@@ -42,17 +42,19 @@ def take_turns(
     work: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
+    pause_seconds: float = 0.0,
     summary: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
     """Return the median seconds of each piece of work: all once to warm up, then `rounds` rounds of all in turn.
 
-    In turn, so that whatever else the machine does slows all alike.
+    In turn, so that whatever else the machine does slows all alike, with a pause before each.
     """
     for do in work.values():
         do()
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, do in work.items():
+            time.sleep(pause_seconds)
             begin = time.perf_counter()
             do()
             seconds[name].append(time.perf_counter() - begin)
