@@ -105,5 +105,5 @@ def test_missing_fastapi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name == "fastapi" else object()
 
     monkeypatch.setattr(server, "find_spec", without_fastapi)
-    with pytest.raises(UserError, match=r"pip install 'llmcore\[serve\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[serve\]'"):
         server.serve([], host="127.0.0.1", port=0, limits=Limits(), needs_key=False, precision="fp32")
