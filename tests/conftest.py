@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         if item.path not in slow:
             return 3
-        return 0 if item.path == of_build[0] else 2 if item.path in of_build else 1
+        return 0 if item.path in of_build[:1] else 2 if item.path in of_build else 1
 
     items.sort(key=place)
 
