@@ -63,11 +63,11 @@ def titles(precision: str) -> dict[str, str]:
         "ctranslate2": named("ctranslate2") if precision in CTRANSLATE2 else "",
         "llama_cpp": named("llama-cpp-python", "llama_cpp"),
     }
-    return {"ours": "ours"} | {engine: title for engine, title in found.items() if title}
+    return {"ours": "ours"} | {name: title for name, title in found.items() if title}
 
 
 def engine(name: str, precision: str, threads: int, folder: Path) -> Generate:
-    """Return one of the engines, of which a process has no other."""
+    """Return the engine of that name. Each is called in a process of its own."""
     torch.set_num_threads(threads)
     if name == "ours":
         return ours(precision)

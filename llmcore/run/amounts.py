@@ -123,8 +123,9 @@ def _estimated(source: OneSource, path: Path) -> tuple[int, int, str]:
         sizes = list(map(len, sample))
         if len(sizes) < SAMPLE_DOCUMENTS:
             return sum(sizes), len(sizes), f"read from {path}"
-        mean = sum(sizes) / len(sizes)
-        documents = round(sum(_documents_in(file, sample, mean) for file in text_files(path, source.files)[0]))
+        mean, text = sum(sizes) / len(sizes), b"\n".join(sample)
+        ratio = len(text) / len(zlib.compress(text))
+        documents = round(sum(_documents_in(file, mean, ratio) for file in text_files(path, source.files)[0]))
         return round(documents * mean), documents, f"estimated from the files of {path}"
     if source.kind == "world":
         stories = write_stories(SAMPLE_DOCUMENTS, source.seed)
@@ -134,15 +135,14 @@ def _estimated(source: OneSource, path: Path) -> tuple[int, int, str]:
     return THE_VERDICT.size_bytes, 1, f"size as published, {STAND_IN}"
 
 
-def _documents_in(file: Path, sample: Sequence[bytes], mean_bytes: float) -> float:
-    """Estimate the documents of a file by its size; a sample says how far its texts can be compressed."""
+def _documents_in(file: Path, mean_bytes: float, ratio: float) -> float:
+    """Estimate the documents of a file by its size; `ratio` is that of text to its compressed form."""
     if file.suffix.lower() == ".parquet":
         from pyarrow.parquet import read_metadata
 
         return float(read_metadata(file).num_rows)
-    text = b"\n".join(sample)
-    ratio = len(text) / len(zlib.compress(text)) if file.suffix.lower() in COMPRESSIONS else 1.0
-    return file.stat().st_size * ratio / mean_bytes
+    text_bytes = file.stat().st_size * (ratio if file.suffix.lower() in COMPRESSIONS else 1.0)
+    return text_bytes / mean_bytes
 
 
 def _rows(params: Params, holds: Callable[[str], bool], name: str) -> tuple[dict[str, int], str]:

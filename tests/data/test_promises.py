@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from structure import ROOT
+from workspace import enter_project
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json, write_json
@@ -22,11 +23,7 @@ COUNTS = {"text": "documents", "spam": "rows", "instructions": "rows"}
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The raw folders of a small world."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("LLMCORE_TRACKING", "off")
-    for name in ("dvc.yaml", "llmcore", "stages"):  # the key of half-done work has their hashes
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter_project(tmp_path, monkeypatch)
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for item, count in (("text", "stories"), ("spam", "rows"), ("instructions", "rows")):
         params["sources"][item][count] = 300

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 VARIABLE = re.compile(r"[A-Z_]+=")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # commands that other tests run: this suite itself, servers and who asks them
-ELSEWHERE = ("llmcore plan", "make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
+ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
 
 
 def test_every_documented_command_works(built: Workspace) -> None:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import comes_true
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -114,10 +114,7 @@ class Pair:
             machine.start()
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + 120
-        while not holds():
-            assert time.monotonic() < end, [machine.printed for machine in self.machines]
-            time.sleep(0.02)
+        assert comes_true(holds, seconds=120), [machine.printed for machine in self.machines]
 
     def start_and_save(self) -> None:
         """Start, and return when the first checkpoint is there."""

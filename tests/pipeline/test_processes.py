@@ -5,13 +5,13 @@ import re
 import shlex
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import comes_true
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -39,12 +39,6 @@ class Stage:
             return [child for child in children if "stages" in child.cmdline()]
         return []
 
-    def wait_until(self, holds: Callable[[], bool]) -> bool:
-        end = time.monotonic() + 60
-        while not (found := holds()) and time.monotonic() < end:
-            time.sleep(0.1)
-        return found
-
     @property
     def printed(self) -> str:
         return self.log.read_text(encoding="utf-8")
@@ -55,8 +49,8 @@ def stage(built: Workspace, tmp_path: Path) -> Iterator[Stage]:
     workspace = built.copy(tmp_path)
     workspace.set_params(NUMBERS)
     stage = Stage(workspace)
-    assert stage.wait_until(lambda: "step 0: val/loss" in stage.printed and len(stage.workers) == 2), stage.printed
-    assert stage.wait_until(lambda: bool(list((tmp_path / ".ckpt").glob("pretrain/*/step-*"))))
+    assert comes_true(lambda: "step 0: val/loss" in stage.printed and len(stage.workers) == 2), stage.printed
+    assert comes_true(lambda: bool(list((tmp_path / ".ckpt").glob("pretrain/*/step-*"))))
     yield stage
     with suppress(ProcessLookupError):
         os.killpg(stage.process.pid, signal.SIGKILL)

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from structure import ROOT
+from workspace import enter_project
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import sha256_folder, write_jsonl
@@ -33,11 +34,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: BytePairTokenizer) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    for name in ("dvc.yaml", "llmcore", "stages"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter_project(tmp_path, monkeypatch)
     write_jsonl("raw/documents.jsonl", [{"text": text} for text in TEXTS])
     Path("tokenizer").mkdir()
     tokenizer.save("tokenizer")

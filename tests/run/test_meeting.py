@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from torch.distributed import TCPStore
+from waiting import comes_true
 
 from llmcore.base.errors import UserError
 from llmcore.run import machines, watch
@@ -183,9 +184,7 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait_for_reason(watching: Watch) -> str | None:
-    end = time.monotonic() + 10
-    while watching.reason is None and time.monotonic() < end:
-        time.sleep(0.05)
+    comes_true(lambda: watching.reason is not None, seconds=10)
     return watching.reason
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 from structure import ROOT
+from workspace import enter_project
 
 from llmcore.base.files import read_json, read_jsonl
 from llmcore.base.seeds import torch_generator
@@ -40,11 +41,7 @@ CONTEXT = 64
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: GPT2Config, tokenizer: BytePairTokenizer) -> Path:
     """A project with a tiny base and small numbers, no tracking."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("LLMCORE_TRACKING", "off")
-    for name in ("dvc.yaml", "llmcore", "stages"):  # what a training's key is made of
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter_project(tmp_path, monkeypatch)
     base = new_model(GPT2Config(**{**vars(config), "context_length": CONTEXT}))
     base.initialise(torch_generator(0, "initialise"))
     save_language_model("base", base, tokenizer=tokenizer, origin={})

@@ -4,13 +4,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
+from waiting import comes_true
 
 from llmcore.serve.access import loopback_hosts
 from llmcore.serve.app import create_app
@@ -72,14 +73,6 @@ class Endpoint:
     def wait_until_cancelled(self, name: str) -> None:
         """Wait until the server has seen that a client has gone, while the model's thread is in a pass."""
         assert comes_true(lambda: not self.scheduler(name)._inbox.empty())
-
-
-def comes_true(condition: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> bool:
-    """Wait for something that other threads do; False if it has not come after `seconds`."""
-    end = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < end:
-        time.sleep(0.005)
-    return true
 
 
 class Gate:

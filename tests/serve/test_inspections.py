@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from serve.endpoint import LIMITS, Endpoint, comes_true, gated, running
+from serve.endpoint import LIMITS, Endpoint, gated, running
+from waiting import comes_true
 
 from llmcore.serve.models import ServedModel
 

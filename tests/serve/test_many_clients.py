@@ -14,7 +14,8 @@ import openai
 import psutil
 import pytest
 import torch
-from serve.endpoint import LIMITS, Endpoint, comes_true, gated, running
+from serve.endpoint import LIMITS, Endpoint, gated, running
+from waiting import comes_true
 
 from llmcore.generate.prefixes import Prefixes
 from llmcore.model.transformer import LanguageModel

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import httpx2
 import pytest
-from serve.endpoint import Endpoint, comes_true
+from serve.endpoint import Endpoint
+from waiting import comes_true
 
 from llmcore.serve import uvicorn_server
 

@@ -5,11 +5,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from structure import ROOT
+from waiting import comes_true
 
 from llmcore.config.params import Params
 from llmcore.config.stages import stage_info
@@ -84,10 +84,7 @@ def wait_until_recorded(child: "subprocess.Popen[str]") -> None:
     """Wait until the child is in its body and its run in the store."""
     assert child.stdout is not None
     child.stdout.readline()
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while not runs():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    assert comes_true(lambda: bool(runs()), TIMEOUT_SECONDS)
 
 
 def writers() -> list[threading.Thread]:
