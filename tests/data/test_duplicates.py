@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.offline import no_download
 from hypothesis import given
 from hypothesis import strategies as st
-from offline import no_download
 
 from llmcore.base.files import read_jsonl, write_jsonl
 from llmcore.data.duplicates import BANDS, HASHES_PER_BAND, DuplicateFinder, band_keys, repeats

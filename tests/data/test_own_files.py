@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline import no_download
+from data.offline import no_download
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_jsonl

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from offline import no_download
+from data.offline import no_download
 
 from llmcore.base.files import read_json, read_jsonl, sha256_folder
 from llmcore.base.origin import Source, read_source

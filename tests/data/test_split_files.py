@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from offline import no_download
+from data.offline import no_download
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import read_json

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from offline import no_download
+from data.offline import no_download
 from pyarrow import parquet
 
 from llmcore.base.errors import UserError

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from browser import Page, browsing, chromium
-from looks import assert_readable, awaited, prefer, resize
+from page.looks import assert_readable, awaited, prefer, resize
 from tiny import classifier_of, llama_config
 from tokenizer_files import HOSTILE, learned, save
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 from browser import Page, browsing, chromium
-from looks import assert_readable, prefer, resize
+from page.looks import assert_readable, prefer, resize
 from serve.endpoint import running
 from tiny import classifier_of, generation
 

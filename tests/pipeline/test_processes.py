@@ -1,7 +1,6 @@
 """The processes of a stage live and die together, and people see one stage."""
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -11,37 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pipeline.processes import NUMBERS, PRETRAIN, Stage, messages
 from waiting import comes_true
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-PRETRAIN = (
-    "python -m stages pretrain data/samples data/tokens data/tokenizer models/pretrain "
-    "reports/pretrain/metrics.json reports/pretrain/tables"
-)
 WITHIN_SECONDS = 20.0
-NUMBERS = {"runtime.processes": 2, "pretrain.epochs": 2000.0, "runtime.checkpoint_interval_steps": 1}
-
-
-class Stage:
-    """Pretraining in two processes, which would not end in the time of a test."""
-
-    def __init__(self, workspace: Workspace):
-        self.workspace = workspace
-        self.log = workspace.folder / "stage.log"
-        self.process = workspace.start(PRETRAIN, self.log)
-
-    @property
-    def workers(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children(recursive=True)
-            return [child for child in children if "stages" in child.cmdline()]
-        return []
-
-    @property
-    def printed(self) -> str:
-        return self.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -59,14 +34,6 @@ def stage(built: Workspace, tmp_path: Path) -> Iterator[Stage]:
 def are_gone(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=WITHIN_SECONDS)
     return not alive
-
-
-def messages(stage: Stage) -> list[str]:
-    """Return the lines that are no progress."""
-    lines = re.split(r"[\r\n]+", stage.printed)
-    return [
-        line for line in lines if line.strip() and "step/s" not in line and not line.startswith(("step ", "pretrain:"))
-    ]
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_processes import NUMBERS, PRETRAIN, Stage, messages
+from pipeline.processes import NUMBERS, PRETRAIN, Stage, messages
+from waiting import comes_true
 from workspace import Workspace
 
 from llmcore.base.files import read_json
@@ -33,12 +34,12 @@ def test_a_dead_process_ends_a_sharded_stage_and_it_resumes(built: Workspace, tm
     workspace = built.copy(tmp_path)
     workspace.set_params(NUMBERS | SHARD)
     stage = Stage(workspace)
-    assert stage.wait_until(lambda: bool(list((tmp_path / ".ckpt").glob("pretrain/*/step-*")))), stage.printed
+    assert comes_true(lambda: bool(list((tmp_path / ".ckpt").glob("pretrain/*/step-*")))), stage.printed
     max(stage.workers, key=lambda process: int(process.environ()["RANK"])).kill()
     assert stage.process.wait(20) == 2
     line = "error: pretrain: process 2 of 2 was ended by SIGKILL; if memory is short, lower runtime.processes"
     assert messages(stage) == [line]
     again = workspace.start(PRETRAIN, stage.log)
-    assert stage.wait_until(lambda: "resumes after step" in stage.printed), stage.printed
+    assert comes_true(lambda: "resumes after step" in stage.printed), stage.printed
     again.terminate()
     again.wait(20)
