@@ -100,17 +100,19 @@ def step(name: str, gpus: int, network: float, launch_seconds: float) -> Step:
     )
 
 
-def launch_seconds_per_block() -> float:
+def launch_seconds_per_block(device: torch.device) -> float:
     """Measure the time of a block, forward and backward, in which there is next to nothing to compute."""
 
     def seconds(n_layer: int) -> float:
         config = GPT2Config(64, 8, n_layer, 1, 8, dropout=0.0, qkv_bias=True, tied_head=True)
-        model = new_model(config)
+        model = new_model(config).to(device)
         parameters = list(model.parameters())
         ids = torch.zeros(1, 8, dtype=torch.long).numpy()
-        batch = TokenBatch.of(ids, ids, 8, torch.device("cpu"))
+        batch = TokenBatch.of(ids, ids, 8, device)
         begin = time.perf_counter()
-        torch.autograd.grad(next_token_loss(model, batch), parameters)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            loss = next_token_loss(model, batch)
+        torch.autograd.grad(loss, parameters)[0][0, 0].item()  # waits for a GPU
         return time.perf_counter() - begin
 
     torch.set_num_threads(1)
@@ -120,7 +122,8 @@ def launch_seconds_per_block() -> float:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    launch = launch_seconds_per_block()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    launch = launch_seconds_per_block(device)
     heads = "arithmetic | launches | optimizer | exchange, exposed | a step | tokens/s | of linear | binds"
     print(f"| model | GPUs, network | {heads} | memory | sharded |")
     print("|---" * 12 + "|")
@@ -138,7 +141,7 @@ def main() -> None:
         f"\n{GPU.name}, {GPU.bf16_tflops:g} TFLOPS in bf16 ({GPU.source}), {UTILISATION:.0%} of them reached (assumed)"
     )
     print(f"NVLink {NVLINK_BYTES / 1e9:g} GB/s in a machine of {GPUS_PER_MACHINE}; of links {LINK_SHARE:.0%} (assumed)")
-    print(f"a block's launches, measured on {cpu_name()}: {1000 * launch:.2f} ms, forward and backward")
+    print(f"a block's launches, measured on {cpu_name()}, {device.type}: {1000 * launch:.2f} ms, forward and backward")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,13 @@ def tiny_windows(documents: int = 12, seed: int = 0) -> Windows:
     return Windows(tokens, document_windows(tokens, 0, len(tokens.ids), CONTEXT))
 
 
-def language_task(batch_size: int = 4, micro_batch_size: int = 4, seed: int = 0, documents: int = 24) -> LanguageTask:
+def language_task(
+    batch_size: int = 4,
+    micro_batch_size: int = 4,
+    seed: int = 0,
+    documents: int = 24,
+    device: torch.device = CPU.device,
+) -> LanguageTask:
     """Train on one tiny corpus, validate on another."""
     return LanguageTask(
         tiny_windows(documents),
@@ -133,24 +139,24 @@ def language_task(batch_size: int = 4, micro_batch_size: int = 4, seed: int = 0,
         micro_batch_size=micro_batch_size,
         seed=seed,
         val_bytes=100,
-        device=CPU.device,
+        device=device,
     )
 
 
 # ---- the trainings of the pipeline, with dropout and several micro-batches per step
 
 
-def pretraining() -> tuple[LanguageModel, LanguageTask]:
-    return tiny_gpt(dropout=0.2), language_task(4, 2)
+def pretraining(device: torch.device = CPU.device) -> tuple[LanguageModel, LanguageTask]:
+    return tiny_gpt(dropout=0.2).to(device), language_task(4, 2, device=device)
 
 
-def llama_pretraining() -> tuple[LanguageModel, LanguageTask]:
+def llama_pretraining(device: torch.device = CPU.device) -> tuple[LanguageModel, LanguageTask]:
     model = new_model(llama_config(dropout=0.2))
     model.initialise(torch_generator(0, "initialise"))
-    return model, language_task(4, 2)
+    return model.to(device), language_task(4, 2, device=device)
 
 
-def lora_classification() -> tuple[SequenceClassifier, ClassificationTask]:
+def lora_classification(device: torch.device = CPU.device) -> tuple[SequenceClassifier, ClassificationTask]:
     draw = np.random.default_rng(0)
     model = SequenceClassifier(tiny_gpt(dropout=0.2).body, ["ham", "spam"], "last_real", 8)
     model.initialise_head(torch_generator(0, "head"))
@@ -160,22 +166,20 @@ def lora_classification() -> tuple[SequenceClassifier, ClassificationTask]:
     train_only_lora(model, also=["score."])
     rows = [LabelledText(draw.integers(0, END_OF_TEXT, draw.integers(1, 8)).tolist(), n % 2) for n in range(20)]
     task = ClassificationTask(
-        rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=None, device=CPU.device
+        rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, pad_to=None, device=device
     )
-    return model, task
+    return model.to(device), task
 
 
-def instruction_tuning() -> tuple[LanguageModel, InstructionTask]:
+def instruction_tuning(device: torch.device = CPU.device) -> tuple[LanguageModel, InstructionTask]:
     draw = np.random.default_rng(0)
     rows = []
     for _ in range(20):
         ids = draw.integers(0, END_OF_TEXT, draw.integers(3, 10))
         targets = np.where(np.arange(len(ids) - 1) < 1, IGNORE_INDEX, ids[1:])
         rows.append(Example(ids[:-1], targets, length=len(ids) - 1))
-    task = InstructionTask(
-        rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, device=CPU.device
-    )
-    return tiny_gpt(dropout=0.2), task
+    task = InstructionTask(rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, device=device)
+    return tiny_gpt(dropout=0.2).to(device), task
 
 
 # ---- weights

@@ -111,7 +111,7 @@ class ActivationCounter:
             self._seen.add(storage.data_ptr())
             self._tensors.append(tensor)
             self.bytes += storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would keep the graph, which keeps it
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:

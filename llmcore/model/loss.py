@@ -16,7 +16,8 @@ from llmcore.model.layers import matmul_dtype
 
 IGNORE_INDEX = -100  # a target that gives no loss: torch's default
 MAX_LOGITS_BYTES = 2**27  # of a chunk
-MAX_CACHED_LOGITS = 2**20  # of a part of it: 4 MB
+MAX_CACHED_LOGITS = 2**20  # of a part of it, on a CPU: 4 MB
+GPU_MULTIPLE = 64  # rows of logits whose length is none are multiplied by kernels that take four times as long
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -56,25 +57,37 @@ def _summed_over_chunks(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the summed loss, and its gradients of `hidden` and of `weight`, each where it is needed."""
     rows = max(1, MAX_LOGITS_BYTES // dtype.itemsize // len(weight))
-    loss, head = hidden.new_zeros((), dtype=torch.promote_types(dtype, torch.float32)), weight.to(dtype)
+    loss, head = hidden.new_zeros((), dtype=torch.promote_types(dtype, torch.float32)), _head(weight, dtype)
+    loss_of = _loss_by_few_rows if _is_on_cpu(hidden) else _loss_at_once
     hidden_grad = torch.empty_like(hidden) if needs_gradient[0] else None
     weight_grad = None
     for start in range(0, len(hidden), rows):
         chunk = slice(start, start + rows)
         inputs = hidden[chunk].to(dtype)  # (n, C)
         logits = matmul(inputs, head.mT)  # (n, V)
-        loss += _loss_of(logits, targets[chunk], loss.dtype, replace=any(needs_gradient))
+        logits[:, len(weight) :] = -torch.inf
+        loss += loss_of(logits, targets[chunk], loss.dtype, replace=any(needs_gradient))
         if hidden_grad is not None:
             hidden_grad[chunk] = matmul(logits, head)  # the logits are their gradient now
         if needs_gradient[1]:
-            found = matmul(logits.mT, inputs).to(weight.dtype)
+            found = matmul(logits.mT, inputs)[: len(weight)].to(weight.dtype)
             weight_grad = found if weight_grad is None else weight_grad.add_(found)
     if needs_gradient[1] and weight_grad is None:  # there is no position
         weight_grad = torch.zeros_like(weight)
     return loss, hidden_grad, weight_grad
 
 
-def _loss_of(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bool) -> Tensor:
+def _head(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the weight (V, C) in `dtype`, on a GPU with rows of zeros up to a multiple of `GPU_MULTIPLE`."""
+    missing = 0 if _is_on_cpu(weight) else -len(weight) % GPU_MULTIPLE
+    return F.pad(weight.to(dtype), (0, 0, 0, missing)) if missing else weight.to(dtype)
+
+
+def _is_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def _loss_by_few_rows(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bool) -> Tensor:
     """Return the loss in `dtype`, summed; with `replace`, put its gradient in place of the logits (n, V).
 
     A few rows at a time, which stay in the processor's cache through all passes.
@@ -91,3 +104,13 @@ def _loss_of(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bo
             if exact.dtype != logits.dtype:
                 logits[few] = exact
     return loss
+
+
+def _loss_at_once(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bool) -> Tensor:
+    """Do what `_loss_by_few_rows` does in as few passes over a GPU's memory, and as few launches, as torch has."""
+    logs = torch.log_softmax(logits, -1, dtype=dtype)  # (n, V)
+    of_targets = logs.gather(1, targets[:, None])  # (n, 1)
+    if replace:
+        torch.exp(logs, out=logits)
+        logits.scatter_(1, targets[:, None], of_targets.expm1().to(logits.dtype))
+    return -of_targets.sum()

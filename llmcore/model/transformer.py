@@ -189,9 +189,11 @@ class LanguageModel(TransformerWithHead):
         if targets is None:
             logits: Tensor = self.lm_head(hidden)
             return logits
+        hidden, targets = hidden.flatten(0, 1), targets.flatten()  # (B T, C), (B T,)
         if positions is None:
-            positions = (targets != IGNORE_INDEX).flatten().nonzero()[:, 0]
-        hidden, targets = hidden.flatten(0, 1)[positions], targets.flatten()[positions]  # (N, C), (N,)
+            positions = (targets != IGNORE_INDEX).nonzero()[:, 0]
+        if len(positions) < len(targets):
+            hidden, targets = hidden[positions], targets[positions]  # (N, C), (N,)
         return chunked_cross_entropy(hidden, self.lm_head.weight, targets)
 
     def new_cache(self, rows: int, max_tokens: int) -> Cache:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
 from llmcore.train.loop import evaluate
 from llmcore.train.optimizer import make_optimizer
-from llmcore.train.step import StepResult, train_step
+from llmcore.train.step import StepResult, start_step
 from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
@@ -104,14 +105,17 @@ def _training(
         optimizer = make_optimizer(trained, section)
         how: dict[str, Any] = {"lr": section.min_lr, "grad_clip": section.grad_clip, "seed": 0, "compute": compute}
 
-        def step(number: int) -> StepResult:
-            return train_step(trained, task, optimizer, number, **how)
+        def steps(numbers: range) -> list[StepResult]:
+            """Do steps as the loop does, each read when the next one is on its way."""
+            started = (start_step(trained, task, optimizer, number, **how) for number in numbers)
+            pairs = pairwise(chain(started, [None]))
+            return [step.result() for step, _ in pairs if step]
 
-        step(0)
-        once = seconds_of(lambda: step(1))
+        steps(range(1))
+        once = seconds_of(lambda: steps(range(1, 2)))
         n_steps = parallel.from_first(max(1, min(MAX_STEPS, int(STEPS_SECONDS / once))))
         begin = time.perf_counter()
-        done = [step(number) for number in range(2, 2 + n_steps)]
+        done = steps(range(2, 2 + n_steps))
         seconds = (time.perf_counter() - begin) / n_steps
         per_row = seconds_of(lambda: evaluate(trained, task, compute)) / n_val
         activations = _activation_bytes(trained, task, compute, n_cached_blocks)

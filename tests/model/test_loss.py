@@ -11,9 +11,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llmcore.model import loss as loss_module
 from llmcore.model.loss import chunked_cross_entropy
 
-N = 23
+N = 23  # V is no multiple of what a GPU likes
 C = 8
 V = 50
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def _as_on_each_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute on the CPU as it is computed on each device."""
+    monkeypatch.setattr(loss_module, "_is_on_cpu", lambda x: request.param == "cpu")
+
+
+on_each_device = pytest.mark.usefixtures("_as_on_each_device")
 
 
 def inputs(dtype: torch.dtype, trained: tuple[bool, bool] = (True, True)) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,6 +44,7 @@ def gradients(loss: Any, arguments: tuple[Tensor, Tensor, Tensor]) -> list[Tenso
     return [tensor.grad for tensor in arguments[:2]]
 
 
+@on_each_device
 @pytest.mark.parametrize("rows", [1, 5, N, 100])
 @pytest.mark.parametrize("trained", [(True, True), (True, False), (False, True)])
 def test_loss_and_gradients_equal_those_of_all_logits_at_once(
@@ -50,12 +60,14 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
+@on_each_device
 def test_without_gradients_the_loss_is_the_same() -> None:
     arguments = inputs(torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(chunked_cross_entropy(*arguments), plain(*arguments))
 
 
+@on_each_device
 def test_under_autocast_matmuls_are_bf16_and_the_loss_fp32() -> None:
     arguments = inputs(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -96,6 +108,7 @@ def test_the_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch
     assert ours.largest == max(V * C, 4 * V)
 
 
+@on_each_device
 def test_without_positions_the_loss_and_its_gradient_are_zero() -> None:
     hidden, weight, targets = inputs(torch.float32)
     loss = chunked_cross_entropy(hidden[:0], weight, targets[:0])

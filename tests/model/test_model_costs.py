@@ -1,5 +1,6 @@
 """Formulas of operations and bytes against what torch counts and allocates."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -169,6 +170,16 @@ def test_activations_are_what_the_layers_save() -> None:
     with ActivationCounter() as kept:
         model(torch.ones(3, 4))
     assert kept.bytes == 4 * 3 * (4 + 10 + 10)
+
+
+def test_what_was_counted_is_freed() -> None:
+    """A softmax saves its own result, which would keep the graph that keeps it."""
+    with ActivationCounter() as kept:
+        result = torch.ones(3, requires_grad=True).softmax(-1)
+    assert kept.bytes == 12
+    memory = weakref.ref(result)
+    del result
+    assert memory() is None
 
 
 def test_bf16_saves_fewer_bytes() -> None:
