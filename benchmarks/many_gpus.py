@@ -3,24 +3,20 @@
     python -m benchmarks.many_gpus
 
 From the project's own counts: operations and bytes (`llmcore.model.costs`), and what recursive halving sends at each
-distance (`llmcore.base.tree_sum`). Measured here is one figure, the time in which this processor launches the kernels
-of a block, forward and backward. All else is published or assumed, and stands below the table.
+distance (`llmcore.base.tree_sum`). The share of the arithmetic and the launches of kernels are those that
+`benchmarks.gpu` measured on one H100 (`llmcore.run.gpus`). All else is published or assumed, as said below the table.
 """
 
 import argparse
-import statistics
-import time
 from dataclasses import dataclass
 
 import torch
 
-from llmcore.base.numerics import cpu_name
 from llmcore.model.costs import gradient_bytes, optimizer_bytes, training_flops, weight_bytes
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
-from llmcore.run.gpus import GPUS, UTILISATION
-from llmcore.tasks.next_token import TokenBatch, next_token_loss
+from llmcore.run.gpus import GPUS, LAUNCH_SECONDS_PER_BLOCK, UTILISATION
 
 SIZES = {"124M": (12, 12, 768), "355M": (24, 16, 1024), "774M": (36, 20, 1280), "1.5B": (48, 25, 1600)}
 VOCAB_SIZE, WINDOW_TOKENS = 50257, 1024
@@ -74,13 +70,13 @@ def exchange_seconds(n_bytes: float, gpus: int, network: float) -> float:
     return seconds
 
 
-def step(name: str, gpus: int, network: float, launch_seconds: float) -> Step:
+def step(name: str, gpus: int, network: float) -> Step:
     model, (n_layer, _, n_embd) = gpt2(name), SIZES[name]
     windows = BATCH_WINDOWS // gpus
     n_micro_batches = max(1, windows // MICRO_BATCH_WINDOWS)
     flops = sum(training_flops(model, rows=1, length=WINDOW_TOKENS, n_targets=WINDOW_TOKENS))
-    arithmetic = windows * flops / (GPU.bf16_tflops * 1e12 * UTILISATION)
-    launches = n_micro_batches * n_layer * launch_seconds
+    arithmetic = windows * flops / (GPU.bf16_tflops * 1e12 * UTILISATION["bf16"])
+    launches = n_micro_batches * n_layer * LAUNCH_SECONDS_PER_BLOCK
     weights = weight_bytes(model)
     state = weights + optimizer_bytes(model, "adamw")
     gradients = gradient_bytes(model, n_micro_batches=n_micro_batches, processes=gpus)
@@ -100,48 +96,24 @@ def step(name: str, gpus: int, network: float, launch_seconds: float) -> Step:
     )
 
 
-def launch_seconds_per_block(device: torch.device) -> float:
-    """Measure the time of a block, forward and backward, in which there is next to nothing to compute."""
-
-    def seconds(n_layer: int) -> float:
-        config = GPT2Config(64, 8, n_layer, 1, 8, dropout=0.0, qkv_bias=True, tied_head=True)
-        model = new_model(config).to(device)
-        parameters = list(model.parameters())
-        ids = torch.zeros(1, 8, dtype=torch.long).numpy()
-        batch = TokenBatch.of(ids, ids, 8, device)
-        begin = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            loss = next_token_loss(model, batch)
-        torch.autograd.grad(loss, parameters)[0][0, 0].item()  # waits for a GPU
-        return time.perf_counter() - begin
-
-    torch.set_num_threads(1)
-    pairs = [(seconds(2), seconds(10)) for _ in range(50)]
-    return statistics.median(more - fewer for fewer, more in pairs) / 8
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    launch = launch_seconds_per_block(device)
     heads = "arithmetic | launches | optimizer | exchange, exposed | a step | tokens/s | of linear | binds"
     print(f"| model | GPUs, network | {heads} | memory | sharded |")
     print("|---" * 12 + "|")
     for name in SIZES:
-        one = step(name, 1, 1.0, launch).seconds
+        one = step(name, 1, 1.0).seconds
         for gpus, network in [(1, ""), (8, ""), *((64, network) for network in NETWORKS)]:
-            found = step(name, gpus, NETWORKS.get(network, 1.0), launch)
+            found = step(name, gpus, NETWORKS.get(network, 1.0))
             parts = [f"{1000 * seconds:.0f}" for seconds in (found.arithmetic, found.launches, found.optimizer)]
             exchange = f"{1000 * found.exchange:.0f}, {1000 * found.exposed:.0f}"
             rate = f"{BATCH_WINDOWS * WINDOW_TOKENS / found.seconds:,.0f}"
             speed = [f"{1000 * found.seconds:.0f} ms", rate, f"{one / gpus / found.seconds:.0%}", found.binds]
             memory = [f"{n_bytes / 1e9:.0f} GB" for n_bytes in (found.replicated_bytes, found.sharded_bytes)]
             print(f"| {' | '.join([name, f'{gpus} {network}'.strip(), *parts, exchange, *speed, *memory])} |")
-    print(
-        f"\n{GPU.name}, {GPU.bf16_tflops:g} TFLOPS in bf16 ({GPU.source}), {UTILISATION:.0%} of them reached (assumed)"
-    )
+    print(f"\n{GPU.name}, {GPU.bf16_tflops:g} TFLOPS in bf16 ({GPU.source}), {UTILISATION['bf16']:.0%} of them reached")
+    print(f"launches of a block and micro-batch: {1000 * LAUNCH_SECONDS_PER_BLOCK:g} ms")
     print(f"NVLink {NVLINK_BYTES / 1e9:g} GB/s in a machine of {GPUS_PER_MACHINE}; of links {LINK_SHARE:.0%} (assumed)")
-    print(f"a block's launches, measured on {cpu_name()}, {device.type}: {1000 * launch:.2f} ms, forward and backward")
 
 
 if __name__ == "__main__":

@@ -189,8 +189,9 @@ def _gpu_lines(found: "Forecast", params: "Params", name: str) -> Iterator[str]:
         fits = "fits" if needed < gpu.memory_gb * 1e9 else "does not fit: smaller micro_batch_size, or LoRA"
         rows.append((stage, *map(_seconds, times), f"{_bytes(needed)}, {fits}"))
     yield from _table(rows)
-    yield f"  steps alone, without evaluations; assumed: {UTILISATION:.0%} of the peak, but at least what launching"
-    yield "  kernels takes, which is most of it for a small model; bf16 keeps about half of the activations"
+    shares = " and ".join(f"{share:.0%} of the peak in {precision}" for precision, share in UTILISATION.items())
+    yield f"  steps alone, without evaluations; assumed: {shares}, but at least what launching kernels"
+    yield "  takes, as on one H100; that is most of it for a small model; bf16 keeps about half of the activations"
     yield f"  peaks: {gpu.fp32_tflops:g} TFLOPS in fp32, {gpu.bf16_tflops:g} in bf16 ({gpu.source})"
 
 

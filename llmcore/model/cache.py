@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from llmcore.model.layers import matmul_dtype
+
 
 class LayerCache:
     """Keys and values of one attention layer, and where the next ones go."""
@@ -30,8 +32,8 @@ class LayerCache:
             values[:, :, self.columns] = value
         else:
             rows, columns = self.places
-            keys[rows, :, columns] = key.transpose(1, 2)  # (B, T, H, D), as indexing orders it
-            values[rows, :, columns] = value.transpose(1, 2)
+            keys[rows, :, columns] = key.transpose(1, 2).to(keys.dtype)  # (B, T, H, D), as indexing orders it
+            values[rows, :, columns] = value.transpose(1, 2).to(values.dtype)
         return keys[:, :, : self.columns.stop], values[:, :, : self.columns.stop]
 
 
@@ -44,11 +46,13 @@ class Cache:
 
     @classmethod
     def empty(cls, *, n_layer: int, shape: tuple[int, int, int, int], like: Tensor) -> "Cache":
-        """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), of `like`'s type and device.
+        """Allocate for `n_layer` layers of `shape` (B, H, max_tokens, D), on `like`'s device, as it is multiplied.
 
         All rows are in use, and have seen nothing.
         """
-        layers = [LayerCache(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(n_layer)]
+        dtype = matmul_dtype(like)
+        zeros = [like.new_zeros(shape, dtype=dtype) for _ in range(2 * n_layer)]
+        layers = [LayerCache(*pair) for pair in zip(zeros[::2], zeros[1::2], strict=True)]
         return cls(layers, [0] * shape[0])
 
     @property

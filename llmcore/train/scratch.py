@@ -91,9 +91,8 @@ def _acquire(folder: Path, stage: str) -> FileLock:
             continue
         except Timeout:
             if not reported:
-                print(
-                    f"{stage}: {_holder(folder)} is already running this; waiting for it", file=sys.stderr, flush=True
-                )
+                waits = f"{stage}: {_holder(folder)} is already running this; waiting for it"
+                print(waits, file=sys.stderr, flush=True)
                 reported = True
             time.sleep(POLL_SECONDS)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import llama_config
 
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
@@ -31,6 +32,27 @@ def test_selected_rows_continue_as_before(gpt):
         gpt(ids[:, :8], cache=cache)
         cache.select_rows(rows)
         torch.testing.assert_close(gpt(ids[rows, 8:], cache=cache)[:, -1], gpt(ids)[rows, -1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("began_in", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_texts_of_different_lengths_continue_under_autocast(gpt, randomised, kind, began_in):
+    """As `precision: bf16` evaluates; the cache may have been allocated outside, in fp32."""
+    model = gpt if kind == "gpt2" else randomised(new_model(llama_config()), seed=1)
+    draw = torch.Generator().manual_seed(4)
+    texts = [torch.randint(model.config.vocab_size, (length,), generator=draw) for length in (3, 7, 5)]
+    with torch.no_grad():
+        exact = torch.stack([model(text[None])[0, -1] for text in texts])
+        with torch.autocast("cpu", torch.bfloat16, enabled=began_in == torch.bfloat16):
+            cache = model.new_cache(1, 8).empty_like(3, 8)
+            alone = [model.new_cache(1, 8) for _ in texts]
+        assert cache.layers[0].keys.dtype == began_in
+        with torch.autocast("cpu", torch.bfloat16):
+            for text, its in zip(texts, alone, strict=True):
+                model(text[None, :-1], cache=its)
+                cache.add_row(its)
+            logits = model(torch.stack([text[-1:] for text in texts]), cache=cache)[:, -1]
+    assert (logits - exact).norm() < 0.05 * exact.norm()
 
 
 def test_a_full_cache_refuses_another_token(gpt):

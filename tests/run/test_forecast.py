@@ -137,7 +137,7 @@ def test_stages_without_figures_have_no_forecast(found: Forecast) -> None:
 def test_a_gpu_step_takes_its_operations_at_the_assumed_share_of_the_peak() -> None:
     flops = 1e15
     seconds = GPUS["h100"].step_seconds(flops, precision="bf16", n_layer=12, n_micro_batches=1)
-    assert seconds == pytest.approx(flops / (989e12 * UTILISATION))
+    assert seconds == pytest.approx(flops / (989e12 * UTILISATION["bf16"]))
 
 
 def test_a_small_step_takes_the_launches_of_its_kernels(params: Params, found: Forecast) -> None:
