@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 VARIABLE = re.compile(r"[A-Z_]+=")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CLASSIFIER = ("finetune_classifier", "evaluate_classifier")
 # commands that other tests run: this suite itself, servers and who asks them
 ELSEWHERE = ("make test", "make ui", "DO_NOT_TRACK=true mlflow models serve ", "curl ")
 
@@ -35,11 +36,21 @@ def test_every_documented_command_works(built: Workspace) -> None:
     venv.symlink_to(sys.prefix)
     for marker in ("installed", "installed-dev"):
         (venv / marker).touch()
-    built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
+    printed = built.run("bash -ex", input="\n".join(lines), PATH=os.defpath)
+    change, back, parts = map(
+        printed.index, ("+ sed -i.before", "+ git checkout params.yaml", "+ dvc repro finetune_cl")
+    )
+    assert stages_run(printed[change:back]) == {*CLASSIFIER, *(f"report@{name}" for name in CLASSIFIER)}
+    assert stages_run(printed[back:parts]) == set()
     page = (built.folder / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page
     assert "<script src" not in page  # it draws without a network
     built.run("git checkout -q params.yaml")
+
+
+def stages_run(printed: str) -> set[str]:
+    """Return the stages that ran, the ledger apart; those from the cache did not run."""
+    return set(re.findall(r"^Running stage '(.*)'", printed, re.MULTILINE)) - {"track"}
 
 
 def test_documented_python_works(built: Workspace) -> None:

@@ -114,7 +114,7 @@ def test_second_repro_is_refused_and_does_not_disturb_the_first(
     assert workspace.hashes(*MADE) == expected
 
 
-@pytest.mark.parametrize("victim", ["stage", "dvc"])
+@pytest.mark.parametrize("victim", [pytest.param("stage", marks=pytest.mark.exhaustive), "dvc"])
 def test_killed_training_resumes_from_its_checkpoint(
     trained: tuple[Workspace, dict[str, str]], tmp_path: Path, victim: str
 ) -> None:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 TRAININGS = "pretrain finetune_classifier finetune_instruct"
 
 
+@pytest.mark.exhaustive
 def test_trainings_and_evaluations_again_without_tracking_give_the_same_bytes(built: Workspace) -> None:
     """The session's build was tracked."""
     lock = (built.folder / "dvc.lock").read_bytes()

@@ -77,7 +77,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> "functools._lru_cache_wra
     ("processes", "precision"),
     [
         (2, "bf16"),
-        (4, "fp32"),
+        pytest.param(4, "fp32", marks=pytest.mark.exhaustive),  # below, through sockets
         pytest.param(2, "fp32", marks=pytest.mark.exhaustive),
         pytest.param(4, "bf16", marks=pytest.mark.exhaustive),
     ],
@@ -86,7 +86,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, alone, processe
     assert train(tmp_path, processes, precision) == alone(precision)
 
 
-@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(4, 1), pytest.param(1, 2, marks=pytest.mark.exhaustive)])
 def test_a_training_is_resumed_by_another_number_of_processes(tmp_path: Path, alone, before: int, after: int) -> None:
     assert train(tmp_path, before, last_step=4) == "stopped"
     assert train(tmp_path, after) == alone("fp32")

@@ -122,6 +122,7 @@ def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(tmp_path: Pat
     assert train(tmp_path, 2, PRETRAINING) == {PRETRAINING: sharded[PRETRAINING]}
 
 
+@pytest.mark.exhaustive
 def test_other_numbers_of_processes_resume_it(tmp_path: Path, sharded: Any) -> None:
     """Two, then four, then one. Of four, two have no row of LoRA's A, and two evaluate a row more than the others."""
     train(tmp_path, 2, LORA, dies_after=7)

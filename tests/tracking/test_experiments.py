@@ -33,6 +33,7 @@ def check_one_store(workspace: Workspace, name: str) -> None:
     assert [path.parent for path in workspace.folder.rglob("mlartifacts")] == [workspace.folder]
 
 
+@pytest.mark.exhaustive
 def test_experiment_in_a_temporary_folder_is_a_run_of_its_name(built: Workspace) -> None:
     built.run("dvc exp run --temp --name apart -S tokenizer.vocab_size=300 tokenize")
     check_one_store(built, "apart")
