@@ -144,6 +144,8 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--precision", choices=PEAK_FLOPS, default="bf16")
     arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("this machine has no GPU that torch sees")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.precision}\n")
     print("| model | | a step | tokens/s | of the peak | memory | planned |")
     print("|---" * 7 + "|")

@@ -1,14 +1,16 @@
 """Tiny models, tasks and settings, shared by the tests of models, tasks, training and decoding."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
-from llmcore.config.params import TrainingParams
+from llmcore.config.params import RuntimeParams, TrainingParams
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.classifier import SequenceClassifier
@@ -21,12 +23,21 @@ from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
+from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.compute import Compute
 
 VOCAB = 16
 END_OF_TEXT = VOCAB - 1
 CONTEXT = 12
 CPU = Compute(torch.device("cpu"), "fp32")
+EVERY_STEP = RuntimeParams(
+    processes=1,
+    progress=False,
+    tracking=False,
+    checkpoint_interval_steps=1,
+    checkpoint_interval_seconds=3600.0,
+    checkpoints_kept=3,
+)
 
 
 def training(**changes: Any) -> TrainingParams:
@@ -141,6 +152,17 @@ def language_task(
         val_bytes=100,
         device=device,
     )
+
+
+class Broken(LanguageTask):
+    """Its loss is not a number in the third step of one micro-batch, and only there."""
+
+    losses = 0
+
+    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
+        self.losses += 1
+        loss = super().loss_sum(model, batch)
+        return loss * math.nan if self.losses == 3 else loss
 
 
 # ---- the trainings of the pipeline, with dropout and several micro-batches per step

@@ -34,7 +34,8 @@ class LayerCache:
             rows, columns = self.places
             keys[rows, :, columns] = key.transpose(1, 2).to(keys.dtype)  # (B, T, H, D), as indexing orders it
             values[rows, :, columns] = value.transpose(1, 2).to(values.dtype)
-        return keys[:, :, : self.columns.stop], values[:, :, : self.columns.stop]
+        seen = slice(self.columns.stop)
+        return keys[:, :, seen].to(key.dtype), values[:, :, seen].to(value.dtype)  # another, if autocast began or ended
 
 
 class Cache:

@@ -15,9 +15,9 @@ from llmcore.base.matmul import matmul
 from llmcore.model.layers import matmul_dtype
 
 IGNORE_INDEX = -100  # a target that gives no loss: torch's default
-MAX_LOGITS_BYTES = 2**27  # of a chunk
+MAX_LOGITS_BYTES = 2**27  # of a chunk; in bf16 on a GPU an fp32 copy and its logarithms take four times that beside
 MAX_CACHED_LOGITS = 2**20  # of a part of it, on a CPU: 4 MB
-GPU_MULTIPLE = 64  # rows of logits whose length is none are multiplied by kernels that take four times as long
+GPU_MULTIPLE = 64  # with rows of another length cuBLAS takes kernels that took four times as long on an H100
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -80,7 +80,11 @@ def _summed_over_chunks(
 def _head(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the weight (V, C) in `dtype`, on a GPU with rows of zeros up to a multiple of `GPU_MULTIPLE`."""
     missing = 0 if _is_on_cpu(weight) else -len(weight) % GPU_MULTIPLE
-    return F.pad(weight.to(dtype), (0, 0, 0, missing)) if missing else weight.to(dtype)
+    if not missing:
+        return weight.to(dtype)
+    head = weight.new_zeros(len(weight) + missing, weight.shape[1], dtype=dtype)
+    head[: len(weight)] = weight
+    return head
 
 
 def _is_on_cpu(x: Tensor) -> bool:
@@ -107,7 +111,7 @@ def _loss_by_few_rows(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, re
 
 
 def _loss_at_once(logits: Tensor, targets: Tensor, dtype: torch.dtype, *, replace: bool) -> Tensor:
-    """Do what `_loss_by_few_rows` does in as few passes over a GPU's memory, and as few launches, as torch has."""
+    """Do what `_loss_by_few_rows` does with few launches, and few passes over a GPU's memory."""
     logs = torch.log_softmax(logits, -1, dtype=dtype)  # (n, V)
     of_targets = logs.gather(1, targets[:, None])  # (n, 1)
     if replace:

@@ -33,7 +33,7 @@ def evaluate_classifier(setting: Setting) -> dict[str, float]:
     """The model's rows, and the baselines on the same ones."""
     section, rows = setting.params.evaluate_classifier, setting.sample.labelled[: 4 * MAX_VAL_ROWS]
     model, tokenizer = setting.classifier()
-    model.eval()
+    model.to(setting.compute.device).eval()
     classify = partial(classify_texts, model, tokenizer, batch_size=section.batch_size)
     importing = seconds_of(_import_scikit_learn)
     with setting.compute.autocast():

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,13 +29,29 @@ from llmcore.tasks.instructions import instruction_task
 from llmcore.tasks.language import LanguageTask
 from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
-from llmcore.train.loop import evaluate
+from llmcore.train.loop import PendingSteps, evaluate
 from llmcore.train.optimizer import make_optimizer
 from llmcore.train.step import StepResult, start_step
 from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
 MAX_STEPS = 100
+
+
+class Done:
+    """Collects what steps did."""
+
+    def __init__(self) -> None:
+        self.results: list[StepResult] = []
+
+    def on_resume(self, step: int) -> None:
+        return
+
+    def on_step_end(self, step: int, result: StepResult) -> None:
+        self.results.append(result)
+
+    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
+        return
 
 
 def pretrain(setting: Setting) -> dict[str, float]:
@@ -106,10 +121,12 @@ def _training(
         how: dict[str, Any] = {"lr": section.min_lr, "grad_clip": section.grad_clip, "seed": 0, "compute": compute}
 
         def steps(numbers: range) -> list[StepResult]:
-            """Do steps as the loop does, each read when the next one is on its way."""
-            started = (start_step(trained, task, optimizer, number, **how) for number in numbers)
-            pairs = pairwise(chain(started, [None]))
-            return [step.result() for step, _ in pairs if step]
+            done = Done()
+            pending = PendingSteps(done)
+            for number in numbers:
+                pending.add(start_step(trained, task, optimizer, number, **how), reads_late=compute.reads_late)
+            pending.settle()
+            return done.results
 
         steps(range(1))
         once = seconds_of(lambda: steps(range(1, 2)))

@@ -117,7 +117,8 @@ class ClassificationTask:
         ids, read = pad_rows([row.ids for row in rows], self.pad_id, self.pad_to)
         labels = torch.tensor([row.label for row in rows])
         cached = [row.prefix for row in rows if row.prefix is not None]
-        prefix = pad_sequence(cached, batch_first=True).to(self.device) if len(cached) == len(rows) else None
+        is_cached = len(cached) == len(rows)
+        prefix = to_device(pad_sequence(cached, batch_first=True), self.device) if is_cached else None
         n_tokens = sum(len(row.ids) for row in rows)
         return LabelledBatch(
             to_device(ids, self.device),
@@ -146,7 +147,7 @@ class ClassificationTask:
             batch = self._collate([rows[row] for row in chosen])
             for row, prefix in zip(chosen, model.frozen_prefix(batch.ids), strict=True):
                 kept = self.pad_to or len(rows[row].ids)  # padding after the token that is read changes nothing
-                cached[row] = replace(rows[row], prefix=prefix[:kept].clone())
+                cached[row] = replace(rows[row], prefix=prefix[:kept].to("cpu", copy=True))  # a GPU may not hold all
         return cached
 
 

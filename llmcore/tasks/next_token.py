@@ -12,6 +12,7 @@ from torch import Tensor
 from llmcore.base import parallel
 from llmcore.base.transfer import to_device
 from llmcore.data.windows import IGNORE_INDEX
+from llmcore.model.loss import MAX_LOGITS_BYTES
 from llmcore.model.transformer import LanguageModel
 
 Part = TypeVar("Part")
@@ -63,9 +64,13 @@ def row_log_likelihoods(model: LanguageModel, batch: TokenBatch) -> Tensor:
     """Return the natural log of the probability of each row's targets: (B,)."""
     counted = batch.targets != IGNORE_INDEX  # (B, T)
     hidden = model.body(batch.inputs, segments=batch.segments)[counted]  # (N, C)
-    losses = F.cross_entropy(model.lm_head(hidden).float(), batch.targets[counted], reduction="none")  # (N,)
+    most = max(1, MAX_LOGITS_BYTES // 4 // model.config.vocab_size)  # the logits of all could fill the memory
+    losses = [
+        F.cross_entropy(model.lm_head(some).float(), targets, reduction="none")
+        for some, targets in zip(torch.split(hidden, most), torch.split(batch.targets[counted], most), strict=True)
+    ]
     rows = counted.nonzero()[:, 0]  # (N,)
-    return torch.zeros(len(counted), device=losses.device).index_add(0, rows, -losses)
+    return torch.zeros(len(counted), device=hidden.device).index_add(0, rows, -torch.cat(losses))
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llmcore.model import loss as loss_module
 from llmcore.model.loss import chunked_cross_entropy
 
-N = 23  # V is no multiple of what a GPU likes
+N = 23
 C = 8
-V = 50
+V = 50  # no multiple of what a GPU likes
 
 
 @pytest.fixture(params=["cpu", "gpu"])

@@ -17,8 +17,7 @@ precision, folder, last_step, memory = sys.argv[1], Path(sys.argv[2]), int(sys.a
 settle_numerics("portable" if precision == "fp32" else "native", precision, "cpu")
 import torch
 torch.set_num_threads(1)
-from test_resume import EVERY_STEP
-from tiny import instruction_tuning, lora_classification, pretraining, training
+from tiny import EVERY_STEP, instruction_tuning, lora_classification, pretraining, training
 from llmcore.base import parallel, shared_memory
 from llmcore.train.compute import Compute
 from llmcore.train.history import History

@@ -20,7 +20,7 @@ import torch
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 import tiny
-from test_resume import EVERY_STEP
+from tiny import EVERY_STEP
 from llmcore.base import parallel
 from llmcore.train import resume
 from llmcore.train.blocks import trained_model

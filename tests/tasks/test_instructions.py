@@ -208,8 +208,12 @@ def test_without_segments_other_texts_in_the_row_change_the_hidden_states() -> N
     assert (model.body(ids)[0, len(first.inputs) :] - alone).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("most_logits_bytes", [1, 1 << 27])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_log_likelihoods_are_sums_over_the_targets_of_a_row(batch_size: int) -> None:
+def test_log_likelihoods_are_sums_over_the_targets_of_a_row(
+    batch_size: int, most_logits_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmcore.tasks.next_token.MAX_LOGITS_BYTES", most_logits_bytes)
     model = tiny_gpt().eval()
     expected = []
     for row in ROWS:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CPU, equal_bits, instruction_tuning, lora_classification, pretraining, training, weights
+from tiny import CPU, EVERY_STEP, equal_bits, instruction_tuning, lora_classification, pretraining, training, weights
 from torch import nn
 
 from llmcore.config.params import RuntimeParams, TrainingParams
@@ -18,14 +18,6 @@ from llmcore.train.loop import fit, total_steps
 from llmcore.train.resume import MAX_WRITE_SHARE, DiskCheckpointer
 from llmcore.train.state import State
 
-EVERY_STEP = RuntimeParams(
-    processes=1,
-    progress=False,
-    tracking=False,
-    checkpoint_interval_steps=1,
-    checkpoint_interval_seconds=3600.0,
-    checkpoints_kept=3,
-)
 SECTION = training(epochs=2.0, eval_interval_steps=3, lr=1e-2, min_lr=1e-3, warmup_steps=2)
 
 

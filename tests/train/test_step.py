@@ -3,7 +3,6 @@
 Run on the CPU, with the reading put off as on a GPU.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from tiny import (
     CPU,
+    Broken,
     equal_bits,
     instruction_tuning,
     language_task,
@@ -26,9 +26,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmcore.base.errors import UserError
-from llmcore.model.transformer import LanguageModel
-from llmcore.tasks.language import LanguageTask
-from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.history import History
 from llmcore.train.loop import fit
 from llmcore.train.optimizer import make_optimizer
@@ -76,17 +73,6 @@ def test_reading_late_changes_no_byte(make: Callable[[], Made], optimizer: str) 
         found.append((weights(model), history.dump()))
     assert equal_bits(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
-
-
-class Broken(LanguageTask):
-    """Its loss is not a number in the third step of one micro-batch, and only there."""
-
-    losses = 0
-
-    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
-        self.losses += 1
-        loss = super().loss_sum(model, batch)
-        return loss * math.nan if self.losses == 3 else loss
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
