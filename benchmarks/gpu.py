@@ -2,9 +2,11 @@
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --models 124M quickstart --precision fp32
+    python -m benchmarks.gpu --models 124M --windows 32
 
-Random weights and tokens, one micro-batch of 8 windows of 1,024 tokens, AdamW, clipping; attention is torch's in both.
-Ours is the loop's own step, read when the next one is on its way, so that nothing waits but the end.
+Random weights and tokens, one micro-batch of windows of 1,024 tokens, AdamW, clipping; both have torch's attention and
+the determinism of params.yaml. Ours is the loop's own step, read when the next one is on its way, so that nothing waits
+but the end.
 """
 
 import argparse
@@ -25,14 +27,16 @@ from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_byt
 from llmcore.model.gpt2 import GPT2Config
 from llmcore.model.registry import new_model
 from llmcore.model.transformer import LanguageModel
+from llmcore.run.gpus import GPUS
 from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute, setup_compute
 from llmcore.train.step import PendingStep, start_step
 
-SHAPES = {name: (VOCAB_SIZE, 1024, *size, 8) for name, size in SIZES.items()}  # with the windows of a micro-batch
-SHAPES["quickstart"] = (1152, 104, 3, 4, 128, 8)
-PEAK_FLOPS = {"bf16": 989e12, "fp32": 67e12}  # of an H100: llmcore/run/gpus.py
+SHAPES = {name: (VOCAB_SIZE, 1024, *size) for name, size in SIZES.items()}  # vocabulary, window, layers, heads, width
+SHAPES["quickstart"] = (1152, 104, 3, 4, 128)
+H100 = GPUS["h100"]
+PEAK_FLOPS = {"bf16": 1e12 * H100.bf16_tflops, "fp32": 1e12 * H100.fp32_tflops}
 STEPS, WARM_UP_STEPS = 20, 5
 
 
@@ -57,7 +61,7 @@ def measured(step: Callable[[int], object]) -> Found:
 
 
 def gpt2(shape: tuple[int, ...], device: str) -> LanguageModel:
-    vocabulary, length, layers, heads, width, _ = shape
+    vocabulary, length, layers, heads, width = shape
     config = GPT2Config(vocabulary, length, layers, heads, width, dropout=0.0, qkv_bias=True, tied_head=True)
     with torch.device(device):
         model = new_model(config)
@@ -87,7 +91,7 @@ def ours(shape: tuple[int, ...], batch: TokenBatch, compute: Compute) -> Found:
 def with_transformers(shape: tuple[int, ...], batch: TokenBatch, compute: Compute, compiled: bool = False) -> Found:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    vocabulary, length, layers, heads, width, _ = shape
+    vocabulary, length, layers, heads, width = shape
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = GPT2Config(
         vocab_size=vocabulary, n_positions=length, n_embd=width, n_layer=layers, n_head=heads, **no_dropout
@@ -114,10 +118,10 @@ ENGINES: dict[str, Callable[..., Found]] = {
 }
 
 
-def rows(name: str, precision: str, engines: list[str]) -> Iterator[str]:
+def rows(name: str, precision: str, windows: int, engines: list[str]) -> Iterator[str]:
     """Yield a line of the table for each engine, one after the other: each has the GPU's memory to itself."""
     shape, compute = SHAPES[name], setup_compute(settings(precision))
-    vocabulary, length, *_, windows = shape
+    vocabulary, length, *_ = shape
     ids = np.random.default_rng(0).integers(0, vocabulary, (windows, length + 1))
     n_tokens = windows * length
     batch = TokenBatch.of(ids[:, :-1].copy(), ids[:, 1:].copy(), n_tokens, compute.device)
@@ -143,14 +147,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=["quickstart", "124M", "355M", "774M", "1.5B"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--precision", choices=PEAK_FLOPS, default="bf16")
+    parser.add_argument("--windows", type=int, default=8, help="of a micro-batch")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("this machine has no GPU that torch sees")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.precision}\n")
-    print("| model | | a step | tokens/s | of the peak | memory | planned |")
+    print("| model | | a step | tokens/s | of an H100's peak | memory | planned |")
     print("|---" * 7 + "|")
     for name in arguments.models:
-        for line in rows(name, arguments.precision, arguments.engines):
+        for line in rows(name, arguments.precision, arguments.windows, arguments.engines):
             print(line, flush=True)
 
 

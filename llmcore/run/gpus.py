@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-# Both measured on an H100, `python -m benchmarks.gpu`. Of the peak: GPT-2 1.5B reached 34% in bf16, 124M 58% in fp32.
-UTILISATION = {"fp32": 0.55, "bf16": 0.35}
-# of a block and micro-batch, with its share of the optimizer's: GPT-2 124M took 3.9 ms, 355M 3.6, the quickstart's 3.4.
-# Small models wait for these and not for the arithmetic; a processor that is no virtual machine's launches faster
+# Both measured on an H100 with `python -m benchmarks.gpu`: steps of one micro-batch with AdamW, in docs/scale.md.
+# Of the peak, GPT-2 124M in fp32, 1.5B in bf16; smaller ones reach less in bf16, 124M with large micro-batches 26%
+UTILISATION = {"fp32": 0.58, "bf16": 0.34}
+# of a block and micro-batch: GPT-2 124M took 3.9 ms, 355M 3.6, the quickstart's 3.4. Small models wait for these and
+# not for the arithmetic. The processor was a virtual machine's
 LAUNCH_SECONDS_PER_BLOCK = 3.5e-3
 
 
