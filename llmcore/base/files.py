@@ -11,10 +11,10 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from safetensors import SafetensorError
 
@@ -86,10 +86,27 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV: columns in the order in which they first appear, missing values as empty cells."""
     text = io.StringIO()
     columns = dict.fromkeys(key for row in rows for key in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write = csv_writer(text)
+    write(list(columns))
+    for row in rows:
+        write([row.get(column) for column in columns])
     write_text(path, text.getvalue())
+
+
+def csv_writer(file: TextIO, separator: str = ",") -> Callable[[Sequence[Any]], object]:
+    """Return the function that writes a row as CSV, which ends with `\\n`.
+
+    Python's writer puts a text with a carriage return into quotation marks only where that ends rows, too, and its
+    reader ends the row there. Here all cells of such a row are put into them.
+    """
+    plain = csv.writer(file, delimiter=separator, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Sequence[Any]) -> object:
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        return (quoted if has_return else plain).writerow(row)
+
+    return write
 
 
 @contextmanager

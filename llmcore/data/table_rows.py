@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.base.errors import UserError
-from llmcore.base.files import read_jsonl, reading, user_errors, writing
+from llmcore.base.files import csv_writer, read_jsonl, reading, user_errors, writing
 from llmcore.base.text import checked_input, is_unicode
 from llmcore.data.reading import SEPARATORS, TABLE_SUFFIXES, check_suffix
 
@@ -110,11 +110,11 @@ def table_writer(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mappi
         if suffix == ".jsonl":
             yield write_json
             return
-        writer = csv.writer(file, delimiter=SEPARATORS[suffix], lineterminator="\n")
+        write = csv_writer(file, SEPARATORS[suffix])
 
         def write_cells(cells: Sequence[str]) -> None:
             with user_errors(path):
-                writer.writerow(cells)
+                write(cells)
 
         write_cells(columns)
         yield lambda row: write_cells([as_cell(row.get(column)) for column in columns])

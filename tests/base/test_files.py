@@ -1,17 +1,22 @@
 """Files are written whole or not at all, in one spelling, and malformed ones are named."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from llmcore.base.errors import UserError
 from llmcore.base.files import (
     fresh_folder,
     json_text,
+    read_csv,
     read_json,
     read_jsonl,
     sha256_file,
@@ -25,6 +30,8 @@ from llmcore.base.files import (
     write_text,
     writing,
 )
+
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 def names(folder: Path) -> list[str]:
@@ -196,6 +203,17 @@ def test_csv_has_every_column_and_empty_cells_for_missing_values(tmp_path: Path)
     write_csv(tmp_path / "history.csv", rows)
     wanted = b"step,loss_train,loss_val\n1,2.5,\n2,2.0,2.25\n3,,\n"
     assert (tmp_path / "history.csv").read_bytes() == wanted
+
+
+@given(st.lists(st.fixed_dictionaries({"token": texts, "other": texts}), min_size=1, max_size=5))
+def test_csv_is_read_as_it_was_written(rows: list[dict[str, str]]) -> None:
+    """With line ends of all kinds, and control characters: a model may write any."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tokens.csv")
+        write_csv(path, rows)
+        assert read_csv(path) == rows
+        if not any("\0" in cell for row in rows for cell in row.values()):
+            assert pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") == rows
 
 
 def test_only_a_full_disk_of_safetensors_errors_is_a_user_error() -> None:

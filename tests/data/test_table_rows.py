@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcore.base.errors import UserError
+from llmcore.base.text import normalise_input
 from llmcore.data.reading import read_table
 from llmcore.data.table_rows import table_rows, table_writer, text_cell
 
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff"), max_size=12)
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), max_size=12)
 
 
 def written(path: Path, content: bytes | str) -> Path:
@@ -31,6 +32,8 @@ def test_rows_that_were_written_are_read_again(tmp_path: Path, suffix: str, pair
     with table_writer(path, ["text", "other"]) as write:
         for row in rows:
             write(row)
+    if suffix != ".jsonl":  # each line end is read as \n
+        rows = [{name: normalise_input(cell) for name, cell in row.items()} for row in rows]
     assert list(table_rows(path)) == rows
 
 
