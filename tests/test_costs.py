@@ -47,11 +47,11 @@ def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
 @pytest.mark.parametrize(
     ("prompts", "limit"),
     [
-        # Counted: 65, of which 9 are matmuls. Each has a fixed cost of microseconds, which is most of the time of a
+        # Counted: 71, of which 9 are matmuls. Each has a fixed cost of microseconds, which is most of the time of a
         # small model. Eight more per layer exceed the limit.
         ([[1, 2, 3]], 80),
-        # Three prompts of different lengths. Counted: 81, the same once for the batch, its mask, and the choice of each
-        # row's token. Reading the rows one after the other would take three times 65.
+        # Three prompts of different lengths. Counted: 84, the same once for the batch, its mask, and the choice of each
+        # row's token. Reading the rows one after the other would take three times 71.
         ([[1], [2, 3], [4, 5, 6]], 100),
     ],
 )

@@ -27,15 +27,20 @@ class LayerCache:
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, T, D) behind what is there and return all that was seen: (B, H, S, D) each."""
         keys, values = self.keys[: self.rows], self.values[: self.rows]
+        dtype = matmul_dtype(key)
+        if not keys.dtype == key.dtype == value.dtype:
+            key, value = key.to(keys.dtype), value.to(keys.dtype)
         if self.places is None:
             keys[:, :, self.columns] = key
             values[:, :, self.columns] = value
         else:
             rows, columns = self.places
-            keys[rows, :, columns] = key.transpose(1, 2).to(keys.dtype)  # (B, T, H, D), as indexing orders it
-            values[rows, :, columns] = value.transpose(1, 2).to(values.dtype)
-        seen = slice(self.columns.stop)
-        return keys[:, :, seen].to(key.dtype), values[:, :, seen].to(value.dtype)  # another, if autocast began or ended
+            keys[rows, :, columns] = key.transpose(1, 2)  # (B, T, H, D), as indexing orders it
+            values[rows, :, columns] = value.transpose(1, 2)
+        keys, values = keys[:, :, : self.columns.stop], values[:, :, : self.columns.stop]
+        if keys.dtype == dtype:
+            return keys, values
+        return keys.to(dtype), values.to(dtype)  # autocast began or ended after the cache was allocated
 
 
 class Cache:

@@ -44,6 +44,8 @@ class LayerNorm(nn.LayerNorm):
     """nn.LayerNorm that takes its parameters in another type than its input, as bf16 shards are gathered."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.weight.dtype == input.dtype:
+            return super().forward(input)
         weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
         return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
