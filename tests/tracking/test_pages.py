@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,8 +92,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Pop
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.terminate()  # killed, it would leave MLflow's server behind
+            process.wait(30)
 
 
 @pytest.fixture(scope="module")
