@@ -14,13 +14,13 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.many_gpus import SIZES, VOCAB_SIZE
-from benchmarks.training import OneBatch, a_peer
+from benchmarks.training import OneBatch, with_transformers
 from llmcore.config.params import ComputeParams
 from llmcore.config.read import read_params
 from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, training_flops, weight_bytes
@@ -31,7 +31,9 @@ from llmcore.run.gpus import GPUS
 from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute, setup_compute
-from llmcore.train.step import PendingStep, start_step
+from llmcore.train.history import History
+from llmcore.train.loop import PendingSteps
+from llmcore.train.step import start_step
 
 SHAPES = {name: (VOCAB_SIZE, 1024, *size) for name, size in SIZES.items()}  # vocabulary, window, layers, heads, width
 SHAPES["quickstart"] = (1152, 104, 3, 4, 128)
@@ -71,7 +73,7 @@ def gpt2(shape: tuple[int, ...], device: str) -> LanguageModel:
 
 
 def ours(shape: tuple[int, ...], batch: TokenBatch, compute: Compute) -> Found:
-    model, task, last = gpt2(shape, "cuda"), OneBatch([batch]), list[PendingStep]()
+    model, task, pending = gpt2(shape, "cuda"), OneBatch([batch]), PendingSteps(History())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     with ActivationCounter() as kept, compute.autocast():
         task.loss_sum(model, batch)
@@ -80,41 +82,26 @@ def ours(shape: tuple[int, ...], batch: TokenBatch, compute: Compute) -> Found:
     )
 
     def step(number: int) -> None:
-        last.append(start_step(trained, task, optimizer, number, lr=1e-4, grad_clip=1.0, seed=0, compute=compute))
-        if len(last) > 1:
-            last.pop(0).result()
+        started = start_step(trained, task, optimizer, number, lr=1e-4, grad_clip=1.0, seed=0, compute=compute)
+        pending.add(started, reads_late=compute.reads_late)
 
     with trained_model(model, compute) as trained:
         return replace(measured(step), planned_bytes=state + kept.bytes)
 
 
-def with_transformers(shape: tuple[int, ...], batch: TokenBatch, compute: Compute, compiled: bool = False) -> Found:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    vocabulary, length, layers, heads, width = shape
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = GPT2Config(
-        vocab_size=vocabulary, n_positions=length, n_embd=width, n_layer=layers, n_head=heads, **no_dropout
-    )
-    with torch.device("cuda"):
-        model = GPT2LMHeadModel(config)
-    run = torch.compile(model) if compiled else model
-
-    def loss_of() -> Tensor:
-        loss: Tensor = run(
-            input_ids=batch.inputs, labels=batch.inputs, shift_labels=batch.targets, use_cache=False
-        ).loss
-        return loss
-
-    step = a_peer(model, loss_of, compute)
+def transformers(shape: tuple[int, ...], batch: TokenBatch, compute: Compute, compiled: bool = False) -> Found:
+    vocabulary, length, *sizes = shape
+    its_shape = (*sizes, vocabulary, len(batch.inputs), length, 0)
+    with compute.device:
+        step = with_transformers(its_shape, batch.inputs, batch.targets, compute, compiled)
     return measured(lambda number: step())
 
 
 ENGINES: dict[str, Callable[..., Found]] = {
     "ours": ours,
     "ours, compiled": lambda shape, batch, compute: ours(shape, batch, replace(compute, compile=True)),
-    "transformers": with_transformers,
-    "transformers, compiled": lambda shape, batch, compute: with_transformers(shape, batch, compute, compiled=True),
+    "transformers": transformers,
+    "transformers, compiled": partial(transformers, compiled=True),
 }
 
 

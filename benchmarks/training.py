@@ -86,7 +86,7 @@ def a_peer(model: nn.Module, loss_of: Callable[[], Tensor], compute: Compute) ->
 
 
 def with_transformers(
-    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute
+    shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute, compiled: bool = False
 ) -> Callable[[], object]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -102,8 +102,9 @@ def with_transformers(
         **no_dropout,
     )
     model = GPT2LMHeadModel(config)
+    run = torch.compile(model) if compiled else model
     # with `labels` alone it would shift them itself and need one token more
-    return a_peer(model, lambda: model(input_ids=inputs, labels=inputs, shift_labels=targets).loss, compute)
+    return a_peer(model, lambda: run(input_ids=inputs, labels=inputs, shift_labels=targets).loss, compute)
 
 
 def with_litgpt(shape: tuple[int, ...], inputs: Tensor, targets: Tensor, compute: Compute) -> Callable[[], object]:

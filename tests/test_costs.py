@@ -47,8 +47,8 @@ def operations_of_decoding(new_tokens: int, prompts: list[list[int]]) -> int:
 @pytest.mark.parametrize(
     ("prompts", "limit"),
     [
-        # Counted: 71, of which 9 are matmuls. Each has a fixed cost of microseconds, which is most of the time of a
-        # small model. Eight more per layer exceed the limit.
+        # Counted: 71, 9 of them matmuls. An operation costs microseconds however small it is, and a small model spends
+        # most of its time on that. Five more per layer exceed the limit.
         ([[1, 2, 3]], 80),
         # Three prompts of different lengths. Counted: 84, the same once for the batch, its mask, and the choice of each
         # row's token. Reading the rows one after the other would take three times 71.

@@ -1,16 +1,14 @@
 """Tiny models, tasks and settings, shared by the tests of models, tasks, training and decoding."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llmcore.base.seeds import torch_generator
 from llmcore.config.generation import GenerationConfig
-from llmcore.config.params import RuntimeParams, TrainingParams
+from llmcore.config.params import ComputeParams, RuntimeParams, TrainingParams
 from llmcore.data.tokens import Tokens, join_documents
 from llmcore.data.windows import IGNORE_INDEX, Windows, document_windows
 from llmcore.model.classifier import SequenceClassifier
@@ -23,7 +21,6 @@ from llmcore.model.transformer import LanguageModel, ModelConfig
 from llmcore.tasks.classification import ClassificationTask, LabelledText
 from llmcore.tasks.instructions import Example, InstructionTask
 from llmcore.tasks.language import LanguageTask
-from llmcore.tasks.next_token import TokenBatch
 from llmcore.train.compute import Compute
 
 VOCAB = 16
@@ -59,6 +56,21 @@ def training(**changes: Any) -> TrainingParams:
         "keep_checkpoint": "last",
     }
     return TrainingParams(**(numbers | changes))
+
+
+def compute_params(**changes: Any) -> ComputeParams:
+    """The section `compute`, native on one thread of the CPU."""
+    section: dict[str, Any] = {
+        "device": "cpu",
+        "precision": "fp32",
+        "numerics": "native",
+        "threads": 1,
+        "determinism": "off",
+        "parallel": "replicate",
+        "activation_checkpointing": False,
+        "compile": False,
+    }
+    return ComputeParams.model_validate(section | changes)
 
 
 def generation(
@@ -154,17 +166,6 @@ def language_task(
     )
 
 
-class Broken(LanguageTask):
-    """Its loss is not a number in the third step of one micro-batch, and only there."""
-
-    losses = 0
-
-    def loss_sum(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
-        self.losses += 1
-        loss = super().loss_sum(model, batch)
-        return loss * math.nan if self.losses == 3 else loss
-
-
 # ---- the trainings of the pipeline, with dropout and several micro-batches per step
 
 
@@ -202,6 +203,9 @@ def instruction_tuning(device: torch.device = CPU.device) -> tuple[LanguageModel
         rows.append(Example(ids[:-1], targets, length=len(ids) - 1))
     task = InstructionTask(rows, rows[:6], batch_size=4, micro_batch_size=2, seed=0, pad_id=END_OF_TEXT, device=device)
     return tiny_gpt(dropout=0.2).to(device), task
+
+
+TRAININGS = (pretraining, llama_pretraining, lora_classification, instruction_tuning)
 
 
 # ---- weights

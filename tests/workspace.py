@@ -137,7 +137,12 @@ class Workspace:
 
     def repro(self, arguments: str = "") -> list[str]:
         """Run `dvc repro` and return the stages that ran, in order; those restored from the cache did not run."""
-        return re.findall(r"^Running stage '(.*)'", self.run(f"dvc repro {arguments}"), re.MULTILINE)
+        return stages_run(self.run(f"dvc repro {arguments}"))
+
+
+def stages_run(printed: str) -> list[str]:
+    """Return the stages that ran by what `dvc repro` printed, in order; those from the cache did not run."""
+    return re.findall(r"^Running stage '(.*)'", printed, re.MULTILINE)
 
 
 def small_build(tmp_path_factory: pytest.TempPathFactory) -> Workspace:

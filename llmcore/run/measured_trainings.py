@@ -29,29 +29,14 @@ from llmcore.tasks.instructions import instruction_task
 from llmcore.tasks.language import LanguageTask
 from llmcore.train.blocks import trained_model
 from llmcore.train.compute import Compute
+from llmcore.train.history import History
 from llmcore.train.loop import PendingSteps, evaluate
 from llmcore.train.optimizer import make_optimizer
-from llmcore.train.step import StepResult, start_step
+from llmcore.train.step import start_step
 from llmcore.train.task import Task
 
 STEPS_SECONDS = 2.0  # of measured steps, for each training
 MAX_STEPS = 100
-
-
-class Done:
-    """Collects what steps did."""
-
-    def __init__(self) -> None:
-        self.results: list[StepResult] = []
-
-    def on_resume(self, step: int) -> None:
-        return
-
-    def on_step_end(self, step: int, result: StepResult) -> None:
-        self.results.append(result)
-
-    def on_evaluate(self, step: int, metrics: dict[str, float]) -> None:
-        return
 
 
 def pretrain(setting: Setting) -> dict[str, float]:
@@ -120,13 +105,13 @@ def _training(
         optimizer = make_optimizer(trained, section)
         how: dict[str, Any] = {"lr": section.min_lr, "grad_clip": section.grad_clip, "seed": 0, "compute": compute}
 
-        def steps(numbers: range) -> list[StepResult]:
-            done = Done()
+        def steps(numbers: range) -> History:
+            done = History()
             pending = PendingSteps(done)
             for number in numbers:
                 pending.add(start_step(trained, task, optimizer, number, **how), reads_late=compute.reads_late)
             pending.settle()
-            return done.results
+            return done
 
         steps(range(1))
         once = seconds_of(lambda: steps(range(1, 2)))
@@ -141,7 +126,7 @@ def _training(
         **parameter_counts(model),
         "step_seconds": seconds,
         "evaluation_seconds_per_row": per_row,
-        "step_tokens": float(np.mean([result.n_tokens for result in done])),
+        "step_tokens": done.tokens_seen / n_steps,
         "step_flops": float(np.mean(flops)),
         "n_layer": model.config.n_layer,
         "activation_bytes": activations,

@@ -99,8 +99,7 @@ def test_foreign_gpt2_folder_goes_through_both_fine_tunings(built: Workspace) ->
     for name in ("vocab.json", "merges.txt"):
         (foreign / name).write_bytes((built.folder / "data/tokenizer" / name).read_bytes())
     built.set_params(SMALL | {"weights.path": "foreign", "instruct.trainable": "lora"})
-    stages = "load_gpt2 finetune_classifier finetune_instruct"
-    assert built.repro(f"-s {stages}") == stages.split()
+    assert set(built.repro("finetune_classifier finetune_instruct")) == {"load_gpt2", CLASSIFIER[0], INSTRUCT[0]}
     origin = json.loads((built.folder / "models/base/origin.json").read_text())
     assert origin == {
         "inputs": {"weights": fingerprint(foreign)},

@@ -13,10 +13,10 @@ from tiny import (
     CPU,
     END_OF_TEXT,
     EVERY_STEP,
-    Broken,
+    TRAININGS,
+    compute_params,
     equal_bits,
     generation,
-    instruction_tuning,
     language_task,
     llama_pretraining,
     lora_classification,
@@ -27,8 +27,8 @@ from tiny import (
 )
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from train.broken import check_that_no_weight_changes
 
-from llmcore.base.errors import UserError
 from llmcore.config.params import ComputeParams
 from llmcore.generate.decode import decode
 from llmcore.model.costs import ActivationCounter, gradient_bytes, optimizer_bytes, weight_bytes
@@ -47,23 +47,12 @@ from llmcore.train.step import start_step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 
-TRAININGS = [pretraining, llama_pretraining, lora_classification, instruction_tuning]
 Made = tuple[Any, Any]
 Make = Callable[[torch.device], Made]
 
 
-def settings(precision: str = "fp32", **changes: Any) -> ComputeParams:
-    section = {
-        "device": "cuda",
-        "precision": precision,
-        "numerics": "native",
-        "threads": 1,
-        "determinism": "strict",
-        "parallel": "replicate",
-        "activation_checkpointing": False,
-        "compile": False,
-    }
-    return ComputeParams.model_validate(section | changes)
+def settings(precision: str = "fp32") -> ComputeParams:
+    return compute_params(device="cuda", precision=precision, determinism="strict")
 
 
 @pytest.fixture(autouse=True)
@@ -180,17 +169,7 @@ def test_attention_is_a_fused_kernel(gpu: Compute, make: Make) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_after_a_loss_that_is_not_finite_no_weight_changes(gpu: Compute, optimizer: str) -> None:
-    task, model = language_task(device=gpu.device), tiny_gpt().to(gpu.device)
-    task.__class__ = Broken
-    history = History()
-    with pytest.raises(UserError, match=r"^training: .* loss nan, .* at step 3; lower lr$"):
-        fit(model, task, training(optimizer=optimizer), seed=0, compute=gpu, callback=history)
-    assert [row["step"] for row in history.steps] == [1, 2]
-    expected, other = tiny_gpt().to(gpu.device), language_task(device=gpu.device)
-    optimizing = make_optimizer(expected, training(optimizer=optimizer))
-    for step in range(2):
-        start_step(expected, other, optimizing, step, lr=1e-2, grad_clip=1.0, seed=0, compute=gpu)
-    assert equal_bits(weights(model), weights(expected))
+    check_that_no_weight_changes(gpu, optimizer)
 
 
 @pytest.mark.parametrize("make", [pretraining, llama_pretraining, lora_classification])

@@ -9,23 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import (
-    CPU,
-    Broken,
-    equal_bits,
-    instruction_tuning,
-    language_task,
-    llama_pretraining,
-    lora_classification,
-    pretraining,
-    tiny_gpt,
-    training,
-    weights,
-)
+from tiny import CPU, TRAININGS, equal_bits, lora_classification, pretraining, training, weights
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from train.broken import check_that_no_weight_changes
 
-from llmcore.base.errors import UserError
 from llmcore.train.history import History
 from llmcore.train.loop import fit
 from llmcore.train.optimizer import make_optimizer
@@ -47,7 +35,7 @@ class Unread(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("make", [pretraining, llama_pretraining, lora_classification, instruction_tuning])
+@pytest.mark.parametrize("make", TRAININGS)
 def test_no_number_is_read_in_a_step(make: Callable[[], Made], optimizer: str) -> None:
     model, task = make()
     trained = make_optimizer(model, training(optimizer=optimizer))
@@ -77,17 +65,4 @@ def test_reading_late_changes_no_byte(make: Callable[[], Made], optimizer: str) 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_after_a_loss_that_is_not_finite_no_weight_changes_though_a_step_was_under_way(optimizer: str) -> None:
-    task, model = language_task(), tiny_gpt()
-    task.__class__ = Broken
-    history = History()
-    with pytest.raises(UserError, match=r"^training: .* loss nan, .* at step 3; lower lr$"):
-        fit(model, task, training(optimizer=optimizer), seed=0, compute=LATE, callback=history)
-    assert isinstance(task, Broken)
-    assert task.losses == 4
-    assert [row["step"] for row in history.steps] == [1, 2]
-    expected = tiny_gpt()
-    other = language_task()
-    trained = make_optimizer(expected, training(optimizer=optimizer))
-    for step in range(2):
-        start_step(expected, other, trained, step, lr=1e-2, grad_clip=1.0, seed=0, compute=CPU)
-    assert equal_bits(weights(model), weights(expected))
+    check_that_no_weight_changes(LATE, optimizer)
